@@ -1,0 +1,59 @@
+"""Point the official openai client at any Foundry Local, of any release, and it streams correctly.
+
+The names below are imported when they are first used: ``import shim`` alone loads no HTTP library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shim import raw
+    from shim.client import AsyncOpenAI, OpenAI, async_http_client, http_client, stream_chat
+    from shim.errors import MissingExtraError, ServiceError, StreamError
+    from shim.repairs import Policy, Repair, RepairReport
+    from shim.service import FoundryLocal
+    from shim.transports import AsyncRepairTransport, RepairTransport, report
+
+__all__ = [
+    "AsyncOpenAI",
+    "AsyncRepairTransport",
+    "FoundryLocal",
+    "MissingExtraError",
+    "OpenAI",
+    "Policy",
+    "Repair",
+    "RepairReport",
+    "RepairTransport",
+    "ServiceError",
+    "StreamError",
+    "async_http_client",
+    "http_client",
+    "raw",
+    "report",
+    "stream_chat",
+]
+
+_HOMES = {
+    "shim.client": ("AsyncOpenAI", "OpenAI", "async_http_client", "http_client", "stream_chat"),
+    "shim.errors": ("MissingExtraError", "ServiceError", "StreamError"),
+    "shim.repairs": ("Policy", "Repair", "RepairReport"),
+    "shim.service": ("FoundryLocal",),
+    "shim.transports": ("AsyncRepairTransport", "RepairTransport", "report"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "raw":
+        return import_module("shim.raw")
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(home), name)
+            return value
+    message = f"module 'shim' has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,328 @@
+"""One chat chunk of any release to the chunk that OpenAI would have sent.
+
+The rules are those of OpenAI's API reference, "The chat completion chunk object". What is mended, and where each
+defect was seen, is listed in `shim.repairs`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from shim.core.jsontext import is_object, load
+from shim.errors import StreamError
+from shim.repairs import Repair, RepairReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OBJECT: Final = "chat.completion.chunk"
+
+_FOREIGN: Final = frozenset(
+    {"CreatedAt", "CreatedTime", "HeaderValues", "HttpStatusCode", "IsDelta", "StreamEvent", "Successful"}
+)
+_FOREIGN_IF_NULL: Final = ("name", "tool_call_id", "function_call")
+_CONSTANT_ID: Final = re.compile(r"chat\.id\.\d+")
+_REASONS: Final = {
+    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")},
+    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),
+    **dict.fromkeys(("max_tokens", "max_length"), "length"),
+    **dict.fromkeys(("tool_call", "toolcalls", "tool_use"), "tool_calls"),
+    "": None,
+}
+_FIRST_ERROR_STATUS: Final = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """What the repair needs to know of the request that a stream answers.
+
+    Attributes:
+        model: The model that was asked for.
+        stream: Whether a stream was asked for.
+        several_choices: Whether more than one choice was asked for.
+        include_usage: Whether a final usage chunk was asked for.
+        usage_in_chunks: Whether usage was asked for in every chunk (vLLM's ``continuous_usage_stats``).
+        named_tool: Whether one function was demanded by name: OpenAI then ends with ``stop``.
+    """
+
+    model: str | None = None
+    stream: bool = True
+    several_choices: bool = False
+    include_usage: bool = False
+    usage_in_chunks: bool = False
+    named_tool: bool = False
+
+    @classmethod
+    def from_body(cls, body: bytes) -> ChatRequest | None:
+        """Read a request's JSON body; None where it is not a JSON object."""
+        try:
+            request = load(body)
+        except ValueError:
+            return None
+        if not is_object(request):
+            return None
+        model: Any = request.get("model")
+        options: Any = request.get("stream_options")
+        if not is_object(options):
+            options = {}
+        return cls(
+            model=model if isinstance(model, str) else None,
+            stream=request.get("stream") is True,
+            several_choices=request.get("n") not in (None, 1),
+            include_usage=options.get("include_usage") is True,
+            usage_in_chunks=options.get("continuous_usage_stats") is True,
+            named_tool=isinstance(request.get("tool_choice"), dict),
+        )
+
+
+def new_id() -> str:
+    """A fresh id for a response, in OpenAI's form."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def now() -> int:
+    """The time for ``created``, in seconds since 1970."""
+    return int(time.time())
+
+
+class ChunkRepairer:
+    """Repairs the chunks of one stream, one after the other."""
+
+    def __init__(
+        self,
+        request: ChatRequest,
+        report: RepairReport,
+        *,
+        new_id: Callable[[], str] = new_id,
+        now: Callable[[], int] = now,
+    ) -> None:
+        """Begin a stream that answers the request; repairs are counted in the report."""
+        self._request = request
+        self._report = report
+        self._new_id = new_id
+        self._now = now
+        self._id: str | None = None
+        self._created: int | None = None
+        self._model: str | None = request.model
+        self._changed = False
+        self._foreign: bool | None = None
+        # By index of the choice.
+        self._open: set[int] = set()
+        self._with_role: set[int] = set()
+        self._with_calls: set[int] = set()
+        self._finished: set[int] = set()
+        self._usage: dict[str, Any] | None = None
+        self._usage_chunk: dict[str, Any] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice that was begun has got its finish reason."""
+        return bool(self._open) and self._open <= self._finished
+
+    def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """Repair one chunk in place.
+
+        Returns:
+            The chunks to send in its stead, or None where nothing had to be changed.
+
+        Raises:
+            StreamError: The chunk says that the request failed, or the policy is strict and a repair is due.
+        """
+        choices: Any = chunk.get("choices")
+        self._raise_failure(chunk)
+        if not isinstance(choices, list):
+            return None
+        self._changed = False
+        self._foreign = None
+        self._envelope(chunk)
+        if not choices:
+            if chunk.get("usage") is not None and not self._keeps_usage(chunk):
+                return []
+        else:
+            if chunk.get("usage") is not None and not self._request.usage_in_chunks and self._due(Repair.USAGE):
+                self._usage = chunk.pop("usage")
+            entries = cast("list[Any]", choices)
+            alone = len(entries) == 1 and not self._request.several_choices
+            for position, choice in enumerate(entries):
+                if is_object(choice):
+                    self._choice(choice, None if alone else position)
+        return [chunk] if self._changed else None
+
+    def closing(self) -> list[dict[str, Any]]:
+        """The chunks that the service owes when it says that it is done.
+
+        Raises:
+            StreamError: The policy is strict and a chunk is owed.
+        """
+        chunks = [
+            self._new_chunk([self._final_choice(index)])
+            for index in sorted((self._open or {0}) - self._finished)
+            if self._report.allow(Repair.FINISH_REASON)
+        ]
+        if self._usage_chunk is not None:
+            chunks.append(self._usage_chunk)
+        elif self._usage is not None and self._request.include_usage:
+            chunks.append({**self._new_chunk([]), "usage": self._usage})
+        return chunks
+
+    def _due(self, repair: Repair) -> bool:
+        if not self._report.allow(repair):
+            return False
+        self._changed = True
+        return True
+
+    def _due_foreign(self) -> bool:
+        """Ask once for all foreign members of a chunk."""
+        if self._foreign is None:
+            self._foreign = self._due(Repair.FOREIGN_MEMBERS)
+        return self._foreign
+
+    def _remove_foreign(self, members: dict[str, Any]) -> None:
+        if not _FOREIGN.isdisjoint(members) and self._due_foreign():
+            for name in _FOREIGN & members.keys():
+                del members[name]
+
+    def _raise_failure(self, chunk: dict[str, Any]) -> None:
+        status = chunk.get("HttpStatusCode")
+        if chunk.get("Successful") is False or (isinstance(status, int) and status >= _FIRST_ERROR_STATUS):
+            error = chunk.get("error")
+            told: Any = error.get("message") if is_object(error) else error
+            text = told if isinstance(told, str) and told else "the service gives no reason"
+            message = f"The service reports a failure (status {status}) in event {self._report.events}: {text}"
+            raise StreamError(message, code="service_error")
+
+    def _envelope(self, chunk: dict[str, Any]) -> None:
+        self._remove_foreign(chunk)
+        if "error" in chunk and chunk["error"] is None and self._due_foreign():
+            del chunk["error"]
+        if chunk.get("object") != OBJECT and self._due(Repair.OBJECT):
+            chunk["object"] = OBJECT
+        if self._id is None or chunk.get("id") != self._id:
+            self._repair_id(chunk)
+        if self._created is None or chunk.get("created") != self._created:
+            self._repair_created(chunk)
+        model = chunk.get("model")
+        if model is not None:
+            self._model = model
+        elif self._model is not None and self._due(Repair.MODEL):
+            chunk["model"] = self._model
+
+    def _repair_id(self, chunk: dict[str, Any]) -> None:
+        own = chunk.get("id")
+        if self._id is None and isinstance(own, str) and own and not _CONSTANT_ID.fullmatch(own):
+            self._id = own
+        elif self._due(Repair.ID):
+            self._id = chunk["id"] = self._id or self._new_id()
+
+    def _repair_created(self, chunk: dict[str, Any]) -> None:
+        own = chunk.get("created")
+        if self._created is None and type(own) is int:
+            self._created = own
+        elif self._due(Repair.CREATED):
+            if self._created is None:
+                self._created = int(own) if isinstance(own, float) else self._now()
+            chunk["created"] = self._created
+
+    def _keeps_usage(self, chunk: dict[str, Any]) -> bool:
+        """Whether a chunk without choices that carries usage leaves now."""
+        if not self._request.include_usage:
+            return not self._due(Repair.USAGE)
+        if self.finished:
+            self._usage = None
+            return True
+        # The chunk with the finish reason has to stand before this one, and the service still owes it.
+        self._usage_chunk = chunk
+        return False
+
+    def _choice(self, choice: dict[str, Any], position: int | None) -> None:
+        index = self._index(choice, position)
+        self._open.add(index)
+        delta = self._delta(choice)
+        if "finish_details" in choice and self._due_foreign():
+            del choice["finish_details"]
+        if delta is not None:
+            self._repair_delta(delta, index)
+        self._repair_reason(choice, index)
+
+    def _index(self, choice: dict[str, Any], position: int | None) -> int:
+        index = choice.get("index")
+        if position is None:
+            if index != 0 and self._due(Repair.CHOICE_INDEX):
+                choice["index"] = 0
+            return 0
+        if isinstance(index, int):
+            return index
+        if self._due(Repair.CHOICE_INDEX):
+            choice["index"] = position
+        return position
+
+    def _delta(self, choice: dict[str, Any]) -> dict[str, Any] | None:
+        """The choice's delta, after what stands in `message` has got its place."""
+        delta = choice.get("delta")
+        if delta is None:
+            if self._due(Repair.MESSAGE_TO_DELTA):
+                message = choice.pop("message", None)
+                delta = choice["delta"] = message if is_object(message) else {}
+        elif "message" in choice and self._due(Repair.MESSAGE_BESIDE_DELTA):
+            message = choice.pop("message")
+            # The text is in both; a call that stands in the message alone would be lost.
+            if is_object(message) and message.get("tool_calls") and not delta.get("tool_calls"):
+                delta["tool_calls"] = message["tool_calls"]
+        return delta if is_object(delta) else None
+
+    def _repair_delta(self, delta: dict[str, Any], index: int) -> None:
+        if delta.get("role") is not None:
+            if index not in self._with_role:
+                self._with_role.add(index)
+            elif self._due(Repair.ROLE):
+                del delta["role"]
+        if "tool_calls" in delta:
+            if delta["tool_calls"]:
+                self._with_calls.add(index)
+            elif self._due(Repair.EMPTY_TOOL_CALLS):
+                del delta["tool_calls"]
+        for name in _FOREIGN_IF_NULL:
+            if name in delta and delta[name] is None and self._due_foreign():
+                del delta[name]
+        self._remove_foreign(delta)
+
+    def _repair_reason(self, choice: dict[str, Any], index: int) -> None:
+        if "finish_reason" not in choice:
+            if self._due(Repair.FINISH_REASON):
+                choice["finish_reason"] = None
+            return
+        sent = choice["finish_reason"]
+        if sent is None:
+            return
+        reason = None if index in self._finished else self._spelled(sent, index)
+        if reason != sent and self._due(Repair.FINISH_REASON):
+            choice["finish_reason"] = reason
+        if choice["finish_reason"] is not None:
+            self._finished.add(index)
+
+    def _spelled(self, sent: Any, index: int) -> Any:
+        """The reason as OpenAI spells it; one that nobody knows stays as it is."""
+        reason = _REASONS.get(sent.lower(), sent) if isinstance(sent, str) else sent
+        if reason == "stop":
+            return self._reason_to_stop(index)
+        return reason
+
+    def _reason_to_stop(self, index: int) -> str:
+        return "tool_calls" if index in self._with_calls and not self._request.named_tool else "stop"
+
+    def _final_choice(self, index: int) -> dict[str, Any]:
+        return {"index": index, "delta": {}, "finish_reason": self._reason_to_stop(index)}
+
+    def _new_chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        self._id = self._id or self._new_id()
+        return {
+            "id": self._id,
+            "object": OBJECT,
+            "created": self._now() if self._created is None else self._created,
+            "model": self._model,
+            "choices": choices,
+        }

