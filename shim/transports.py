@@ -7,6 +7,7 @@ that family. Only streamed chat completions are touched; every other exchange pa
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import cache
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Final
@@ -229,21 +230,23 @@ class _Body:
         return not (self._over or self._repairer.ended)
 
     def _settles(self) -> bool:
-        """Whether the rest of the body has to be read, so that the connection of a complete answer can be used again.
-
-        Not under HTTP/2, where a stream is closed without its connection.
-        """
+        """Whether the rest of a complete answer's body has to be read, so that its connection can be used again."""
         if self._settled:
             return False
         self._settled = True
         self._repairer.report.log()
-        one_stream = self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
-        return one_stream and self._repairer.complete and not self._over
+        return self._has_own_connection and self._repairer.complete and not self._over
+
+    @property
+    def _has_own_connection(self) -> bool:
+        """Whether no other stream shares the connection, as under HTTP/2, where a stream is closed without it."""
+        return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
 
 
 class _SyncBody(_Body):
     def __init__(self, response: Any, repairer: StreamRepairer) -> None:
         super().__init__(response, repairer)
+        self._reader: int | None = None
         self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._encoded else response.stream)
 
     def __iter__(self) -> Self:
@@ -251,10 +254,13 @@ class _SyncBody(_Body):
 
     def __next__(self) -> bytes:
         while self._wants_more():
+            self._reader = threading.get_ident()
             try:
                 chunk = next(self._chunks, None)
             except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
                 chunk = error
+            finally:
+                self._reader = None
             if out := self._take(chunk):
                 return out
         self._settle()
@@ -263,6 +269,9 @@ class _SyncBody(_Body):
     def close(self) -> None:
         """Close the upstream stream, whichever thread reads it."""
         self._settle()
+        if self._reader not in (None, threading.get_ident()):
+            # Closing a socket does not end another thread's read of it, and the connection would stay open until then.
+            self._shut_down()
         self._response.stream.close()
 
     def _settle(self) -> None:
@@ -276,10 +285,16 @@ class _SyncBody(_Body):
         except RuntimeError:  # the interpreter is shutting down
             return
         reader.join(_SETTLE_SECONDS)
-        network = self._response.extensions.get("network_stream")
-        if reader.is_alive() and network is not None:
-            _shut_down(network.get_extra_info("socket"))
+        if reader.is_alive():
+            self._shut_down()
             reader.join(_SETTLE_SECONDS)
+
+    def _shut_down(self) -> None:
+        """End a read of the connection in another thread."""
+        network = self._response.extensions.get("network_stream")
+        if network is not None and self._has_own_connection:
+            with suppress(OSError):  # closed from the other side in the meantime
+                network.get_extra_info("socket").shutdown(SHUT_RDWR)
 
     def _read_rest(self) -> None:
         try:
@@ -326,10 +341,3 @@ class _AsyncBody(_Body):
                     self._repairer.feed(chunk)
             except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
                 pass
-
-
-def _shut_down(connection: Any) -> None:
-    try:
-        connection.shutdown(SHUT_RDWR)
-    except OSError:  # closed from the other side in the meantime
-        return

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 DONE: Final = b"[DONE]"
 
 _BOM: Final = b"\xef\xbb\xbf"
+_BOMS: Final = re.compile(b"(?:%b)+" % _BOM)
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # What may stand before, between and behind the objects of a JSON array or of concatenated objects.
 _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
@@ -99,7 +100,7 @@ class Framer:
                 position = brace
                 continue
             end = self._line_end(chunk, position)
-            if not end:
+            if end < 0:
                 self._keep(chunk[position:])
                 return
             line = self._take_pieces() + chunk[position:end]
@@ -122,7 +123,8 @@ class Framer:
             yield from self._line(line)
         if not self._values:
             if self._lines:
-                yield Frame(b"".join(self._lines))
+                # What the shim writes behind this has to begin a line.
+                yield Frame(b"".join(self._lines[:-1]) + _content(self._lines[-1]) + b"\n")
         # The standard discards an event without its blank line; the text of the last one would be lost in silence.
         elif self._holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
             self._lines[-1] = _content(self._lines[-1]) + b"\n"
@@ -131,12 +133,13 @@ class Framer:
     def _begin_stream(self, chunk: bytes) -> bytes:
         """Take off the byte order mark, which the official client would take for a part of the first line."""
         chunk = self._take_pieces() + chunk
+        while chunk.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY):
+            chunk = chunk[len(_BOM) :]
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
             self._keep(chunk)
             return b""
         self._started = True
-        marked = chunk.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY)
-        return chunk[len(_BOM) :] if marked else chunk
+        return chunk
 
     def _plain_event_end(self, chunk: bytes, start: int) -> int:
         """The offset behind an event ``data: {…}`` of one line, if it and its blank line are here; otherwise 0."""
@@ -146,7 +149,7 @@ class Framer:
         if (
             end < 0
             or chunk[end + 1 : end + 2] != b"\n"
-            or end - start >= self._limit
+            or end + 2 - start > self._limit
             or chunk.find(b"\r", start, end) >= 0
         ):
             return 0
@@ -163,7 +166,10 @@ class Framer:
         if brace == len(chunk):
             return -1
         self._only_separators = False
-        return brace if chunk[brace] == ord("{") and self._report.allow(Repair.MISSING_DATA_PREFIX) else -1
+        if chunk[brace] != ord("{"):
+            return -1
+        self._check_size(brace - start)
+        return brace if self._report.allow(Repair.MISSING_DATA_PREFIX) else -1
 
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -176,13 +182,13 @@ class Framer:
         self._pieces_size = 0
         return pieces
 
-    def _append(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._size += len(line)
+    def _grow(self, size: int) -> None:
+        """Count bytes to the present event, those of its blank line included."""
+        self._size += size
         self._check_size()
 
-    def _check_size(self) -> None:
-        if self._size + self._pieces_size > self._limit:
+    def _check_size(self, more: int = 0) -> None:
+        if self._size + self._pieces_size + more > self._limit:
             message = (
                 f"Event {self._report.events + 1} of the stream is larger than {self._limit} bytes. "
                 "If that is expected, raise the limit with Policy(max_event_bytes=…)."
@@ -190,22 +196,22 @@ class Framer:
             raise StreamError(message, code="event_too_large")
 
     def _line_end(self, chunk: bytes, start: int) -> int:
-        """The offset behind the present line's end, 0 where the line goes on behind the chunk."""
+        """The offset behind the present line's end, -1 where the line goes on behind the chunk."""
         if self._pieces and self._pieces[-1].endswith(b"\r"):
             # A carriage return was held back: it ends the line, together with a line feed if that is next.
             return start + 1 if chunk[start] == ord("\n") else start
         if b"\r" not in chunk:
-            return chunk.find(b"\n", start) + 1
+            return chunk.find(b"\n", start) + 1 or -1
         match = _LINE_END.search(chunk, start)
         if match is None:
-            return 0
+            return -1
         if match.group() == b"\n":
             return match.end()
         blank = match.start() == start and not self._pieces
         if blank and self._lines and self._lines[-1].endswith(b"\r"):
             # This stream's lines end in a bare carriage return: the event is complete, nothing more is waited for.
             return match.start() + 1
-        return 0 if match.group() == b"\r" and match.end() == len(chunk) else match.end()
+        return -1 if match.group() == b"\r" and match.end() == len(chunk) else match.end()
 
     def _begin_document(self) -> Iterator[Frame]:
         self._pieces.clear()
@@ -213,6 +219,7 @@ class Framer:
         if self._values and self._report.allow(Repair.EVENT_BOUNDARY):
             yield from self._event(b"\n")
         self._in_document = True
+        self._size = 0
         self._scanner = DocumentScanner()
 
     def _continue_document(self, chunk: bytes, start: int) -> Generator[Frame, None, int]:
@@ -221,20 +228,28 @@ class Framer:
             self._keep(chunk[start:])
             return len(chunk)
         document = self._take_pieces() + chunk[start:end]
+        self._grow(len(document))
         self._in_document = False
         self._after_document = True
         # A line break in proper JSON stands between its tokens, where a space means the same.
-        self._append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+        self._lines.append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
         self._values.append(document)
         yield from self._event(b"\n")
         return end
 
     def _line(self, raw: bytes) -> Iterator[Frame]:
+        self._grow(len(raw))
         line = _content(raw)
         if not line:
             if not self._after_document or self._lines:
                 yield from self._event(raw)
             return
+        if line.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY):
+            # One stream was put behind another.
+            raw = _BOMS.sub(b"", raw, count=1)
+            line = _content(raw)
+            if not line:
+                return
         after_document, self._after_document = self._after_document, False
         name, _, value = line.partition(b":")
         if name == b"data":
@@ -242,13 +257,13 @@ class Framer:
         elif name in (b"event", b"id", b"retry"):
             self._has_fields = True
             self._id_seen = self._id_seen or name == b"id"
-            self._append(raw)
+            self._lines.append(raw)
         elif self._is_punctuation(line, after_document=after_document):
             self._after_document = True
         elif (unprefixed := self._unprefixed(line)) is not None:
             yield from self._data_line(b"data: " + unprefixed + raw[len(line) :], unprefixed)
         else:
-            self._append(raw)
+            self._lines.append(raw)
 
     def _is_punctuation(self, line: bytes, *, after_document: bool) -> bool:
         """Whether the line is only the brackets and commas of a JSON array whose objects are events."""
@@ -281,7 +296,8 @@ class Framer:
             # Nothing can belong to a payload that is complete: this service ends its events with one newline.
             self._newline_ends_event = True
             yield from self._event(b"\n")
-        self._append(raw)
+            self._size = len(raw)
+        self._lines.append(raw)
         self._values.append(value)
         if done:
             # Nothing that follows counts, so the blank line is not waited for.

@@ -142,7 +142,7 @@ class StreamRepairer:
 
     def _drop(self, rest: bytes) -> None:
         """Take bytes behind the end marker."""
-        if rest.strip() and not self.report.repairs[Repair.DONE_MARKER]:
+        if self.complete and rest.strip() and not self.report.repairs[Repair.DONE_MARKER]:
             try:
                 self.report.allow(Repair.DONE_MARKER)
             except StreamError:

@@ -3,6 +3,9 @@
 It is an ONNX graph without weights: the answer to a prompt that holds the marker ``<|haiku|>`` is the text
 ``SCRIPTS["haiku"]``, token by token, looked up in a table. The last marker of the conversation decides. A test
 instrument, never to be shown to a user as a model.
+
+Release 2.2 instructs a model that has tools how to write and lets it write nothing else (see ``_as_instructed``). The
+model obeys: then it says the same as ever, in that form.
 """
 
 import hashlib
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 SCRIPTS: dict[str, str] = {
     "haiku": "Cherry blossoms fall,\nGentle spring breeze carries dreams,\nPeace in nature's song.",
     "tool": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
+    "tools": (
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+    ),
     # The tokenizer has learned none of these: a token is a byte, so that each character is cut, and whatever is made
     # of several characters (a family, a tone of skin) twice.
     "emoji": "naïve café 🌸 日本語 👩\u200d👩\u200d👧 line\u2028separator 👋\U0001f3fd done",
@@ -40,9 +47,17 @@ CONTEXT_LENGTH = 16384
 MODEL_FILE = "model.onnx"
 
 _END_OF_TEXT, _TURN_START, _TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-_TURN_START_ID, _TURN_END_ID, _FIRST_MARKER_ID = 1, 2, 3
-# Release 2.2 wants each of the markers that a model publishes to be a single token.
-_SINGLE_TOKENS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
+_TURN_START_ID, _TURN_END_ID = 1, 2
+# Begin and end of tool calls and of reasoning. Release 2.2 wants each to be a token, and to be told its id.
+_SINGLE_TOKENS = {
+    "bot_token_id": "<tool_call>",
+    "eot_token_id": "</tool_call>",
+    "bor_token_id": "<think>",
+    "eor_token_id": "</think>",
+}
+# What the instructions of 2.2 want ordinary text to begin with, and a word that nobody else uses in a prompt.
+_MESSAGE = "MESSAGE\n"
+_INSTRUCTIONS_WORD = " protocol"
 _ANSWER_PROMPT = f"{_TURN_START}assistant\n"
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -61,9 +76,15 @@ def marker(script: str) -> str:
     return f"<|{script}|>"
 
 
-def ensure_scripted_model(cache: Path) -> Path:
-    """Return the folder of the model, built before if this version of it is not in the cache yet."""
-    content = json.dumps([FORMAT, SCRIPTS], sort_keys=True).encode()
+def ensure_scripted_model(cache: Path, *, boundary_ids: bool = False) -> Path:
+    """Return the folder of the model, built before if this version of it is not in the cache yet.
+
+    Args:
+        cache: A folder to keep it in.
+        boundary_ids: Whether its configuration says which tokens begin and end a tool call and a line of reasoning.
+            Release 2.2 calls no tools without; the runtimes of older releases do not load a model with it.
+    """
+    content = json.dumps([FORMAT, SCRIPTS, boundary_ids], sort_keys=True).encode()
     parent = cache / "scripted-model"
     folder = parent / hashlib.sha256(content).hexdigest()[:16]
     if folder.is_dir():
@@ -71,7 +92,7 @@ def ensure_scripted_model(cache: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix="building-", dir=parent))
     try:
-        _build(building)
+        _build(building, boundary_ids=boundary_ids)
         os.rename(building, folder)  # noqa: PTH104 - Path.rename would overwrite on some platforms and not on others
     except OSError:
         if not folder.is_dir():  # otherwise another process was faster, with the same result
@@ -81,7 +102,7 @@ def ensure_scripted_model(cache: Path) -> Path:
     return folder
 
 
-def _build(folder: Path) -> None:
+def _build(folder: Path, *, boundary_ids: bool) -> None:
     import onnx  # noqa: PLC0415 - the other users of this module have no onnx
 
     tokenizer = _tokenizer()
@@ -91,7 +112,7 @@ def _build(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(_CHAT_TEMPLATE, encoding="utf-8")
     _write_json(folder / "tokenizer_config.json", _tokenizer_config())
-    _write_json(folder / "genai_config.json", _genai_config(tokenizer.get_vocab_size()))
+    _write_json(folder / "genai_config.json", _genai_config(tokenizer, boundary_ids=boundary_ids))
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -106,13 +127,14 @@ def _tokenizer() -> "Tokenizer":
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=600,
-        special_tokens=[_END_OF_TEXT, _TURN_START, _TURN_END, *map(marker, SCRIPTS)],
+        special_tokens=[_END_OF_TEXT, _TURN_START, _TURN_END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    learned = [SCRIPTS["haiku"], SCRIPTS["tool"], SCRIPTS["think"], "tick tock user assistant system tool"]
-    tokenizer.train_from_iterator(learned, trainer)
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _SINGLE_TOKENS])
+    words = ["tick tock user assistant system tool", f"{_MESSAGE}{_INSTRUCTIONS_WORD}", *map(marker, SCRIPTS)]
+    texts = [text for name in ("haiku", "tool", "think") for text in (SCRIPTS[name], _as_instructed(SCRIPTS[name]))]
+    tokenizer.train_from_iterator(words + texts, trainer)
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _SINGLE_TOKENS.values()])
     return tokenizer
 
 
@@ -129,7 +151,7 @@ def _tokenizer_config() -> dict[str, Any]:
     }
 
 
-def _genai_config(vocabulary_size: int) -> dict[str, Any]:
+def _genai_config(tokenizer: "Tokenizer", *, boundary_ids: bool) -> dict[str, Any]:
     decoder = {
         "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
         "filename": MODEL_FILE,
@@ -150,6 +172,7 @@ def _genai_config(vocabulary_size: int) -> dict[str, Any]:
             "present_value_names": "present.%d.value",
         },
     }
+    ids = {name: tokenizer.token_to_id(token) for name, token in _SINGLE_TOKENS.items()}
     return {
         "model": {
             "type": "llama",
@@ -157,8 +180,9 @@ def _genai_config(vocabulary_size: int) -> dict[str, Any]:
             "eos_token_id": [_TURN_END_ID],
             "pad_token_id": _TURN_END_ID,
             "context_length": CONTEXT_LENGTH,
-            "vocab_size": vocabulary_size,
+            "vocab_size": tokenizer.get_vocab_size(),
             "decoder": decoder,
+            **(ids if boundary_ids else {}),
         },
         "search": {
             "do_sample": False,
@@ -223,7 +247,7 @@ def _model(tokenizer: "Tokenizer") -> Any:
     history = _remember(graph)
     length = graph.node("length", "Gather", graph.node("shape", "Shape", history), graph.constant(1), axis=0)
     positions = graph.node("positions", "Range", graph.constant(0), length, graph.constant(1))
-    script = _requested_script(graph, history, positions, len(table))
+    script = _requested_script(graph, tokenizer, history, positions)
     written = _tokens_written(graph, history, positions, length, len(tokenizer.encode(_ANSWER_PROMPT).ids))
     column = graph.node("column", "Min", written, graph.constant(len(table[0]) - 1))
     row = graph.node("row", "Gather", graph.constant(table), script, axis=0)
@@ -232,10 +256,24 @@ def _model(tokenizer: "Tokenizer") -> Any:
 
 
 def _script_table(tokenizer: "Tokenizer") -> list[list[int]]:
-    """Return the token ids of all scripts, each filled up with the token that ends a turn."""
-    answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in SCRIPTS.values()]
+    """Return the token ids of all scripts, then again as instructed, each filled up with the end of the turn."""
+    texts = [*SCRIPTS.values(), *map(_as_instructed, SCRIPTS.values())]
+    answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     width = max(map(len, answers)) + 1
     return [ids + [_TURN_END_ID] * (width - len(ids)) for ids in answers]
+
+
+def _as_instructed(text: str) -> str:
+    """Return an answer as 2.2 wants it of a model with tools.
+
+    All calls make one array, with the arguments named "parameters"; other text begins with a line of its own.
+    """
+    begin, end = _SINGLE_TOKENS["bot_token_id"], _SINGLE_TOKENS["eot_token_id"]
+    words, *blocks = text.split(begin)
+    calls = [json.loads(block.partition(end)[0]) for block in blocks]
+    array = json.dumps([{"name": call["name"], "parameters": call["arguments"]} for call in calls])
+    framed = f"{_MESSAGE}{words}" if words or not calls else ""
+    return framed + (begin + array + end if calls else "")
 
 
 def _remember(graph: _Graph) -> str:
@@ -254,30 +292,53 @@ def _remember(graph: _Graph) -> str:
     return graph.node("history", "Cast", flat, to=TensorProto.INT64)
 
 
-def _requested_script(graph: _Graph, history: str, positions: str, scripts: int) -> str:
-    """Return the number of the script whose marker came last; the first script if there was none."""
+def _requested_script(graph: _Graph, tokenizer: "Tokenizer", history: str, positions: str) -> str:
+    """Return the row of the table for the script whose marker came last; the first script if there was none.
+
+    A marker is no token of its own, for 2.2 with tools takes care that the text of a message never becomes a special
+    one. It is found by the token of the name, right after the token of the opening bracket.
+    """
+    bracket = _single_id(tokenizer, "<|")
+    script_of_token = [0] * tokenizer.get_vocab_size()
+    for number, name in enumerate(SCRIPTS, start=1):
+        script_of_token[_single_id(tokenizer, name)] = number
+    named = graph.node("named", "Gather", graph.constant(script_of_token), history, axis=0)
+    all_but_last = graph.node("all_but_last", "Slice", history, *map(graph.constant, ([0], [-1], [1])))
+    previous = graph.node("previous", "Concat", graph.constant([[0]]), all_but_last, axis=1)
+    after_bracket = _equal(graph, "after_bracket", previous, bracket)
+    marked = graph.node("marked", "Mul", named, after_bracket)
+    is_marker = graph.node("is_marker", "Sign", marked)
+    marker_positions = graph.node("marker_positions", "Mul", is_marker, positions)
+    last = graph.node("last_marker", "ArgMax", marker_positions, axis=1, keepdims=0)
+    number = graph.node("number", "Gather", graph.node("flat_marked", "Reshape", marked, graph.constant([-1])), last)
+    row = graph.node("plain_row", "Max", graph.node("below", "Sub", number, graph.constant(1)), graph.constant(0))
+    return graph.node("script", "Add", row, _instructed_offset(graph, tokenizer, history))
+
+
+def _instructed_offset(graph: _Graph, tokenizer: "Tokenizer", history: str) -> str:
+    """Return how many rows further down the script lies in the form that was asked for: none, without instructions."""
+    is_word = _equal(graph, "is_word", history, _single_id(tokenizer, _INSTRUCTIONS_WORD))
+    instructed = graph.node("instructed", "ReduceMax", is_word, graph.constant([1]), keepdims=0)
+    return graph.node("instructed_offset", "Mul", instructed, graph.constant(len(SCRIPTS)))
+
+
+def _equal(graph: _Graph, name: str, tokens: str, token_id: int) -> str:
+    """Return 1 for each token that is the given one, and 0 for the others."""
     from onnx import TensorProto  # noqa: PLC0415
 
-    high_enough = graph.node("high_enough", "GreaterOrEqual", history, graph.constant(_FIRST_MARKER_ID))
-    low_enough = graph.node("low_enough", "Less", history, graph.constant(_FIRST_MARKER_ID + scripts))
-    is_marker = graph.node("is_marker", "And", high_enough, low_enough)
-    weight = graph.node("marker_weight", "Cast", is_marker, to=TensorProto.INT64)
-    weighted = graph.node("marker_positions", "Mul", weight, positions)
-    last = graph.node("last_marker", "ArgMax", weighted, axis=1, keepdims=1)
-    token = graph.node("marker", "GatherElements", history, last, axis=1)
-    number = graph.node("number", "Sub", token, graph.constant(_FIRST_MARKER_ID))
-    not_below = graph.node("not_below", "Max", number, graph.constant(0))
-    not_above = graph.node("not_above", "Min", not_below, graph.constant(scripts - 1))
-    return graph.node("script", "Reshape", not_above, graph.constant([1]))
+    truth = graph.node(f"{name}_truth", "Equal", tokens, graph.constant(token_id))
+    return graph.node(name, "Cast", truth, to=TensorProto.INT64)
+
+
+def _single_id(tokenizer: "Tokenizer", text: str) -> int:
+    (token_id,) = tokenizer.encode(text, add_special_tokens=False).ids
+    return token_id
 
 
 def _tokens_written(graph: _Graph, history: str, positions: str, length: str, prompt_length: int) -> str:
     """Return how many tokens follow the prompt of the last turn, which is the answer's."""
-    from onnx import TensorProto  # noqa: PLC0415
-
-    is_start = graph.node("is_start", "Equal", history, graph.constant(_TURN_START_ID))
-    weight = graph.node("start_weight", "Cast", is_start, to=TensorProto.INT64)
-    weighted = graph.node("start_positions", "Mul", weight, positions)
+    is_start = _equal(graph, "is_start", history, _TURN_START_ID)
+    weighted = graph.node("start_positions", "Mul", is_start, positions)
     last = graph.node("last_start", "ReduceMax", weighted, graph.constant([1]), keepdims=0)
     since = graph.node("since_start", "Sub", length, last)
     written = graph.node("since_prompt", "Sub", since, graph.constant(prompt_length))

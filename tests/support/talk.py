@@ -1,0 +1,184 @@
+"""One way to ask, for every client: sync and async, either HTTP library, create() and the .stream() helper, raw.
+
+The behaviour tests are written once against this and run in every combination that the installed openai allows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+import openai
+
+import shim
+
+MAJOR = int(openai.__version__.split(".")[0])
+
+try:
+    import httpx2
+except ImportError:  # openai 1.x does without it
+    httpx2 = None
+
+FAMILIES = {"httpx": httpx, **({"httpx2": httpx2} if httpx2 and MAJOR > 1 else {})}
+MESSAGES = [{"role": "user", "content": "<|haiku|>"}]
+MODES = ("sync", "async")
+HELPERS = ("create", "stream")
+
+
+@dataclass
+class Answer:
+    """What a program got out of a stream.
+
+    Attributes:
+        text: The text of the first choice.
+        chunks: Every chunk, or for the helper every chunk that its events carry.
+        completion: What the helper accumulated.
+        error: What was raised.
+        report: What the shim repaired.
+        usage_asked: Whether a chunk without choices is expected.
+    """
+
+    text: str = ""
+    chunks: list[Any] = field(default_factory=list)
+    completion: Any = None
+    error: BaseException | None = None
+    report: Any = None
+    usage_asked: bool = False
+
+    @property
+    def reason(self):
+        """The last finish reason that was given."""
+        return next(
+            (c.finish_reason for each in self.chunks[::-1] for c in each.choices or [] if c.finish_reason), None
+        )
+
+    @property
+    def ids(self):
+        """The ids of the chunks."""
+        return {chunk.id for chunk in self.chunks}
+
+    def take(self, chunk):
+        """Read a chunk as a program does that keeps to OpenAI's documentation."""
+        self.chunks.append(chunk)
+        if not (self.usage_asked and chunk.usage):
+            self.text += chunk.choices[0].delta.content or ""
+
+
+@dataclass(frozen=True)
+class Client:
+    """One combination of what a program may use.
+
+    Attributes:
+        family: "httpx" or "httpx2".
+        mode: "sync" or "async".
+        helper: "create" or "stream".
+        repaired: Whether the shim is under the official client.
+    """
+
+    family: str
+    mode: str
+    helper: str = "create"
+    repaired: bool = True
+
+    def __str__(self):
+        return f"{self.family}-{self.mode}-{self.helper}"
+
+    def make(self, base_url: str, **options: Any):
+        """Make the client. The default family is taken the way a person takes it, the other one by its transport."""
+        asynchronous = self.mode == "async"
+        official = openai.AsyncOpenAI if asynchronous else openai.OpenAI
+        options = {"base_url": base_url, "api_key": "none", "max_retries": 0, "timeout": 30, **options}
+        if self.family == default_family():
+            if self.repaired:
+                official = shim.AsyncOpenAI if asynchronous else shim.OpenAI
+                del options["api_key"]
+            return official(**options)
+        return official(http_client=self.other_family_client(), **options)
+
+    def other_family_client(self):
+        """An HTTP client of the family that openai would not have chosen."""
+        library = FAMILIES[self.family]
+        if self.mode == "async":
+            transport = library.AsyncHTTPTransport()
+            return library.AsyncClient(transport=shim.AsyncRepairTransport(transport) if self.repaired else transport)
+        transport = library.HTTPTransport()
+        return library.Client(transport=shim.RepairTransport(transport) if self.repaired else transport)
+
+    def ask(
+        self, base_url: str, *, model: str = "m", on_chunk: Callable[[Any], None] | None = None, **parameters: Any
+    ) -> Answer:
+        """Ask once with a client of its own, read to the end, and note what came; an error is noted, too."""
+        options = {"model": model, "messages": MESSAGES, **parameters}
+        if self.mode == "async":
+            return anyio.run(self._ask_async, base_url, options, on_chunk)
+        with self.make(base_url) as client:
+            return self.ask_with(client, on_chunk=on_chunk, **options)
+
+    def ask_with(self, client: Any, *, on_chunk: Callable[[Any], None] | None = None, **options: Any) -> Answer:
+        """Ask with a sync client that exists."""
+        answer = Answer(usage_asked="stream_options" in options)
+        try:
+            if self.helper == "create":
+                stream = client.chat.completions.create(stream=True, **options)
+                answer.report = shim.report(stream)
+                for chunk in stream:
+                    answer.take(chunk)
+                    if on_chunk:
+                        on_chunk(chunk)
+            else:
+                with stream_helper(client)(**options) as stream:
+                    answer.report = shim.report(stream)
+                    for event in stream:
+                        if event.type == "chunk":
+                            answer.take(event.chunk)
+                            if on_chunk:
+                                on_chunk(event.chunk)
+                    answer.completion = stream.get_final_completion()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            answer.error = error
+        return answer
+
+    async def _ask_async(self, base_url, options, on_chunk):
+        async with self.make(base_url) as client:
+            return await self.ask_with_async(client, on_chunk=on_chunk, **options)
+
+    async def ask_with_async(self, client: Any, *, on_chunk: Callable[[Any], None] | None = None, **options: Any):
+        """Ask with an async client that exists."""
+        answer = Answer(usage_asked="stream_options" in options)
+        try:
+            if self.helper == "create":
+                stream = await client.chat.completions.create(stream=True, **options)
+                answer.report = shim.report(stream)
+                async for chunk in stream:
+                    answer.take(chunk)
+                    if on_chunk:
+                        on_chunk(chunk)
+            else:
+                async with stream_helper(client)(**options) as stream:
+                    answer.report = shim.report(stream)
+                    async for event in stream:
+                        if event.type == "chunk":
+                            answer.take(event.chunk)
+                            if on_chunk:
+                                on_chunk(event.chunk)
+                    answer.completion = await stream.get_final_completion()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            answer.error = error
+        return answer
+
+
+def stream_helper(client: Any):
+    """The .stream() helper; 1.x has it under beta, and later ones too."""
+    completions = client.chat.completions
+    return completions.stream if hasattr(completions, "stream") else client.beta.chat.completions.stream
+
+
+def default_family() -> str:
+    """The HTTP library that the installed openai takes by itself."""
+    return "httpx2" if MAJOR > 2 else "httpx"  # noqa: PLR2004 - the major that changed it
+
+
+def clients(*, helpers=HELPERS, modes=MODES) -> list[Client]:
+    """Every combination that the installed openai allows."""
+    return [Client(family, mode, helper) for family in FAMILIES for mode in modes for helper in helpers]

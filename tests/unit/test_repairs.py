@@ -1,0 +1,529 @@
+"""Each repair: what it mends, and that the defect is there without it."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from shim.core.chunks import ChatRequest
+from shim.repairs import RULES, Policy, Repair, table
+from support.streams import (
+    DONE,
+    END,
+    MINTED,
+    MODEL,
+    NOW,
+    WIRE,
+    Repaired,
+    betalgo,
+    chunk,
+    conforming,
+    event,
+    recorded_body,
+    repair,
+    stream,
+    text_of,
+)
+
+GOOD = conforming()
+TEXT = "Hello world"
+HEAD, *MIDDLE, LAST = GOOD
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def with_choice(**members):
+    each = chunk({"content": "a"})
+    each["choices"][0].update(members)
+    return {name: value for name, value in each.items() if value is not ...}
+
+
+def right(result: Repaired) -> bool:
+    """Whether a stream is what OpenAI would have sent for "Hello world"."""
+    chunks = result.chunks
+    return (
+        result.error is None
+        and result.text == TEXT
+        and result.output.count(b"[DONE]") == 1
+        and result.payloads[-1] == END
+        and {each["id"] for each in chunks} == {chunks[0]["id"]}
+        and {each["object"] for each in chunks} == {"chat.completion.chunk"}
+        and {each["created"] for each in chunks} == {NOW}
+        and {each["model"] for each in chunks} == {MODEL}
+        and all(
+            set(choice) <= {"index", "delta", "finish_reason", "logprobs"} and choice["index"] == 0
+            for each in chunks
+            for choice in each["choices"]
+        )
+        and [("role" in choice["delta"]) for each in chunks for choice in each["choices"]].count(True) == 1
+        and all(each["choices"] for each in chunks)
+        and all("usage" not in each for each in chunks)
+        and len(result.reasons) == 1
+    )
+
+
+@dataclass
+class Case:
+    """A stream with one defect."""
+
+    code: Repair
+    body: bytes
+    request: ChatRequest
+    name: str
+
+
+def case(code, body, name="", **request):
+    return pytest.param(
+        Case(code, body, ChatRequest(model=MODEL, **request), name), id=f"{code.value}-{name}" if name else code.value
+    )
+
+
+def each_with(**members):
+    """The good stream with members changed, given as functions of the chunk's number or as values; ... removes one."""
+    changed = []
+    for number, good in enumerate(GOOD):
+        new = {**good, **{k: v(number) if callable(v) else v for k, v in members.items()}}
+        changed.append({k: v for k, v in new.items() if v is not ...})
+    return changed
+
+
+def each_choice_with(**members):
+    changed = []
+    for number, good in enumerate(GOOD):
+        choice = {**good["choices"][0], **{k: v(number) if callable(v) else v for k, v in members.items()}}
+        changed.append({**good, "choices": [{k: v for k, v in choice.items() if v is not ...}]})
+    return changed
+
+
+def each_delta_with(**members):
+    return [
+        {**good, "choices": [{**good["choices"][0], "delta": {**good["choices"][0]["delta"], **members}}]}
+        for good in GOOD
+    ]
+
+
+def lines_of(chunks, before="", between="\n", after="\n"):
+    return (before + between.join(json.dumps(each) for each in chunks) + after).encode()
+
+
+SINGLE = [
+    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD), "json lines"),
+    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, between="", after=""), "concatenated"),
+    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, "[", ",", "]"), "array"),
+    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, "[\n ", ",\n ", "\n]\n"), "array over lines"),
+    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD) + b"[DONE]\n", "bare end marker"),
+    case(Repair.MISSING_DATA_PREFIX, json.dumps(GOOD, indent=2).encode(), "pretty array"),
+    case(Repair.MISSING_DATA_PREFIX, stream(GOOD).replace(b"data:", b"Data:"), "capital"),
+    case(Repair.MISSING_DATA_PREFIX, stream(GOOD).replace(b"data:", b" data:"), "indented"),
+    case(Repair.MISSING_DATA_PREFIX, b"data: " + lines_of(GOOD, between="", after="\n\n") + DONE, "in one event"),
+    case(Repair.DOUBLE_DATA_PREFIX, stream(GOOD).replace(b"data:", b"data: data:")),
+    case(Repair.DOUBLE_DATA_PREFIX, stream(GOOD).replace(b"data: ", b"data:data: data:"), "thrice"),
+    case(Repair.EVENT_BOUNDARY, stream(GOOD).replace(b"\n\n", b"\n"), "one newline"),
+    case(Repair.EVENT_BOUNDARY, stream(GOOD).replace(b"\n\n", b"\r\n"), "one line end"),
+    case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n"), "last blank line"),
+    case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n\n"), "last line end"),
+    case(Repair.EVENT_BOUNDARY, b"\xef\xbb\xbf" + stream(GOOD), "byte order mark"),
+    case(Repair.EVENT_BOUNDARY, b"data:\n\n" + stream(GOOD), "empty data"),
+    case(Repair.EVENT_BOUNDARY, b"data: ping\n\n" + stream(GOOD), "text keep-alive"),
+    case(Repair.DONE_MARKER, stream(GOOD, done=b""), "missing"),
+    case(Repair.DONE_MARKER, stream(GOOD, done=b"data: [done]\n\n"), "small"),
+    case(Repair.DONE_MARKER, stream(GOOD, done=b"data: DONE\n\n"), "bare word"),
+    case(Repair.DONE_MARKER, stream(GOOD, done=b'data: "[DONE]"\n\n'), "quoted"),
+    case(Repair.OBJECT, stream(each_with(object="chat.completion"))),
+    case(Repair.OBJECT, stream(each_with(object=...)), "missing"),
+    case(Repair.ID, stream(each_with(id=lambda number: f"chat.id.{number}")), "counting"),
+    case(Repair.ID, stream(each_with(id=lambda number: f"chatcmpl-{number}")), "changing"),
+    case(Repair.ID, stream(each_with(id=...)), "missing"),
+    case(Repair.CREATED, stream(each_with(created=lambda number: NOW + number)), "changing"),
+    case(Repair.CREATED, stream(each_with(created=...)), "missing"),
+    case(Repair.CREATED, stream(each_with(created=lambda number: str(NOW))), "text"),
+    case(Repair.MODEL, stream(each_with(model=None)), "null"),
+    case(Repair.MODEL, stream(each_with(model=...)), "missing"),
+    case(Repair.CHOICE_INDEX, stream(each_choice_with(index=lambda number: number)), "counting"),
+    case(Repair.CHOICE_INDEX, stream(each_choice_with(index=...)), "missing"),
+    case(
+        Repair.MESSAGE_TO_DELTA,
+        stream(
+            [{**g, "choices": [{"index": 0, "message": g["choices"][0]["delta"], "finish_reason": None}]} for g in GOOD]
+        ),
+    ),
+    case(
+        Repair.MESSAGE_TO_DELTA,
+        stream([*GOOD[:-1], {**LAST, "choices": [{"index": 0, "finish_reason": "stop"}]}]),
+        "neither",
+    ),
+    case(Repair.MESSAGE_BESIDE_DELTA, stream(each_choice_with(message={"role": "assistant", "content": "x"}))),
+    case(Repair.ROLE, stream(each_delta_with(role="assistant"))),
+    case(Repair.FOREIGN_MEMBERS, stream(each_choice_with(finish_details=None)), "choice"),
+    case(Repair.FINISH_REASON, stream(GOOD[:-1]), "none"),
+    case(Repair.FINISH_REASON, stream([*GOOD, LAST]), "twice"),
+    case(Repair.USAGE, stream([*GOOD, chunk({}) | {"choices": [], "usage": {"total_tokens": 1}}]), "not asked for"),
+    case(Repair.USAGE, stream(each_with(usage={"total_tokens": 1})), "in every chunk"),
+]
+
+
+@pytest.mark.parametrize("defect", SINGLE)
+def test_repair_is_made_and_needed(defect):
+    """The repaired stream is what OpenAI would have sent; with that repair switched off it is not."""
+    result = repair(defect.body, defect.request)
+    off = repair(defect.body, defect.request, Policy(off=frozenset({defect.code})))
+    if defect.code is Repair.FINISH_REASON and defect.name == "none":
+        assert result.reasons == ["stop"]
+    assert right_or_readable(result)
+    assert defect.code in result.codes
+    assert not right_or_readable(off)
+    assert defect.code not in off.codes
+
+
+def right_or_readable(result: Repaired) -> bool:
+    try:
+        return right(result)
+    except (ValueError, KeyError, AttributeError, TypeError, IndexError):
+        return False  # what the tests' strict reader, like the official client, cannot read
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        (b"retry: 5\n\n" + stream(GOOD), stream(GOOD)),
+        (b"event: message\n\n" + stream(GOOD), stream(GOOD)),
+        (b"data:\n\n" + stream(GOOD), stream(GOOD)),
+        (b"data: ping\n\n" + stream(GOOD), stream(GOOD)),
+        (b"id: 1\n" + stream(GOOD) + b"\n", b"id: 1\n" + stream(GOOD)),
+        (
+            b"id: 1\n" + event(HEAD) + b": hi\n\n\n" + stream(MIDDLE),
+            b"id: 1\n" + event(HEAD) + b": hi\n" + stream(MIDDLE),
+        ),
+    ],
+)
+def test_events_without_a_payload(sent, left):
+    """What the official client takes for an event and cannot decode is removed, what stands around it is not.
+
+    The client remembers an `id:` and from then on takes every blank line for an event (tests/client shows it).
+    """
+    boundary_only = Policy(off=frozenset(Repair) - {Repair.EVENT_BOUNDARY})
+    assert repair(sent, policy=boundary_only).output == left
+    assert repair(sent, policy=Policy(off=frozenset(Repair))).output == sent.removesuffix(
+        b"\n" * (sent[-3:] == b"\n\n\n")
+    )
+
+
+@pytest.mark.parametrize("defect", SINGLE)
+def test_strict_policy_refuses_what_it_would_repair(defect):
+    """Under a strict policy the stream ends with an error that names the repair."""
+    result = repair(defect.body, defect.request, Policy(strict=True))
+    assert result.error is not None
+    assert result.error["code"] == "repair_refused"
+    assert not result.codes
+
+
+@pytest.mark.parametrize(
+    ("members", "removed"),
+    [
+        ({"CreatedAt": "x", "IsDelta": False, "Successful": True, "HttpStatusCode": 0}, True),
+        ({"StreamEvent": None, "HeaderValues": None, "CreatedTime": "x"}, True),
+        ({"error": None}, True),
+        ({"service_tier": None, "system_fingerprint": None}, False),
+    ],
+)
+def test_foreign_members_of_a_chunk(members, removed):
+    """What only the Betalgo object has is removed; what OpenAI has too stays, null or not."""
+    body = stream([{**each, **members} for each in GOOD])
+    result = repair(body)
+    assert (Repair.FOREIGN_MEMBERS in result.codes) is removed
+    assert all((members.keys() & each.keys() == set()) is removed for each in result.chunks)
+    off = repair(body, policy=Policy(off=frozenset({Repair.FOREIGN_MEMBERS})))
+    assert off.output == body
+
+
+def test_foreign_members_of_a_delta():
+    """Null members of a Betalgo delta are removed, and such a member with a value stays."""
+    null = {"name": None, "tool_call_id": None, "function_call": None, "IsDelta": False}
+    result = repair(stream([chunk({"content": "a", **null}), chunk({"name": "n"}, "stop")]))
+    assert [each["choices"][0]["delta"] for each in result.chunks] == [{"content": "a"}, {"name": "n"}]
+    assert result.repairer.report.repairs[Repair.FOREIGN_MEMBERS] == 1
+
+
+@pytest.mark.parametrize("empty", [[], None])
+def test_empty_tool_calls(empty):
+    """`tool_calls` without a call is removed, one with a call stays."""
+    body = stream(
+        [chunk({"content": "a", "tool_calls": empty}), chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls")]
+    )
+    deltas = [each["choices"][0]["delta"] for each in repair(body).chunks]
+    assert deltas == [{"content": "a"}, {"tool_calls": [CALL]}, {}]
+    off = repair(body, policy=Policy(off=frozenset({Repair.EMPTY_TOOL_CALLS})))
+    assert off.output == body
+
+
+def test_a_call_that_stands_in_the_message_alone_is_not_lost():
+    """Foundry Local 1.x puts a parsed call into `message`, with or without a delta beside it."""
+    beside = with_choice(delta={"content": "", "tool_calls": []}, message={"tool_calls": [CALL]})
+    alone = with_choice(message={"role": "assistant", "tool_calls": [CALL]})
+    del alone["choices"][0]["delta"]
+    for each in (beside, alone):
+        result = repair(stream([each]))
+        assert result.chunks[0]["choices"][0]["delta"]["tool_calls"] == [CALL]
+        assert "message" not in result.chunks[0]["choices"][0]
+        assert result.reasons == ["tool_calls"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [("Stop", "stop"), ("EOS", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"), ("odd", "odd"), (7, 7)],
+)
+def test_spelling_of_the_finish_reason(sent, left):
+    """Known spellings become OpenAI's; one that nobody knows stays as it is."""
+    assert repair(stream([chunk({"content": "a"}), chunk({}, sent)])).reasons == [left]
+
+
+def test_finish_reason_of_calls():
+    """`stop` after calls is `tool_calls`, except where one function was demanded by name: there OpenAI says `stop`."""
+    body = stream([chunk({"tool_calls": [CALL]}), chunk({}, "stop")])
+    assert repair(body).reasons == ["tool_calls"]
+    assert repair(body, ChatRequest(model=MODEL, named_tool=True)).output == body
+
+
+def test_empty_finish_reason_is_null():
+    """An empty reason in the middle is no reason."""
+    result = repair(stream([chunk({"content": "a"}, ""), chunk({"content": "b"}, "length")]))
+    assert result.reasons == ["length"]
+    assert result.chunks[0]["choices"][0]["finish_reason"] is None
+
+
+class TestUsage:
+    """One usage chunk when it was asked for, none otherwise."""
+
+    asked = ChatRequest(model=MODEL, include_usage=True)
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+
+    def test_only_in_chunks(self):
+        """As 1.0 sends it: collected into a final chunk of its own, behind the finish reason."""
+        result = repair(stream(betalgo()), self.asked)
+        assert [bool(each.get("usage")) for each in result.chunks] == [False, False, False, True]
+        assert result.chunks[-1]["choices"] == []
+        assert result.chunks[-1]["usage"]["completion_tokens"] == 3
+        assert result.payloads[-1] == END
+
+    def test_in_chunks_and_at_the_end(self):
+        """As 1.2 sends it: the service's own final chunk stays the only one."""
+        last = {**betalgo()[0], "choices": [], "usage": self.usage}
+        result = repair(stream([*betalgo(), last]), self.asked)
+        assert [each["usage"] for each in result.chunks if each.get("usage")] == [self.usage]
+
+    def test_before_the_finish_reason_that_is_owed(self):
+        """A usage chunk waits for the finish reason that the shim has to add."""
+        usage = chunk({}) | {"choices": [], "usage": self.usage}
+        result = repair(stream([*GOOD[:-1], usage]), self.asked)
+        assert result.reasons == ["stop"]
+        assert [bool(each["choices"]) for each in result.chunks] == [True, True, True, True, False]
+
+    def test_of_a_conforming_service(self):
+        """OpenAI's own shape passes unchanged."""
+        chunks = [{**each, "usage": None} for each in GOOD]
+        body = stream([*chunks, chunk({}) | {"choices": [], "usage": self.usage}])
+        assert repair(body, self.asked).output == body
+
+    def test_in_every_chunk_by_request(self):
+        """vLLM's continuous usage stays where it was asked for."""
+        body = stream([{**each, "usage": self.usage} for each in GOOD])
+        assert repair(body, ChatRequest(model=MODEL, usage_in_chunks=True)).output == body
+
+    def test_empty_choices_without_usage_stay(self):
+        """A chunk without choices that says something else is not the shim's business."""
+        body = stream([chunk({}) | {"choices": [], "prompt_filter_results": []}, *GOOD])
+        assert repair(body).output == body
+
+
+class TestTruncation:
+    """Truncation never looks like success."""
+
+    @pytest.mark.parametrize("events", range(len(GOOD)))
+    def test_end_without_reason_and_marker(self, events):
+        """A clean end before the finish reason is an error that says how much had come; what came is delivered."""
+        body = stream(GOOD[:events], done=b"")
+        result = repair(body)
+        assert result.output.startswith(body)
+        assert result.error["code"] == "stream_truncated"
+        assert f"after {events} events" in result.error["message"]
+        assert b"[DONE]" not in result.output.replace(result.error["message"].encode(), b"")
+        assert Repair.TRUNCATED in result.codes
+
+    def test_switched_off(self):
+        """Without the repair the stream ends in silence."""
+        body = stream(GOOD[:2], done=b"")
+        assert repair(body, policy=Policy(off=frozenset({Repair.TRUNCATED}))).output == body
+
+    def test_every_cut_of_a_recorded_stream(self):
+        """A recorded 1.0.0 stream cut anywhere before its last chunk is an error, and no text is invented or lost."""
+        body = recorded_body(WIRE / "live" / "1.0.0" / "haiku.http")
+        events = body.split(b"\n\n")[:-1]
+        last = len(body) - len(events[-1]) - 2
+        reason_from = last - len(events[-2]) - 2
+        full = repair(body).text
+        for at in range(0, reason_from, 7):
+            result = repair(body[:at])
+            assert result.error["code"] == "stream_truncated"
+            assert full.startswith(result.text)
+        assert repair(body[:last]).error is None
+
+    def test_one_of_two_choices_unfinished(self):
+        """With two choices, both have to be finished."""
+        request = ChatRequest(model=MODEL, several_choices=True)
+        one = stream([chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop")], done=b"")
+        assert repair(one, request).error["code"] == "stream_truncated"
+        both = one + stream([chunk({}, "length", index=1)], done=b"")
+        assert repair(both, request).error is None
+
+    def test_reason_is_not_invented_without_the_marker(self):
+        """`finish_reason` is invented only where the service said that it was done."""
+        assert repair(stream(GOOD[:-1], done=b"")).reasons == []
+        assert repair(stream(GOOD[:-1])).reasons == ["stop"]
+
+    def test_marker_alone(self):
+        """A stream of nothing but the end marker is an empty answer with a finish reason."""
+        result = repair(DONE)
+        assert [each["choices"] for each in result.chunks] == [[{"index": 0, "delta": {}, "finish_reason": "stop"}]]
+        assert result.chunks[0]["id"] == MINTED
+
+    def test_connection_cut_after_a_whole_event(self):
+        """An event that came but for its blank line is delivered when the connection breaks."""
+        result = repair(stream(GOOD[:2], done=b"").removesuffix(b"\n"), finish=False)
+        assert result.text == ""
+        assert text_of(Repaired(result.repairer.flush(), result.repairer).chunks) == "Hello"
+
+
+class TestErrors:
+    """What the service reports is handed on, and nothing is made up behind it."""
+
+    error = event({"error": {"message": "no", "type": "server_error"}})
+
+    def test_error_event(self):
+        """An error event passes unchanged; neither a finish reason nor an end marker nor a second error is added."""
+        body = stream(GOOD[:2], done=b"") + self.error
+        assert repair(body).output == body
+        assert repair(body + DONE).output == body + DONE
+
+    @pytest.mark.parametrize("name", ["0.10.x-daemon-midstream-error.sse", "2.x-post-2.0.0-buffer-limit-error.sse"])
+    def test_sampled_error_events(self, name):
+        """The error events quoted in public arrive with their message."""
+        body = (WIRE / name).read_bytes()
+        assert repair(body).error["type"] == "server_error"
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            {"Successful": False},
+            {"Successful": True, "HttpStatusCode": 500},
+            {"Successful": False, "HttpStatusCode": 0},
+        ],
+    )
+    @pytest.mark.parametrize("error", [None, "broken", {"message": "broken"}])
+    def test_failure_in_a_betalgo_chunk(self, failure, error):
+        """A chunk that says it failed becomes an error, never an empty chunk."""
+        result = repair(event({**betalgo()[0], **failure, **({"error": error} if error else {})}))
+        assert result.error is not None
+        assert b"[DONE]" not in result.output
+
+    @pytest.mark.parametrize("data", [b"{", b"not json", b'{"a": 1} x', b"\xff", b"[" * 100_000])
+    def test_undecodable_event(self, data):
+        """An event that is not JSON ends the stream with an error that says which and how large, never its content."""
+        good = event(HEAD)
+        result = repair(good + b"data: " + data + b"\n\n" + stream(MIDDLE))
+        assert result.output.startswith(good)
+        assert result.error["code"] == "undecodable_event"
+        assert f"Event 2 of the stream ({len(data)} bytes)" in result.error["message"]
+        assert "not json" not in result.error["message"]
+
+    def test_payload_that_is_no_object(self):
+        """JSON that is no object is not the shim's business."""
+        body = b"data: null\n\ndata: [1]\n\n" + stream(GOOD)
+        assert repair(body).output == body
+
+
+def test_half_of_a_surrogate_pair_survives():
+    """An emoji cut between two tokens comes as halves in escapes; both arrive, in a chunk that is rewritten."""
+    halves = [r"\ud83c", r"\udf38"]
+    body = b"".join(
+        b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}],"IsDelta":false}\n\n'
+        % half.encode()
+        for half in halves
+    )
+    text = repair(body + DONE).text
+    assert text.encode("utf-16", "surrogatepass").decode("utf-16") == "🌸"
+
+
+def test_bytes_behind_the_end_marker_are_dropped_and_counted():
+    """Nothing follows the end marker, however it comes; blanks do not count."""
+    body = stream(GOOD)
+    for pieces in ([body + b"data: x\n\n"], [body, b"data: x\n\n"], [body, b"\n", b"x", b"y"]):
+        result = repair(pieces)
+        assert result.output == body
+        assert result.repairer.report.repairs == {Repair.DONE_MARKER: 1}
+    assert not repair([body, b"\n", b"\r\n"]).codes
+    strict = repair(body + b"x", policy=Policy(strict=True))
+    assert strict.output == body
+
+
+def test_switched_off_repairs_hand_on_the_bytes():
+    """With every repair switched off a broken stream passes unchanged."""
+    body = recorded_body(WIRE / "live" / "1.0.0" / "haiku.http")
+    assert repair(body, policy=Policy(off=frozenset(Repair))).output == body
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("0.4.x-issue144-mid-stream-chunk.sse", ","),
+        ("0.6.87-issue221-first-chunk.sse", "\n"),
+        ("0.8.101-issue299-chunks.sse", "ence holds its"),
+        ("0.10.x-daemon-chunk-trimmed.sse", "Hello"),
+        ("0.8-to-0.10-client-fixture-no-finish-reason.sse", "OK"),
+        ("0.7.117-issue263-first-chunk-payload.json", "Wh"),
+    ],
+)
+def test_samples_of_0_x(name, text):
+    """The chunks quoted from 0.x services become OpenAI's, their text unchanged."""
+    body = (WIRE / name).read_bytes()
+    result = repair(body if b"[DONE]" in body else body.rstrip() + b"\n\n" + DONE)
+    assert result.text == text
+    assert result.reasons == ["stop"]
+    for each in result.chunks:
+        assert set(each) <= {
+            *("id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "usage"),
+        }
+        assert each["id"] == MINTED
+        assert each["model"]
+        [choice] = each["choices"]
+        assert choice["index"] == 0
+        assert set(choice) <= {"index", "delta", "finish_reason", "logprobs"}
+        assert set(choice["delta"]) <= {"role", "content"}
+
+
+def test_several_choices_keep_their_index():
+    """With n = 2 the indexes are the service's; a missing one is the choice's place."""
+    request = ChatRequest(model=MODEL, several_choices=True)
+    body = stream([chunk({"content": "a"}, index=1), chunk({}, "stop"), chunk({}, "stop", index=1)])
+    assert repair(body, request).output == body
+    two = chunk({"content": "a"}, "stop")
+    two["choices"].append({"delta": {"content": "b"}, "finish_reason": "stop"})
+    assert [choice["index"] for choice in repair(stream([two]), request).chunks[0]["choices"]] == [0, 1]
+
+
+def test_every_code_has_a_rule():
+    """The vocabulary and its documentation are of one piece, and the table shows all of it."""
+    assert set(RULES) == set(Repair)
+    assert all(f"| `{code}` |" in table() for code in Repair)
+
+
+def test_requests():
+    """What is read from a request's body, and that anything else is no chat request."""
+    read = ChatRequest.from_body
+    assert read(b'{"model":"m","stream":true,"n":1}') == ChatRequest(model="m")
+    assert read(
+        b'{"stream":true,"n":3,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
+    ) == ChatRequest(several_choices=True, include_usage=True, usage_in_chunks=True)
+    assert read(b'{"stream":1,"model":5,"stream_options":7,"tool_choice":{"type":"function"}}') == ChatRequest(
+        stream=False, named_tool=True
+    )
+    assert read(b"[]") is None
+    assert read(b"{") is None
