@@ -130,7 +130,12 @@ def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatComple
     logger.warning("the official client could not read the stream (%s); asking again on the raw path", failure)
     headers = {name: value for name, value in client.default_headers.items() if isinstance(value, str)}
     headers.update(parameters.pop("extra_headers", None) or {})
-    options: dict[str, Any] = {"timeout": client.timeout, **parameters, "extra_headers": headers}
+    options: dict[str, Any] = {
+        "api_key": client.api_key,
+        "timeout": client.timeout,
+        **parameters,
+        "extra_headers": headers,
+    }
     yield from raw.stream_chat(str(client.base_url), http_client=official._client, **options)  # noqa: SLF001
 
 

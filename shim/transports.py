@@ -136,8 +136,12 @@ def _streamed_chat(request: Any) -> ChatRequest | None:
         return None
     try:
         body = request.content
-    except RuntimeError:  # RequestNotRead: the body is itself a stream, which the official client never sends here
-        return None
+    except RuntimeError:
+        # RequestNotRead. A request that followed a redirect holds its bytes unread; one whose body is a stream of its own
+        # is left alone, and the official client sends none.
+        if type(request.stream).__name__ != "ByteStream":
+            return None
+        body = request.read()
     asked = ChatRequest.from_body(body)
     if asked is None or not asked.stream:
         return None

@@ -6,8 +6,6 @@ from contextlib import closing, nullcontext
 from urllib.parse import urlsplit
 
 import pytest
-from support.environments import Environment
-from support.releases import RELEASES, Release
 from support.scripted_model import SCRIPTS, marker
 from support.service import (
     LIVE_VARIABLE,
@@ -76,23 +74,23 @@ def test_a_service_stops_when_its_parent_is_gone(launch_service):
 
 def test_a_service_that_does_not_start_says_why(tmp_path):
     service = LiveService("1.2.4", model=tmp_path)
-    with pytest.raises(ServiceFailedError, match="genai_config"):
+    with pytest.raises(ServiceFailedError, match="No models found"):
         service.start()
     assert not service.alive
 
 
 def test_a_release_that_cannot_be_had_is_a_reason_to_skip_unless_it_is_required(monkeypatch, tmp_path):
-    monkeypatch.setitem(
-        RELEASES, "0.0.0", Release("0.0.0", Environment("releases", "0.0.0", (("--no-index", "nothing"),), "0 MB"))
-    )
-    monkeypatch.setenv("FOUNDRY_SHIM_CACHE", str(tmp_path))
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    monkeypatch.setenv("FOUNDRY_SHIM_CACHE", str(in_the_way))
+    monkeypatch.delenv(LIVE_VARIABLE, raising=False)
     with ServicePool(nullcontext) as pool:
         for _ in range(2):
-            with pytest.raises(pytest.skip.Exception, match="nothing"):
-                pool.get("0.0.0")
-        monkeypatch.setenv("FOUNDRY_SHIM_REQUIRE", "1.2.4,0.0.0")
-        with pytest.raises(pytest.fail.Exception, match="nothing"):
-            pool.get("0.0.0")
+            with pytest.raises(pytest.skip.Exception, match="cannot make releases/1.2.4"):
+                pool.get("1.2.4")
+        monkeypatch.setenv("FOUNDRY_SHIM_REQUIRE", "2.2.1, 1.2.4")
+        with pytest.raises(pytest.fail.Exception, match="cannot make releases/1.2.4"):
+            pool.get("1.2.4")
 
 
 def test_services_are_handed_on_to_another_test_run():

@@ -131,7 +131,8 @@ def cache_root() -> Path:
 
 def required(name: str) -> bool:
     """Return whether the lack of that environment is to be a failure rather than a reason to skip."""
-    return name in os.environ.get("FOUNDRY_SHIM_REQUIRE", "").replace(" ", "").split(",")
+    names = os.environ.get("FOUNDRY_SHIM_REQUIRE", "").split(",")
+    return name in [listed.strip() for listed in names if listed]
 
 
 def _reason(environment: Environment, error: Exception) -> str:

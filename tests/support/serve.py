@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -166,9 +166,20 @@ def own_standard_output():
 
 
 def wait_for_the_end():
-    """Wait until standard input ends."""
-    while sys.stdin.buffer.read(4096):
+    """Wait until standard input ends, or until SIGTERM."""
+    ended = threading.Event()
+    # Not before now: the runtime of 1.x has a handler of its own, which ends nothing.
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    threading.Thread(target=read_to_the_end, args=(sys.stdin.fileno(), ended), daemon=True).start()
+    while not ended.wait(0.2):  # wakes up because the signal may have come to one of the runtime's threads
         pass
+
+
+def read_to_the_end(descriptor, ended):
+    """Read without Python's buffers, which would not let the interpreter exit in the middle of it."""
+    while os.read(descriptor, 4096):
+        pass
+    ended.set()
 
 
 def property_pair(text):
@@ -200,7 +211,6 @@ def arguments():
 def main():
     """Serve until told to stop."""
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the parent says when it is over
     with ExitStack() as stack:
         output = stack.enter_context(own_standard_output())
@@ -215,8 +225,7 @@ def main():
             "pid": os.getpid(),
         }
         print(json.dumps(ready), file=output, flush=True)
-        with suppress(SystemExit):
-            wait_for_the_end()
+        wait_for_the_end()
 
 
 if __name__ == "__main__":

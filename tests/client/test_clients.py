@@ -1,0 +1,336 @@
+"""The clients are the official ones: same arguments, same behaviour, with the repair kept wherever they go."""
+
+import gc
+import json
+import threading
+
+import anyio
+import openai
+import pytest
+from pydantic import BaseModel
+
+import shim
+from shim.client import repair
+from shim.transports import AsyncRepairTransport, RepairTransport
+from support.raw_server import RawServer, Send, in_turn, plain_response, response_head, sse_response
+from support.streams import DONE, betalgo, chunk, conforming, stream
+from support.talk import FAMILIES, MESSAGES, default_family
+
+ASK = {"model": "m", "messages": MESSAGES, "stream": True}
+BROKEN = sse_response([stream(betalgo(("a", "b")))])
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch):
+    """A machine without an API key and without proxies."""
+    for name in ("OPENAI_API_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def is_repaired(official, **options):
+    """Whether a stream of Foundry Local 1.x comes out right."""
+    chunks = list(official.chat.completions.create(**ASK, **options))
+    return len({each.id for each in chunks}) == 1 and not chunks[0].id.startswith("chat.id")
+
+
+class TestSubclass:
+    """`shim.OpenAI` is an `openai.OpenAI`."""
+
+    def test_instance(self):
+        """isinstance holds, for both."""
+        with shim.OpenAI(base_url="http://localhost") as client:
+            assert isinstance(client, openai.OpenAI)
+        assert issubclass(shim.AsyncOpenAI, openai.AsyncOpenAI)
+
+    def test_key_is_not_needed(self, monkeypatch):
+        """Without a key a placeholder is used; a key given or in the environment is kept."""
+        with shim.OpenAI(base_url="http://localhost") as client:
+            assert client.api_key == "none"
+        with shim.OpenAI(base_url="http://localhost", api_key="given") as client:
+            assert client.api_key == "given"
+        monkeypatch.setenv("OPENAI_API_KEY", "environment")
+        with shim.OpenAI(base_url="http://localhost") as client:
+            assert client.api_key == "environment"
+
+    @pytest.mark.parametrize(
+        "derived",
+        [
+            lambda client: client.with_options(max_retries=0),
+            lambda client: client.copy(timeout=5),
+            lambda client: client.with_options(default_headers={"X": "1"}).copy(),
+        ],
+    )
+    def test_copies_keep_the_repair(self, derived):
+        """with_options() and copy() give the same class with the same repaired transport."""
+        with RawServer(BROKEN) as server, shim.OpenAI(base_url=server.base_url) as client:
+            other = derived(client)
+            assert type(other) is shim.OpenAI
+            assert is_repaired(other)
+            assert isinstance(other._client._transport, RepairTransport)
+            assert not isinstance(other._client._transport.inner, RepairTransport)
+
+    def test_parse_and_raw_response(self):
+        """.parse(), with_raw_response and a request without a stream pass through."""
+
+        class Answer(BaseModel):
+            value: int
+
+        message = {"role": "assistant", "content": '{"value": 7}'}
+        body = b'{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","message":%s}]}'
+        with (
+            RawServer(plain_response(body % json.dumps(message).encode())) as server,
+            shim.OpenAI(base_url=server.base_url) as client,
+        ):
+            completions = client.chat.completions
+            parse = completions.parse if hasattr(completions, "parse") else client.beta.chat.completions.parse
+            parsed = parse(model="m", messages=MESSAGES, response_format=Answer)
+            assert parsed.choices[0].message.parsed == Answer(value=7)
+            raw = completions.with_raw_response.create(model="m", messages=MESSAGES)
+            assert raw.parse().choices[0].message.content == message["content"]
+            assert shim.report(raw) is None
+            assert server.requests[0].header("accept-encoding") != "identity"
+
+    def test_report(self):
+        """report() reads from a stream, its helper, and a streaming response."""
+        with RawServer(BROKEN) as server, shim.OpenAI(base_url=server.base_url) as client:
+            with client.chat.completions.create(**ASK) as plain_stream:
+                list(plain_stream)
+            with client.chat.completions.with_streaming_response.create(**ASK) as response:
+                list(response.iter_bytes())
+        for source in (plain_stream, plain_stream.response, response):
+            report = shim.report(source)
+            assert report.events == 3
+            assert report.repairs[shim.Repair.MESSAGE_BESIDE_DELTA] == 3
+        assert shim.report(object()) is None
+
+    def test_log_names_codes_and_no_content(self, caplog):
+        """One line per stream on the logger `shim`: what was repaired, and nothing of prompt or answer."""
+        caplog.set_level("DEBUG", logger="shim")
+        with RawServer(sse_response([stream(betalgo(("secret",)))])) as server:
+            with shim.OpenAI(base_url=server.base_url) as client:
+                list(client.chat.completions.create(**ASK))
+        [record] = [record for record in caplog.records if record.name == "shim"]
+        assert "message-beside-delta 2" in record.getMessage()
+        assert "secret" not in caplog.text
+        assert "haiku" not in record.getMessage()
+
+
+class TestHttpClient:
+    """`http_client()` for whoever builds the official client."""
+
+    def test_family_and_defaults(self):
+        """It is the installed openai's own default client."""
+        with shim.http_client() as client, openai.DefaultHttpxClient() as official:
+            assert isinstance(client, type(official))
+            assert client.timeout == official.timeout
+            assert client.follow_redirects is official.follow_redirects is True
+            pool, official_pool = client._transport.inner._pool, official._transport._pool
+            assert pool._max_connections == official_pool._max_connections == 1000
+            assert pool._max_keepalive_connections == official_pool._max_keepalive_connections
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_with_the_official_client(self, family):
+        """openai.OpenAI takes it, and takes a client of either library that has the transport."""
+        library = FAMILIES[family]
+        made = (
+            shim.http_client()
+            if family == default_family()
+            else library.Client(transport=shim.RepairTransport(library.HTTPTransport()))
+        )
+        with (
+            RawServer(BROKEN) as server,
+            openai.OpenAI(base_url=server.base_url, api_key="k", http_client=made) as client,
+        ):
+            assert is_repaired(client)
+
+    def test_async(self):
+        """The same for the asynchronous client."""
+
+        async def run(server):
+            made = shim.async_http_client()
+            async with openai.AsyncOpenAI(base_url=server.base_url, api_key="k", http_client=made) as client:
+                return [each.id async for each in await client.chat.completions.create(**ASK)]
+
+        with RawServer(BROKEN) as server:
+            ids = anyio.run(run, server)
+        assert len(set(ids)) == 1
+        assert ids[0].startswith("chatcmpl-")
+
+    def test_options_reach_the_client(self):
+        """What openai's default client takes is honoured: limits, timeout, headers."""
+        library = FAMILIES[default_family()]
+        limits = library.Limits(max_connections=3)
+        with shim.http_client(limits=limits, timeout=7, headers={"X-Own": "1"}) as client:
+            assert client._transport.inner._pool._max_connections == 3
+            assert client.timeout == library.Timeout(7)
+            assert client.headers["x-own"] == "1"
+
+    def test_redirects_are_followed(self):
+        """A redirect on the same service is followed, as the official client does."""
+        moved = [
+            Send(
+                response_head(
+                    307, [("Location", "/v1/elsewhere/chat/completions"), ("Content-Length", "0")], chunked=False
+                )
+            )
+        ]
+        with RawServer(in_turn(moved, BROKEN)) as server, shim.OpenAI(base_url=server.base_url) as client:
+            assert is_repaired(client)
+            assert server.requests[1].path == "/v1/elsewhere/chat/completions"
+
+    def test_proxy_of_the_environment(self, monkeypatch):
+        """HTTP_PROXY is honoured and the stream through it repaired; NO_PROXY is honoured, too."""
+        with RawServer(BROKEN) as proxy, RawServer(BROKEN) as server:
+            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+            with shim.OpenAI(base_url="http://foundry.test:5273/v1") as client:
+                assert is_repaired(client)
+            assert proxy.requests[0].path == "http://foundry.test:5273/v1/chat/completions"
+            monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+            with shim.OpenAI(base_url=server.base_url) as client:
+                assert is_repaired(client)
+            assert len(server.requests) == 1
+            assert len(proxy.requests) == 1
+
+    def test_explicit_proxy(self):
+        """A proxy given as an argument is used, with the repair."""
+        with RawServer(BROKEN) as proxy, shim.http_client(proxy=proxy.url) as made:
+            with openai.OpenAI(base_url="http://foundry.test/v1", api_key="k", http_client=made) as client:
+                assert is_repaired(client)
+            assert proxy.requests[0].path.startswith("http://foundry.test/")
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_http_client_of_ones_own(self, family):
+        """A client that a program passes in keeps its settings and gets the repair, once."""
+        with RawServer(BROKEN) as server, FAMILIES[family].Client(headers={"X-Own": "1"}) as own:
+            for _ in range(2):
+                client = shim.OpenAI(base_url=server.base_url, http_client=own)
+                assert is_repaired(client)
+            assert server.requests[0].header("x-own") == "1"
+            assert not isinstance(own._transport.inner, RepairTransport)
+
+    def test_async_client_of_ones_own(self):
+        """The async transport goes under an async client."""
+        own = FAMILIES[default_family()].AsyncClient()
+        assert isinstance(repair(own)._transport, AsyncRepairTransport)
+        anyio.run(own.aclose)
+
+    def test_something_else(self):
+        """Anything that is no such client is refused in one sentence."""
+        with pytest.raises(TypeError, match=r"client of httpx or httpx2, not dict"):
+            shim.OpenAI(http_client={})
+
+    def test_collected_client_closes_its_connections(self):
+        """A client that nobody holds any more leaves no connection open."""
+        with RawServer(BROKEN) as server:
+            assert is_repaired(shim.OpenAI(base_url=server.base_url))
+            gc.collect()  # the official client refers to itself
+            server.wait_for_close(timeout=5)
+
+    def test_many_threads_share_a_client(self):
+        """One client, many threads: each gets its own answer, repaired."""
+
+        def echo(connection, request):
+            word = request.json()["messages"][0]["content"]
+            connection.play(sse_response([stream(betalgo((word,)))]))
+
+        texts = {}
+
+        def ask(client, word):
+            messages = [{"role": "user", "content": word}]
+            chunks = client.chat.completions.create(model="m", messages=messages, stream=True)
+            texts[word] = "".join(each.choices[0].delta.content for each in chunks)
+
+        with RawServer(echo) as server, shim.OpenAI(base_url=server.base_url) as client:
+            threads = [threading.Thread(target=ask, args=(client, f"word {number}")) for number in range(20)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert all(word == text for word, text in texts.items())
+        assert len(texts) == 20
+
+
+class TestTransport:
+    """The transport as a part of other clients."""
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_context_manager(self, family):
+        """`with Client(transport=…)` enters and closes the inner transport."""
+        library = FAMILIES[family]
+        transport = shim.RepairTransport(library.HTTPTransport())
+        with RawServer(BROKEN) as server, library.Client(transport=transport) as client:
+            answer = client.post(f"{server.base_url}/chat/completions", json=ASK)
+            assert answer.content.endswith(DONE)
+            assert b"IsDelta" not in answer.content
+            server_answers = answer.extensions["foundry_local_shim"].events
+        assert server_answers == 3
+        server.wait_until_no_connection_is_open()
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_mock_transport_inside(self, family):
+        """Any transport of the same library may be inside, the libraries' own mocks included."""
+        library = FAMILIES[family]
+        answers = library.MockTransport(lambda _request: library.Response(200, content=stream(betalgo())))
+        with library.Client(transport=shim.RepairTransport(answers)) as client:
+            assert b"chat.id" not in client.post("http://x/chat/completions", json=ASK).content
+
+        async def run():
+            async with library.AsyncClient(transport=shim.AsyncRepairTransport(answers)) as client:
+                return (await client.post("http://x/chat/completions", json=ASK)).content
+
+        assert b"chat.id" not in anyio.run(run)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("POST", "/chat/completions", {**ASK, "stream": False}),
+            ("POST", "/completions", ASK),
+            ("GET", "/chat/completions", ASK),
+            ("POST", "/chat/completions", []),
+        ],
+    )
+    def test_other_exchanges_are_not_touched(self, family, method, path, body):
+        """Only a streamed chat completion is repaired; the bytes of everything else are the service's."""
+        library = FAMILIES[family]
+        sent = stream(betalgo())
+        with RawServer(sse_response([sent])) as server:
+            with library.Client(transport=shim.RepairTransport(library.HTTPTransport())) as client:
+                answer = client.request(method, server.base_url + path, json=body)
+        assert answer.content == sent
+        assert shim.report(answer) is None
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_request_body_that_is_a_stream(self, family):
+        """A request whose body cannot be read beforehand passes as it is."""
+        library = FAMILIES[family]
+        with RawServer(sse_response([stream(betalgo())])) as server:
+            with library.Client(transport=shim.RepairTransport(library.HTTPTransport())) as client:
+                answer = client.post(f"{server.base_url}/chat/completions", content=iter([b"{", b"}"]))
+        assert shim.report(answer) is None
+
+    def test_inner_transport_of_the_wrong_kind(self):
+        """A sync transport around something that streams asynchronously says so."""
+        library = FAMILIES[default_family()]
+
+        class Odd:
+            def handle_request(self, request):
+                class Stream(library.AsyncByteStream):
+                    pass
+
+                return library.Response(200, stream=Stream())
+
+            def close(self):
+                pass
+
+        request = library.Request("POST", "http://x/chat/completions", json=ASK)
+        with pytest.raises(TypeError, match="not a SyncByteStream"):
+            RepairTransport(Odd()).handle_request(request)
+
+
+def test_first_answer_is_conforming_when_the_service_is():
+    """The shim adds nothing to what a conforming service says."""
+    with RawServer(sse_response([stream([*conforming(), chunk({})])])) as server:
+        with shim.OpenAI(base_url=server.base_url) as client:
+            chunks = list(client.chat.completions.create(**ASK))
+    assert [each.model_extra for each in chunks] == [{}] * 5
