@@ -115,7 +115,7 @@ def _default_cache() -> Path:
     """
     if configured := os.environ.get("FOUNDRY_SHIM_CACHE"):
         return Path(configured).expanduser()
-    return Path(_import("platformdirs").user_cache_path("foundry-local-shim"))
+    return Path(_import("platformdirs").user_cache_path("foundry-local-shim", appauthor=False))
 
 
 def _is_finished(folder: Path) -> bool:
@@ -323,7 +323,7 @@ class _Network:
     def _add_embedding(self) -> str:
         """Look up the tokens' rows of the 8-bit matrix, and turn them back into numbers."""
         ids = self._input("input_ids", "INT64", "batch", "new")
-        quants, scales = self._quantized("token_embd")
+        quants, scales = self._add_quantized("token_embd")
         by_row = self._constant("by_row", [len(self._source.tokens), -1, 1], "int64")
         scales = self._node("Gather", [self._node("Reshape", [scales, by_row], "scale_rows"), ids], "scales", axis=0)
         quants = self._node("Gather", [quants, ids], "quants", axis=0)
@@ -376,7 +376,7 @@ class _Network:
 
     def _add_linear(self, state: str, name: str) -> str:
         """Quantise a matrix, and multiply with it."""
-        self._quantized(name)
+        self._add_quantized(name)
         return self._add_product(state, name, name)
 
     def _add_product(self, state: str, name: str, output: str) -> str:
@@ -386,7 +386,7 @@ class _Network:
         how = {"N": rows, "K": columns, "bits": 8, "block_size": 32, "accuracy_level": 4}
         return self._node("MatMulNBits", [state, f"{name}.quants", f"{name}.scales"], output, **how)
 
-    def _quantized(self, name: str) -> tuple[str, str]:
+    def _add_quantized(self, name: str) -> tuple[str, str]:
         """Add a matrix in 8 bits, 32 weights to a scale."""
         numpy, weights = self._numpy, self._source.tensor(name)
         blocks = weights.reshape(len(weights), -1, 32)
@@ -505,7 +505,8 @@ def _runtime_settings(source: _Source) -> dict[str, Any]:
         "temperature": 1.0,
         "top_k": 1,
         "top_p": 1.0,
-        "repetition_penalty": 1.0,
+        # Without it a greedy answer of so small a model goes round in circles to the limit.
+        "repetition_penalty": 1.15,
     }
     search |= {"max_length": _CONTEXT_LENGTH, "past_present_share_buffer": True}
     return {

@@ -103,6 +103,7 @@ class FoundryLocal(Service):
         progress: Callable[[float], None] | None = None,
         app_name: str = "foundry-local-shim",
         app_data_dir: str | os.PathLike[str] | None = None,
+        catalog_url: str | None = None,
     ) -> None:
         """Say what to serve; nothing is started yet.
 
@@ -114,6 +115,7 @@ class FoundryLocal(Service):
             progress: Called during a download with the part that is done, in percent.
             app_name: The name under which Foundry Local keeps its models and logs.
             app_data_dir: The folder where it does so, instead of the one that goes with the name.
+            catalog_url: Another catalog than Foundry's own, such as a mirror.
 
         Raises:
             TypeError: Not exactly one of ``alias`` and ``model_path`` is given.
@@ -127,6 +129,7 @@ class FoundryLocal(Service):
         self._progress = progress
         self._app_name = app_name
         self._app_data_dir = app_data_dir
+        self._catalog_url = catalog_url
         self._running = ExitStack()
 
     @classmethod
@@ -184,10 +187,11 @@ class FoundryLocal(Service):
         failure = sdk.exception.FoundryLocalException
         with _told("Foundry Local could not be initialised", failure):
             manager = self._initialise(sdk)
-        with _told(f"The model {self.model or self._path} could not be loaded", failure):
+        with _told(f"The model {self.model or self._path} could not be had", failure):
             model, prefix = self._catalog_model(manager) if self._path is None else self._own_model(sdk, manager)
+        with _told(f"The model {self.model or self._path} could not be loaded", failure):
             model.load()
-            self._running.callback(model.unload)
+        self._running.callback(model.unload)
         with _told("The web service could not be started", failure, port=self._port):
             manager.start_web_service()
         self._running.callback(manager.stop_web_service)
@@ -206,6 +210,7 @@ class FoundryLocal(Service):
                 app_data_dir=None if folder is None else os.fspath(folder),
                 # What goes wrong is raised. The runtime's own lines would stand in the middle of an answer.
                 log_level=sdk.logging_helper.LogLevel.FATAL,
+                catalog_urls=[(self._catalog_url, None)] if self._catalog_url else None,
                 web=sdk.Configuration.WebService(urls=f"http://127.0.0.1:{self._port}"),
             )
         )
@@ -248,8 +253,11 @@ def find_service(base_url: str | None = None) -> str:
     named = base_url or os.environ.get(ENDPOINT_VARIABLE)
     tried: list[str] = []
     for source, address in [("the given address", named)] if named else _known_addresses():
-        candidate = normalised(address)
-        problem = _problem(candidate)
+        try:
+            candidate = normalised(address)
+            problem = _problem(candidate)
+        except ValueError as error:
+            candidate, problem = address, f"is no address: {error}"
         if problem is None:
             return candidate
         tried.append(f"{source}, {candidate}, {problem}")
@@ -294,21 +302,26 @@ def _choose(name: str | None, ids: Iterable[str], owner: str) -> str:
     known = list(ids)
     candidates = known
     if name is not None:
-        lowered = name.lower()
-        without_version = [model for model in known if model.lower().rpartition(":")[0] == lowered]
-        by_alias = [model for model in known if model.lower().startswith(f"{lowered}-")]
-        exact = [model for model in known if model.lower() == lowered]
-        candidates = exact or without_version or by_alias
+        wanted = name.lower()
+        spelled = {model: model.lower() for model in known}
+        matches = (
+            [model for model in known if spelled[model] == wanted],
+            [model for model in known if spelled[model].rpartition(":")[0] == wanted],
+            # 1.x lists its models without their versions, and takes either.
+            [model for model in known if spelled[model] == wanted.rpartition(":")[0]],
+            [model for model in known if spelled[model].startswith(f"{wanted}-")],
+        )
+        candidates = next(filter(None, matches), list[str]())
     if len(candidates) == 1:
         return candidates[0]
-    wanted = "a model" if name is None else f"the model '{name}'"
+    asked = "a model" if name is None else f"the model '{name}'"
     if candidates:
         raise ServiceError(
-            f"{owner} has several candidates for {wanted}: {', '.join(sorted(candidates))}.",
+            f"{owner} has several candidates for {asked}: {', '.join(sorted(candidates))}.",
             remedy="Name one of them in full.",
         )
     raise ServiceError(
-        f"{owner} does not have {wanted}. It has: {', '.join(sorted(known)) or 'none'}.",
+        f"{owner} does not have {asked}. It has: {', '.join(sorted(known)) or 'none'}.",
         remedy="Name one of these, or load the model first.",
     )
 

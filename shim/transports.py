@@ -137,8 +137,8 @@ def _streamed_chat(request: Any) -> ChatRequest | None:
     try:
         body = request.content
     except RuntimeError:
-        # RequestNotRead. A request that followed a redirect holds its bytes unread; one whose body is a stream of its own
-        # is left alone, and the official client sends none.
+        # RequestNotRead. A request that followed a redirect holds its bytes unread; one whose body is a stream of its
+        # own is left alone, and the official client sends none.
         if type(request.stream).__name__ != "ByteStream":
             return None
         body = request.read()

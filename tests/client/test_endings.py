@@ -266,6 +266,9 @@ class TestClose:
             asyncio.run(run(server))
             assert server.open_connections == 0
 
+    # openai leaves its own generators to the garbage collector, which trio warns of.
+    @pytest.mark.filterwarnings("ignore:Async generator 'openai:ResourceWarning")
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.parametrize("client", ASYNC, ids=str)
     def test_under_trio(self, client):
         """The async transport is not bound to asyncio."""

@@ -126,7 +126,7 @@ def cache_root() -> Path:
         return Path(given).absolute()
     import platformdirs  # noqa: PLC0415 - not needed where the folder is given
 
-    return platformdirs.user_cache_path("foundry-local-shim")
+    return platformdirs.user_cache_path("foundry-local-shim", appauthor=False)
 
 
 def required(name: str) -> bool:

@@ -26,6 +26,8 @@ SCRIPTS: dict[str, str] = {
         '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>\n'
         '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>'
     ),
+    # What 1.x and 2.0 let a model say that has to call a tool.
+    "array": '[{"name": "get_weather", "parameters": {"city": "Paris"}}]',
     # The tokenizer has learned none of these: a token is a byte, so that each character is cut, and whatever is made
     # of several characters (a family, a tone of skin) twice.
     "emoji": "naïve café 🌸 日本語 👩\u200d👩\u200d👧 line\u2028separator 👋\U0001f3fd done",

@@ -165,14 +165,13 @@ def own_standard_output():
     return mine
 
 
-def wait_for_the_end():
-    """Wait until standard input ends, or until SIGTERM."""
+def watch_for_the_end():
+    """Return an event that is set when standard input ends, or by SIGTERM."""
     ended = threading.Event()
-    # Not before now: the runtime of 1.x has a handler of its own, which ends nothing.
+    # Not before the service runs: the runtime of 1.x installs a handler of its own, which ends nothing.
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     threading.Thread(target=read_to_the_end, args=(sys.stdin.fileno(), ended), daemon=True).start()
-    while not ended.wait(0.2):  # wakes up because the signal may have come to one of the runtime's threads
-        pass
+    return ended
 
 
 def read_to_the_end(descriptor, ended):
@@ -224,8 +223,10 @@ def main():
             "model_id": model_id,
             "pid": os.getpid(),
         }
+        ended = watch_for_the_end()
         print(json.dumps(ready), file=output, flush=True)
-        wait_for_the_end()
+        while not ended.wait(0.2):  # wakes up because a signal may have come to one of the runtime's threads
+            pass
 
 
 if __name__ == "__main__":

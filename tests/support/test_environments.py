@@ -24,12 +24,14 @@ class Maker:
     """Takes the place of venv and pip, which need seconds and the internet."""
 
     def __init__(self):
+        """Make nothing yet."""
         self.created: list[Path] = []
         self.installed: list[tuple[str, ...]] = []
         self.seconds = 0.0
         self.error: BaseException | None = None
 
     def create(self, folder, *, with_pip):
+        """Do as venv does."""
         assert with_pip
         self.created.append(folder)
         python = folder / ENVIRONMENT.python.relative_to(ENVIRONMENT.folder)
@@ -37,7 +39,8 @@ class Maker:
         python.touch()
         time.sleep(self.seconds)
 
-    def install(self, _environment, packages, _seconds):
+    def install(self, packages, _seconds):
+        """Do as pip does, or fail."""
         if self.error:
             raise self.error
         self.installed.append(packages)
@@ -48,7 +51,7 @@ def maker(monkeypatch, tmp_path):
     monkeypatch.setenv("FOUNDRY_SHIM_CACHE", str(tmp_path))
     maker = Maker()
     monkeypatch.setattr(environments.venv, "create", maker.create)
-    monkeypatch.setattr(Environment, "_install", lambda *arguments: maker.install(*arguments))
+    monkeypatch.setattr(Environment, "_install", lambda _environment, *arguments: maker.install(*arguments))
     return maker
 
 
@@ -89,7 +92,7 @@ def test_an_environment_is_made_again_when_its_python_is_gone(maker):
 
 def test_a_failure_says_what_pip_said(maker, capsys):
     maker.error = subprocess.CalledProcessError(1, "pip", output="noise\nno such package")
-    with pytest.raises(Unprovisioned, match="cannot make kind/name: .*\n.*noise\nno such package"):
+    with pytest.raises(Unprovisioned, match=r"cannot make kind/name: .*\n.*noise\nno such package"):
         ENVIRONMENT.ensure()
     assert "no such package" not in capsys.readouterr().err
 

@@ -1,0 +1,415 @@
+"""Starting, finding and stopping Foundry Local. Each start has a process of its own, since a process can hold only one."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import shim
+from shim.service import find_service, normalised, resolve_model
+from support.environments import cache_root
+from support.raw_server import Hold, RawServer, plain_response
+from support.scripted_model import SCRIPTS, ensure_scripted_model
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def model_folder():
+    """The scripted model, as a folder of one's own."""
+    return ensure_scripted_model(cache_root())
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a program in a process of its own, with a home folder of its own and no way to the internet."""
+
+    def run(code, *arguments, timeout=90, **environment):
+        home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+        without = {"FOUNDRY_LOCAL_ENDPOINT", "OPENAI_API_KEY"}
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+            cwd=tmp_path,
+            env={**{k: v for k, v in os.environ.items() if k not in without}, **home, **environment},
+        )
+
+    return run
+
+
+def listens(address):
+    host, _, port = address.split("//")[1].split("/")[0].partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+START = """
+    import sys, shim
+    def text(foundry):
+        chunks = foundry.client().chat.completions.create(
+            model=foundry.model_id, messages=[{"role": "user", "content": "<|haiku|>"}], stream=True)
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+"""
+
+
+@pytest.mark.live
+class TestOwnModel:
+    """A model folder of one's own, on the runtime that is installed with the extra `service`."""
+
+    def test_start_use_stop(self, run, model_folder):
+        """The block starts the service, gives an address, an id and a client, and stops it; a second one works."""
+        code = (
+            START
+            + """
+    for _ in range(2):
+        with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:
+            print(foundry.base_url, foundry.model_id)
+            print(repr(text(foundry)))
+    print(repr(foundry.base_url))
+    """
+        )
+        done = run(code, model_folder)
+        assert done.returncode == 0, done.stderr
+        first, said, second, said_again, after = done.stdout.splitlines()
+        assert said == said_again == repr(SCRIPTS["haiku"])
+        for line in (first, second):
+            base_url, model_id = line.split()
+            assert base_url.endswith("/catalogs/local/v1")
+            assert model_id == f"{model_folder.name}:1"
+            assert not listens(base_url)
+        assert after == "''"
+        assert done.stderr == ""
+
+    @pytest.mark.parametrize("error", ["ValueError('x')", "KeyboardInterrupt"])
+    def test_stops_after_an_exception(self, run, model_folder, error):
+        """An exception in the block stops the service and goes on."""
+        code = START + (
+            "    try:\n"
+            "        with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:\n"
+            "            base_url = foundry.base_url\n"
+            f"            raise {error}\n"
+            f"    except {error.split('(')[0]}:\n"
+            "        import foundry_local_sdk\n"
+            "        print(base_url, foundry_local_sdk.FoundryLocalManager.instance)\n"
+        )
+        done = run(code, model_folder)
+        assert done.returncode == 0, done.stderr
+        base_url, instance = done.stdout.split()
+        assert instance == "None"
+        assert not listens(base_url)
+
+    def test_second_one_at_the_same_time(self, run, model_folder):
+        """Two at once in one process: one sentence says why not, and the first goes on."""
+        code = (
+            START
+            + """
+    with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:
+        try:
+            shim.FoundryLocal(model_path=sys.argv[1]).start()
+        except shim.ServiceError as error:
+            print(error)
+        print(len(text(foundry)))
+    """
+        )
+        done = run(code, model_folder)
+        told, length = done.stdout.splitlines()
+        assert "running in this process already" in told
+        assert int(length) == len(SCRIPTS["haiku"])
+
+    def test_port(self, run, model_folder):
+        """The port that is asked for is taken; one in use is an error that says so, and nothing stays running."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            taken_port = taken.getsockname()[1]
+            free = socket.create_server(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+            free.close()
+            code = (
+                START
+                + """
+    with shim.FoundryLocal(model_path=sys.argv[1], port=int(sys.argv[2])) as foundry:
+        print(foundry.base_url)
+    try:
+        shim.FoundryLocal(model_path=sys.argv[1], port=int(sys.argv[3])).start()
+    except shim.ServiceError as error:
+        print(error)
+    with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:
+        print(len(text(foundry)))
+    """
+            )
+            done = run(code, model_folder, port, taken_port)
+        assert done.returncode == 0, done.stderr
+        base_url, told, length = done.stdout.splitlines()
+        assert base_url.startswith(f"http://127.0.0.1:{port}/")
+        assert told.startswith(f"Port {taken_port} is in use")
+        assert int(length) == len(SCRIPTS["haiku"])
+
+    def test_folder_without_a_model(self, run, tmp_path):
+        """A folder that is no model is one sentence."""
+        with pytest.raises(shim.ServiceError, match=r"has no genai_config\.json"):
+            shim.FoundryLocal(model_path=tmp_path).start()
+
+    def test_broken_model(self, run, tmp_path):
+        """A model that the runtime cannot load is an error with the runtime's words, and nothing stays running."""
+        (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
+        code = """
+            import sys, shim
+            try:
+                shim.FoundryLocal(model_path=sys.argv[1]).start()
+            except shim.ServiceError as error:
+                import foundry_local_sdk
+                print(foundry_local_sdk.FoundryLocalManager.instance, error)
+        """
+        done = run(code, tmp_path)
+        assert done.stdout.startswith("None The model "), done.stderr
+        assert "could not be loaded" in done.stdout
+
+    def test_async_client(self, run, model_folder):
+        """The asynchronous client of a service."""
+        code = """
+            import asyncio, sys, shim
+            async def ask(foundry):
+                async with foundry.async_client() as client:
+                    chunks = await client.chat.completions.create(
+                        model=foundry.model_id, messages=[{"role": "user", "content": "<|haiku|>"}], stream=True)
+                    return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+            with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:
+                print(repr(asyncio.run(ask(foundry))))
+        """
+        assert run(code, model_folder).stdout.strip() == repr(SCRIPTS["haiku"])
+
+
+@pytest.mark.live
+class TestCatalog:
+    """Models of Foundry's catalog, as far as they can be had without the internet."""
+
+    def test_catalog_out_of_reach(self, run, tmp_path):
+        """Without a catalog and without models the error says so, and what to do."""
+        code = """
+            import shim
+            from shim.errors import CatalogUnreachableError
+            try:
+                shim.FoundryLocal("qwen2.5-1.5b").start()
+            except CatalogUnreachableError as error:
+                print(error)
+        """
+        done = run(code)
+        assert "catalog cannot be reached" in done.stdout, done.stderr
+        assert done.stderr == ""
+
+    def test_model_of_a_catalog(self, run, model_folder, tmp_path):
+        """An alias is resolved over the catalog, an ambiguous or unknown one is an error that lists what there is."""
+        names = ("scripted-a-generic-cpu", "scripted-b-generic-cpu")
+        for name in names:
+            folder = tmp_path / "data" / "cache" / "models" / "Local" / f"{name}-1"
+            shutil.copytree(model_folder, folder)
+            (folder / "inference_model.json").write_text(json.dumps({"Name": f"{name}:1"}), encoding="utf-8")
+        code = (
+            START
+            + """
+    for name in ("scripted-a", "scripted-b-generic-cpu:1", "scripted-b-generic-cpu", "scripted", "nothing"):
+        foundry = shim.FoundryLocal(name, app_data_dir=sys.argv[1], catalog_url=sys.argv[2])
+        try:
+            with foundry:
+                print(foundry.base_url[-3:], foundry.model_id, len(text(foundry)))
+        except shim.ServiceError as error:
+            print(error)
+    """
+        )
+        catalog = json.dumps({"totalCount": 2, "continuationToken": "", "summaries": [catalog_entry(n) for n in names]})
+        with RawServer(plain_response(catalog.encode())) as server:
+            done = run(code, tmp_path / "data", f"{server.url}/asset-gallery/v1.0/models")
+        assert done.returncode == 0, done.stderr
+        by_alias, by_id, by_name, ambiguous, unknown = done.stdout.splitlines()
+        assert by_alias == f"/v1 scripted-a-generic-cpu:1 {len(SCRIPTS['haiku'])}"
+        assert by_id == by_name == f"/v1 scripted-b-generic-cpu:1 {len(SCRIPTS['haiku'])}"
+        assert "several candidates" in ambiguous
+        assert "scripted-a-generic-cpu:1, scripted-b-generic-cpu:1" in ambiguous
+        assert "does not have the model 'nothing'" in unknown
+
+    def test_download_that_fails(self, run, tmp_path):
+        """A model that is listed but cannot be downloaded is an error with the reason, and nothing stays running."""
+        code = """
+            import sys, shim
+            try:
+                shim.FoundryLocal("scripted-a", app_data_dir=sys.argv[1], catalog_url=sys.argv[2]).start()
+            except shim.ServiceError as error:
+                import foundry_local_sdk
+                print(foundry_local_sdk.FoundryLocalManager.instance, error)
+        """
+        catalog = json.dumps({"totalCount": 1, "summaries": [catalog_entry("scripted-a-generic-cpu")]})
+        with RawServer(plain_response(catalog.encode())) as server:
+            done = run(code, tmp_path / "data", f"{server.url}/asset-gallery/v1.0/models")
+        assert done.stdout.startswith("None The model scripted-a could not be had: "), done.stderr
+        assert len(done.stdout.splitlines()) == 1
+
+
+def catalog_entry(name):
+    """What Foundry's catalog says of a model, as far as the runtime wants to know it."""
+    registry = "azureml://registries/azureml/models"
+    variant = {"modelType": "ONNX", "device": "cpu", "executionProvider": "CPUExecutionProvider", "fileSizeBytes": 1000}
+    return {
+        "assetId": f"{registry}/{name}/versions/1",
+        "name": name,
+        "alias": name.removesuffix("-generic-cpu"),
+        "version": "1",
+        "publisher": "Local",
+        "deploymentOptions": ["Foundry Local on Devices"],
+        "inferenceTasks": ["chat-completion"],
+        "variantInformation": {"parents": [{"assetId": f"{registry}/parent/versions/1"}], "variantMetadata": variant},
+    }
+
+
+def test_exactly_one_of_alias_and_path():
+    """Neither or both is a mistake of the program."""
+    for given in ({}, {"alias": "a", "model_path": "b"}):
+        with pytest.raises(TypeError, match="either"):
+            shim.FoundryLocal(**given)
+
+
+def test_without_the_extra(run):
+    """Without foundry-local-sdk the error says what to install."""
+    code = """
+        import sys, shim
+        sys.modules["foundry_local_sdk"] = None
+        try:
+            shim.FoundryLocal("x").start()
+        except shim.MissingExtraError as error:
+            print(error)
+    """
+    assert run(code).stdout.strip().endswith('pip install "foundry-local-shim[service]"')
+
+
+class TestAttach:
+    """Finding a service that runs already."""
+
+    @pytest.fixture(autouse=True)
+    def home(self, tmp_path, monkeypatch):
+        """A home folder of its own, no `foundry` command, no variable."""
+        monkeypatch.setattr(Path, "home", lambda: tmp_path)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
+        return tmp_path
+
+    def test_real_service(self, service, monkeypatch):
+        """Each release is found by the variable, and the model by its id, by its name, or as the only one."""
+        monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", service.base_url)
+        for name in (service.model_id, "scripted-generic-cpu", "scripted", None):
+            with shim.FoundryLocal.attach(name) as found:
+                assert found.base_url == service.base_url
+                chunks = found.client().chat.completions.create(
+                    model=found.model_id, messages=[{"role": "user", "content": "<|haiku|>"}], stream=True
+                )
+                assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SCRIPTS["haiku"]
+        assert service.alive
+
+    def test_unknown_model(self, service):
+        """A model that the service does not have is an error that lists what it has."""
+        with pytest.raises(shim.ServiceError, match="scripted-generic-cpu"):
+            _ = shim.FoundryLocal.attach("nothing", base_url=service.base_url).model_id
+
+    def test_daemon_file(self, home):
+        """`~/.foundry/daemon.json` is read; an address that does not answer any more is passed over."""
+        (home / ".foundry").mkdir()
+        with RawServer(models("a:1")) as gone:
+            stale = gone.url
+        with RawServer(models("a:1")) as server:
+            daemon = {"web_urls": [stale, server.url], "daemon_version": "0.10.2"}
+            (home / ".foundry" / "daemon.json").write_text(json.dumps(daemon), encoding="utf-8")
+            found = shim.FoundryLocal.attach()
+            assert found.base_url == server.base_url
+            assert found.model_id == "a:1"
+
+    @pytest.mark.skipif(os.name == "nt", reason="the stand-in for the command is a shell script")
+    def test_status_command(self, home):
+        """`foundry service status` is asked, and the address taken out of what it says."""
+        with RawServer(models("a:1")) as server:
+            (home / "bin").mkdir()
+            command = home / "bin" / "foundry"
+            told = f"Model management service is running on {server.url}/openai/status"
+            command.write_text(f"#!/bin/sh\n[ \"$*\" = 'service status' ] && echo '{told}'\n", encoding="utf-8")
+            command.chmod(0o755)
+            assert shim.FoundryLocal.attach().base_url == server.base_url
+
+    @pytest.mark.parametrize("daemon", [None, "{", "[]", "{}"])
+    def test_nothing_runs(self, home, daemon):
+        """Where nothing is to be found the error says where was looked."""
+        if daemon:
+            (home / ".foundry").mkdir()
+            (home / ".foundry" / "daemon.json").write_text(daemon, encoding="utf-8")
+        with pytest.raises(shim.ServiceError, match=r"neither .*daemon\.json nor `foundry service status`"):
+            find_service()
+
+    @pytest.mark.parametrize(
+        ("script", "told"),
+        [
+            (plain_response(b"<html>", headers=[("Content-Type", "text/html")]), "not JSON"),
+            (plain_response(b"{}"), "no list of models"),
+            (plain_response(b"", 404), "status 404"),
+        ],
+    )
+    def test_something_else_answers(self, script, told):
+        """A server that is not Foundry Local is named as such."""
+        with RawServer(script) as server, pytest.raises(shim.ServiceError, match=told):
+            find_service(server.url)
+
+    def test_nobody_answers(self):
+        """An address where nobody listens, or that is none, is one sentence."""
+        with RawServer([Hold()]) as server:
+            gone = server.url
+        for address in (gone, "http://[broken"):
+            with pytest.raises(shim.ServiceError, match="No Foundry Local service answers"):
+                find_service(address)
+
+    def test_several_models(self):
+        """Several candidates are an error that lists them; what is loaded may settle it."""
+        listed = models("qwen-cpu:1", "qwen-gpu:2", "phi:3")
+
+        def nothing_loaded(_connection, request):
+            return plain_response(b"[]") if request.path == "/models/loaded" else listed
+
+        def one_loaded(_connection, request):
+            return plain_response(b'["qwen-gpu:2"]') if request.path == "/models/loaded" else listed
+
+        with RawServer(nothing_loaded) as server:
+            for name, candidates in (("qwen", "qwen-cpu:1, qwen-gpu:2"), (None, "phi:3, qwen-cpu:1, qwen-gpu:2")):
+                with pytest.raises(shim.ServiceError, match=candidates):
+                    resolve_model(server.base_url, name)
+            assert resolve_model(server.base_url, "PHI") == "phi:3"
+        with RawServer(one_loaded) as server:
+            assert resolve_model(server.base_url, "qwen") == "qwen-gpu:2"
+            assert resolve_model(server.base_url, None) == "qwen-gpu:2"
+            with pytest.raises(shim.ServiceError, match="does not have"):
+                resolve_model(server.base_url, "phi-4")
+
+
+def models(*ids):
+    listing = {"object": "list", "data": [{"id": each, "object": "model"} for each in ids]}
+    return plain_response(json.dumps(listing).encode())
+
+
+@pytest.mark.parametrize(
+    ("address", "base_url"),
+    [
+        ("http://localhost:5273", "http://localhost:5273/v1"),
+        ("http://localhost:5273/v1/", "http://localhost:5273/v1"),
+        ("http://127.0.0.1:51995/openai/status", "http://127.0.0.1:51995/v1"),
+        ("http://127.0.0.1:1/catalogs/local/v1", "http://127.0.0.1:1/catalogs/local/v1"),
+        ("localhost:5273", "http://localhost:5273/v1"),
+    ],
+)
+def test_normalised(address, base_url):
+    """Whatever a person or a status command gives becomes the base URL."""
+    assert normalised(address) == base_url
