@@ -8,6 +8,7 @@ nothing to do with a response (starting a service, a missing package) is raised 
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Any, Final
 
 # `search_options.cc:22 void fl::{anonymous}::ValidateTemperature(float) `, as the C++ parts put before a message.
@@ -67,3 +68,15 @@ class MissingExtraError(ServiceError, ImportError):
             remedy=f'Install it with: pip install "foundry-local-shim[{extra}]"',
         )
         self.extra = extra
+
+
+def import_extra(extra: str, package: str) -> Any:
+    """Import a package that belongs to an extra.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(extra, missing=package) from error

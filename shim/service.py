@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
@@ -18,7 +17,7 @@ import httpx
 
 from shim.client import AsyncOpenAI, OpenAI
 from shim.core.jsontext import is_object
-from shim.errors import CatalogUnreachableError, MissingExtraError, ServiceError, without_source_location
+from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -387,12 +386,9 @@ def _not_foundry(url: str, reason: str) -> ServiceError:
 
 
 def _sdk() -> Any:
-    try:
-        sdk = import_module("foundry_local_sdk")
-        for part in ("catalog", "exception", "logging_helper"):
-            import_module(f"foundry_local_sdk.{part}")
-    except ImportError as error:
-        raise MissingExtraError("service", missing="foundry-local-sdk") from error
+    sdk = import_extra("service", "foundry_local_sdk")
+    for part in ("catalog", "exception", "logging_helper"):
+        import_extra("service", f"foundry_local_sdk.{part}")
     return sdk
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
+
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.service import TOOLS_AND_REASONING, LiveService, Service, running_services
 from support.service_pool import ServicePool

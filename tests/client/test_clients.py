@@ -76,9 +76,10 @@ class TestSubclass:
             value: int
 
         message = {"role": "assistant", "content": '{"value": 7}'}
-        body = b'{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"finish_reason":"stop","message":%s}]}'
+        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
         with (
-            RawServer(plain_response(body % json.dumps(message).encode())) as server,
+            RawServer(plain_response(json.dumps(body).encode())) as server,
             shim.OpenAI(base_url=server.base_url) as client,
         ):
             completions = client.chat.completions

@@ -1,4 +1,4 @@
-"""How a stream ends: cut, reset, held open, closed by the program; promptly, and with its connection reusable or gone."""
+"""How a stream ends: cut, reset, held open, closed by the program; at once, its connection reusable or gone."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ import pytest
 import shim
 from support.raw_server import Close, RawServer, Reset, Send, chunk, response_head, sse_response
 from support.streams import DONE, conforming, event, stream
-from support.talk import MESSAGES, MAJOR, clients
+from support.talk import MAJOR, MESSAGES, clients
 
 GOOD = conforming(("one ", "two ", "three"))
 EVENTS = [event(each) for each in GOOD]
@@ -73,7 +73,7 @@ class TestTruncation:
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize("end", ["cut", "reset"])
     def test_connection_that_breaks(self, client, end):
-        """A cut body raises what this openai raises for one, behind everything that came; also an event without its end."""
+        """A cut body raises what this openai raises for one, behind all that came, an open event included."""
         events = [*EVENTS[:2], EVENTS[2].removesuffix(b"\n")]
         answers = []
         with RawServer(sse_response(events, end=end, gap=0.05)) as server:

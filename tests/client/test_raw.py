@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletionChunk
 import shim
 from support.raw_server import Close, RawServer, Reset, in_turn, plain_response, sse_response
 from support.streams import DONE, betalgo, chunk, conforming, event, stream
-from support.talk import MESSAGES, FAMILIES
+from support.talk import FAMILIES, MESSAGES
 
 PIECES = ("naïve ", "café 🌸", "\u2028 end")
 TEXT = "".join(PIECES)
@@ -141,7 +141,7 @@ class TestRawPath:
         """A refused connection is openai's connection error with the reason in it."""
         with RawServer([Close()]) as server:
             base_url = server.base_url
-        with pytest.raises(openai.APIConnectionError, match="refused|connect"):
+        with pytest.raises(openai.APIConnectionError, match=r"refused|connect"):
             list(shim.raw.stream_chat(base_url, **ASK))
 
     def test_timeout(self):
@@ -248,7 +248,7 @@ class TestFallback:
         assert caught.value.code == "stream_truncated"
 
     def test_settings_of_the_client_are_kept(self):
-        """The raw path goes out through the client's own HTTP client and keeps its timeout and the request's headers."""
+        """The raw path goes out through the client's own HTTP client, with its timeout and the request's headers."""
         once = in_turn(sse_response([]), sse_response([event(GOOD[0])], end="held"))
         with RawServer(once) as server, plain_client(server, timeout=0.2) as client:
             chunks = shim.stream_chat(client, **ASK, extra_headers={"X-Two": "2"})

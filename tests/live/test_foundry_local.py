@@ -1,4 +1,4 @@
-"""Starting, finding and stopping Foundry Local. Each start has a process of its own, since a process can hold only one."""
+"""Starting, finding and stopping Foundry Local. Each start has a process of its own, which can hold only one."""
 
 import json
 import os
@@ -13,11 +13,9 @@ import pytest
 
 import shim
 from shim.service import find_service, normalised, resolve_model
-from support.environments import cache_root
+from support.environments import cache_root, without_internet
 from support.raw_server import Hold, RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +29,7 @@ def run(tmp_path):
     """Run a program in a process of its own, with a home folder of its own and no way to the internet."""
 
     def run(code, *arguments, timeout=90, **environment):
-        home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-        without = {"FOUNDRY_LOCAL_ENDPOINT", "OPENAI_API_KEY"}
+        home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
         return subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
             capture_output=True,
@@ -41,7 +38,7 @@ def run(tmp_path):
             timeout=timeout,
             check=False,
             cwd=tmp_path,
-            env={**{k: v for k, v in os.environ.items() if k not in without}, **home, **environment},
+            env=without_internet(**home, **environment),
         )
 
     return run

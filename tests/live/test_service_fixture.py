@@ -6,6 +6,7 @@ from contextlib import closing, nullcontext
 from urllib.parse import urlsplit
 
 import pytest
+
 from support.scripted_model import SCRIPTS, marker
 from support.service import (
     LIVE_VARIABLE,

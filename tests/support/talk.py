@@ -176,7 +176,7 @@ def stream_helper(client: Any):
 
 def default_family() -> str:
     """The HTTP library that the installed openai takes by itself."""
-    return "httpx2" if MAJOR > 2 else "httpx"  # noqa: PLR2004 - the major that changed it
+    return "httpx2" if MAJOR > 2 else "httpx"
 
 
 def clients(*, helpers=HELPERS, modes=MODES) -> list[Client]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -294,7 +295,7 @@ class TestUsage:
     """One usage chunk when it was asked for, none otherwise."""
 
     asked = ChatRequest(model=MODEL, include_usage=True)
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    usage: ClassVar = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
     def test_only_in_chunks(self):
         """As 1.0 sends it: collected into a final chunk of its own, behind the finish reason."""

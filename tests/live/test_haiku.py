@@ -1,0 +1,181 @@
+"""The program of the README's first command, run as a person runs it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shim import offline
+from support.environments import cache_root, without_internet
+from support.raw_server import Hold, RawServer
+from support.scripted_model import SCRIPTS, ensure_scripted_model
+
+PROGRAM = Path(__file__).parents[2] / "examples" / "haiku.py"
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def offline_model():
+    """The real model, in the cache before the internet is cut off."""
+    return offline.ensure_model()
+
+
+def command(*arguments):
+    return [sys.executable, PROGRAM, *map(str, arguments)]
+
+
+def haiku(*arguments, python=None):
+    """Run the program to its end, without the internet."""
+    return subprocess.run(
+        [*python, *map(str, arguments)] if python else command(*arguments),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+        check=False,
+        env=without_internet(PYTHONUTF8="1"),
+    )
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=without_internet(PYTHONUTF8="1"),
+    )
+
+
+def port_of(line):
+    return int(line.split("http://127.0.0.1:")[1].split("/")[0])
+
+
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.live
+class TestOfflineModel:
+    """Without the internet, with the real model and the real runtime."""
+
+    def test_streams_and_stops(self, offline_model):
+        """The endpoint is shown, the answer comes piece by piece, and the port is closed afterwards."""
+        with start() as process:
+            line = process.stdout.readline().decode()
+            assert line.startswith("Using Foundry Local endpoint at http://127.0.0.1:")
+            assert line.endswith("/chat/completions\n")
+            assert is_open(port_of(line))
+            pieces = []
+            while piece := process.stdout.read1():
+                pieces.append(piece)
+            told = process.stderr.read().decode()
+        assert process.returncode == 0
+        assert len(pieces) > 5
+        assert len(b"".join(pieces).split()) > 5
+        assert "catalog cannot be reached" in told
+        assert told.count("\n") == 1
+        assert not is_open(port_of(line))
+
+    def test_every_path_says_the_same(self, offline_model):
+        """The official client, the asynchronous one and the raw path give the same answer of the same model."""
+        answers = [haiku("--model-path", offline_model, *path) for path in ([], ["--raw"], ["--async"])]
+        assert [answer.returncode for answer in answers] == [0, 0, 0]
+        texts = {answer.stdout.partition("\n")[2] for answer in answers}
+        assert len(texts) == 1
+        assert not any(answer.stderr for answer in answers)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+    def test_interrupt(self, offline_model):
+        """Ctrl-C in the middle of the answer stops the service."""
+        with start("--model-path", offline_model) as process:
+            line = process.stdout.readline().decode()
+            process.send_signal(signal.SIGINT)
+            told = process.stderr.read().decode()
+        assert process.returncode == 130
+        assert told.strip() == "Stopped."
+        assert not is_open(port_of(line))
+
+
+@pytest.mark.parametrize("path", [[], ["--raw"], ["--async"]], ids=["client", "raw", "async"])
+def test_running_service(service, path):
+    """With --base-url the same program uses a service that runs already, of either kind, and leaves it running."""
+    done = haiku("--base-url", service.base_url, *path)
+    assert (done.returncode, done.stderr) == (0, "")
+    endpoint, said = done.stdout.split("\n", 1)
+    assert endpoint == f"Using Foundry Local endpoint at {service.base_url}/chat/completions"
+    assert said == SCRIPTS["haiku"] + "\n"
+    assert service.alive
+
+
+class TestBadInput:
+    """Each is one clear line and an exit code, never a traceback."""
+
+    def told(self, done):
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert done.stderr.startswith("haiku: ")
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    @pytest.mark.live
+    def test_model_that_cannot_be_had(self):
+        """A model of the catalog, without the catalog."""
+        assert "catalog cannot be reached" in self.told(haiku("--model", "no-such-model"))
+
+    def test_unknown_alias(self, service):
+        """An alias that the service does not know."""
+        told = self.told(haiku("--base-url", service.base_url, "--model", "no-such-model"))
+        assert "does not have the model 'no-such-model'" in told
+        assert "scripted-generic-cpu" in told
+
+    @pytest.mark.live
+    def test_port_in_use(self):
+        """A port that another program has."""
+        model = ensure_scripted_model(cache_root())
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            assert f"Port {port} is in use" in self.told(haiku("--model-path", model, "--port", port))
+
+    def test_missing_extra(self):
+        """foundry-local-sdk is not installed."""
+        code = (
+            "import runpy, sys; sys.modules['foundry_local_sdk'] = None; "
+            f"sys.argv = ['haiku.py']; runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
+        )
+        told = self.told(haiku(python=[sys.executable, "-c", code]))
+        assert 'pip install "foundry-local-shim[service]"' in told
+
+    def test_nobody_listens(self):
+        """An endpoint where nothing runs."""
+        with RawServer([Hold()]) as server:
+            gone = server.base_url
+        assert gone in self.told(haiku("--base-url", gone))
+
+    def test_service_that_goes_away(self):
+        """A service that answers the search for it and is gone then."""
+        listing = b'{"data":[{"id":"a:1"}]}'
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(listing)
+
+        def once(connection, request):
+            if request.path.endswith("/models"):
+                connection.send(head + listing)
+            else:
+                connection.reset()
+
+        with RawServer(once) as server:
+            assert "onnection error" in self.told(haiku("--base-url", server.base_url))
+
+    def test_folder_without_a_model(self, tmp_path):
+        """A folder that holds no model."""
+        assert "has no genai_config.json" in self.told(haiku("--model-path", tmp_path))
+
+    def test_two_paths_at_once(self):
+        """The raw path and the asynchronous client exclude each other: a mistake of usage."""
+        done = haiku("--raw", "--async")
+        assert done.returncode == 2
+        assert "not allowed with" in done.stderr

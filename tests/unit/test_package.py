@@ -1,0 +1,97 @@
+"""The package: what it exports, what importing it costs, what its errors say, what its README promises."""
+
+import subprocess
+import sys
+from importlib.metadata import metadata, requires
+from pathlib import Path
+
+import pytest
+
+import shim
+from shim.errors import StreamError, import_extra, without_source_location
+from shim.repairs import table
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(code):
+    """Run a program in a fresh interpreter and give what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.strip()
+
+
+def test_import_is_lazy():
+    """`import shim` loads no HTTP library, no openai and no SDK; the core stays without them, too."""
+    heavy = "{'httpx', 'httpx2', 'openai', 'sseclient', 'anyio', 'foundry_local_sdk', 'onnx', 'numpy'}"
+    assert run(f"import sys, shim; print(sorted({heavy} & set(sys.modules)))") == "[]"
+    assert run(f"import sys, shim.core.stream; print(sorted({heavy} & set(sys.modules)))") == "[]"
+    assert run(f"import sys, shim; shim.RepairTransport; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_exports():
+    """Every name that is promised is there; another one is an AttributeError."""
+    assert all(getattr(shim, name) is not None for name in shim.__all__)
+    assert dir(shim) == shim.__all__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = shim.nothing
+
+
+def test_typed():
+    """The marker for type checkers is in the package."""
+    assert (ROOT / "shim" / "py.typed").exists()
+
+
+@pytest.mark.parametrize("extra", ["service", "offline", "cli", "proxy", "test"])
+def test_extras(extra):
+    """Each extra that an error may name is declared."""
+    declared = metadata("foundry-local-shim").get_all("Provides-Extra") or []
+    assert extra in declared
+    assert any(f'extra == "{extra}"' in each.replace("'", '"') for each in requires("foundry-local-shim") or [])
+
+
+def test_missing_extra():
+    """The error is an ImportError that says what to install."""
+    with pytest.raises(shim.MissingExtraError) as caught:
+        import_extra("cli", "no_such_package")
+    assert isinstance(caught.value, ImportError)
+    assert isinstance(caught.value, shim.ServiceError)
+    assert caught.value.extra == "cli"
+    assert str(caught.value) == f"{caught.value.message} {caught.value.remedy}"
+    assert caught.value.remedy.endswith('pip install "foundry-local-shim[cli]"')
+
+
+def test_error_object():
+    """The error that is written into a stream has the members of OpenAI's error object."""
+    assert StreamError("m", code="c").as_object() == {
+        "error": {"message": "m", "type": "server_error", "param": None, "code": "c"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        (
+            "search_options.cc:22 void fl::{anonymous}::ValidateTemperature(float) temperature must be in range",
+            "temperature must be in range",
+        ),
+        (
+            (
+                "local_model_catalog.cc:261 virtual fl::Model* fl::LocalModelCatalog::RegisterModel(const std::string&, "
+                "const fl::ModelInfo&) model_path must contain (at least) a file"
+            ),
+            "model_path must contain (at least) a file",
+        ),
+        ("Invalid request: a.cc:1 int f() const no", "Invalid request: no"),
+        ("no such model", "no such model"),
+    ],
+)
+def test_source_locations(told, left):
+    """The place in Foundry Local's source is cut out of a message, and nothing else."""
+    assert without_source_location(told) == left
+
+
+def test_table_in_the_readme():
+    """The README's table is what `python -m shim.repairs` prints."""
+    printed = run("import runpy; runpy.run_module('shim.repairs', run_name='__main__')")
+    assert printed == table()
+    assert printed in (ROOT / "README.md").read_text(encoding="utf-8")
