@@ -76,7 +76,7 @@ def test_error_object():
         ),
         (
             (
-                "local_model_catalog.cc:261 virtual fl::Model* fl::LocalModelCatalog::RegisterModel(const std::string&, "
+                "local_model.cc:261 virtual fl::Model* fl::LocalModelCatalog::RegisterModel(const std::string&, "
                 "const fl::ModelInfo&) model_path must contain (at least) a file"
             ),
             "model_path must contain (at least) a file",
