@@ -82,7 +82,8 @@ class OpenAI(openai.OpenAI):
     For a `Policy` of your own pass ``http_client=shim.http_client(policy=…)``.
     """
 
-    if not TYPE_CHECKING:  # type checkers see the official signature
+    # Type checkers see the official signature.
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __init__(self, **options: Any) -> None:
             """Make the client; see `openai.OpenAI` for the arguments."""
@@ -92,7 +93,7 @@ class OpenAI(openai.OpenAI):
 class AsyncOpenAI(openai.AsyncOpenAI):
     """`openai.AsyncOpenAI`, with streams that are right from any release of Foundry Local; see `OpenAI`."""
 
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch
 
         def __init__(self, **options: Any) -> None:
             """Make the client; see `openai.AsyncOpenAI` for the arguments."""

@@ -97,7 +97,7 @@ def stream_chat(
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if "TimeoutException" in kinds:
             raise openai.APITimeoutError(request) from error
-        if "TransportError" in kinds:
+        if "RequestError" in kinds:
             raise openai.APIConnectionError(message=f"Connection error: {error}", request=request) from error
         raise
     finally:
@@ -127,17 +127,12 @@ def _chunks(response: Any, repairer: StreamRepairer) -> Iterator[ChatCompletionC
 def _repaired(pieces: Iterator[bytes], repairer: StreamRepairer) -> Iterator[bytes]:
     try:
         for piece in pieces:
-            if events := repairer.feed(piece):
-                yield events
-            if repairer.ended:
-                return
+            yield repairer.feed(piece)
     except Exception:
         # A cut connection: what came whole before the cut is handed on first.
-        if events := repairer.flush():
-            yield events
+        yield repairer.flush()
         raise
-    if events := repairer.finish():
-        yield events
+    yield repairer.finish()
 
 
 def _status_error(response: Any) -> openai.APIStatusError:

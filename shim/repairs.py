@@ -160,7 +160,8 @@ class RepairReport:
         """
         if self.policy.off and repair in self.policy.off:
             return False
-        if self.policy.strict:
+        # Truncation is never mended, only told; that is no less strict.
+        if self.policy.strict and repair is not Repair.TRUNCATED:
             message = (
                 f"Event {self.events} of the stream needs the repair '{repair.value}' ({RULES[repair].when}), "
                 "and the policy is strict. Use Policy(strict=False) to have it mended."

@@ -333,12 +333,26 @@ def _known_addresses() -> Iterator[tuple[str, str]]:
         urls = []  # no daemon of the 0.10 command line has run here
     for url in urls:
         yield str(daemon), url
-    if command := shutil.which("foundry"):
-        status = subprocess.run(  # noqa: S603 - the person's own command, without a shell
-            [command, "service", "status"], capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
-        )
-        for url in _STATUS_URL.findall(status.stdout):
-            yield "`foundry service status`", url
+    for url in _STATUS_URL.findall(_status()):
+        yield "`foundry service status`", url
+
+
+def _status() -> str:
+    """What Foundry Local's command line says of its service; nothing where it is not there or does not answer."""
+    command = shutil.which("foundry")
+    if command is None:
+        return ""
+    try:
+        return subprocess.run(  # noqa: S603 - the person's own command, without a shell
+            [command, "service", "status"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_PROBE_SECONDS,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def _problem(base_url: str) -> str | None:

@@ -60,6 +60,7 @@ class Framer:
         # The line that is not complete yet, in the pieces that came: joined once, so a long line costs linear time.
         self._pieces: list[bytes] = []
         self._pieces_size = 0
+        self._may_hold_cr = False
         self._only_separators = False
         # An object without a `data:` prefix that is not complete yet is collected in the pieces, too.
         self._in_document = False
@@ -85,6 +86,8 @@ class Framer:
         """
         if not self._started:
             chunk = self._begin_stream(chunk)
+        # Looked for once: a look for each line would take quadratic time where there is none.
+        self._may_hold_cr = b"\r" in chunk
         position = 0
         while position < len(chunk):
             if self._in_document:
@@ -150,7 +153,7 @@ class Framer:
             end < 0
             or chunk[end + 1 : end + 2] != b"\n"
             or end + 2 - start > self._limit
-            or chunk.find(b"\r", start, end) >= 0
+            or (self._may_hold_cr and chunk.find(b"\r", start, end) >= 0)
         ):
             return 0
         return end + 2
@@ -200,7 +203,7 @@ class Framer:
         if self._pieces and self._pieces[-1].endswith(b"\r"):
             # A carriage return was held back: it ends the line, together with a line feed if that is next.
             return start + 1 if chunk[start] == ord("\n") else start
-        if b"\r" not in chunk:
+        if not self._may_hold_cr:
             return chunk.find(b"\n", start) + 1 or -1
         match = _LINE_END.search(chunk, start)
         if match is None:

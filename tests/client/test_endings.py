@@ -150,6 +150,21 @@ class TestEndMarker:
         assert [answer.text for answer in answers] == [TEXT] * 2
         assert answers[0].report.repairs[shim.Repair.DONE_MARKER] == 1
 
+    def test_while_the_interpreter_shuts_down(self, monkeypatch):
+        """Where no thread can be started any more the connection is closed instead of used again."""
+        start = threading.Thread.start
+
+        def refuse(thread):
+            if thread.name == "foundry-shim-settle":
+                message = "can't create new thread at interpreter shutdown"
+                raise RuntimeError(message)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with RawServer(sse_response([*EVENTS, DONE])) as server:
+            assert [answer.text for answer in ask_often(SYNC[0], server.base_url, 2)] == [TEXT] * 2
+            assert server.connections == 2
+
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
     def test_no_thread_is_left(self, client):
         """Waiting for the end of a body that is held open leaves no thread behind."""
@@ -232,7 +247,7 @@ class TestClose:
         assert not any(isinstance(each, ValueError) for each in read)
 
     @pytest.mark.parametrize("client", ASYNC, ids=str)
-    @pytest.mark.parametrize("way", ["close", "with", "cancel", "timeout", "client"])
+    @pytest.mark.parametrize("way", ["close", "with", "cancel", "timeout", "collected", "client"])
     def test_async(self, client, way):
         """Each way of leaving a stream that goes on, cancellation included."""
 
@@ -257,6 +272,9 @@ class TestClose:
                     async for _ in stream:
                         pass
                 await stream.close()
+            elif way == "collected":
+                del stream
+                gc.collect()
             else:
                 await official.close()
             await anyio.to_thread.run_sync(server.wait_for_close, 5)

@@ -176,6 +176,21 @@ class TestRawPath:
         with RawServer(sse_response([gzip.compress(stream(GOOD))], headers=headers)) as server:
             assert text(shim.raw.stream_chat(server.base_url, **ASK)) == TEXT
 
+    def test_damaged_compression(self):
+        """A compressed stream that cannot be unpacked is openai's connection error."""
+        headers = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")]
+        with RawServer(sse_response([b"no gzip"], headers=headers)) as server, pytest.raises(openai.APIConnectionError):
+            list(shim.raw.stream_chat(server.base_url, **ASK))
+
+    def test_error_of_the_http_client(self):
+        """What is neither a connection's nor the service's failure is raised as it is."""
+
+        def broken(_request):
+            raise KeyError
+
+        with httpx.Client(transport=httpx.MockTransport(broken)) as own, pytest.raises(KeyError):
+            list(shim.raw.stream_chat("http://x/v1", **ASK, http_client=own))
+
     def test_one_event_in_many_pieces(self):
         """A large event in small pieces arrives whole (sseclient-py alone needs quadratic time for it)."""
         long = "x" * 200_000

@@ -71,8 +71,11 @@ class TestOwnModel:
         code = (
             START
             + """
-    for _ in range(2):
-        with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:
+    for started in (False, True):
+        foundry = shim.FoundryLocal(model_path=sys.argv[1])
+        if started:
+            foundry.start()
+        with foundry:
             print(foundry.base_url, foundry.model_id)
             print(repr(text(foundry)))
     print(repr(foundry.base_url))
@@ -340,6 +343,18 @@ class TestAttach:
             command.chmod(0o755)
             assert shim.FoundryLocal.attach().base_url == server.base_url
 
+    @pytest.mark.skipif(os.name == "nt", reason="the stand-in for the command is a shell script")
+    def test_status_command_that_hangs(self, home, monkeypatch):
+        """A command that does not answer, or cannot be run, does not hold up the search."""
+        monkeypatch.setattr("shim.service._PROBE_SECONDS", 0.1)
+        (home / "bin").mkdir()
+        command = home / "bin" / "foundry"
+        for content in ("#!/bin/sh\nexec /bin/sleep 20\n", "#!/no/such/interpreter\n"):
+            command.write_text(content, encoding="utf-8")
+            command.chmod(0o755)
+            with pytest.raises(shim.ServiceError, match="neither"):
+                find_service()
+
     @pytest.mark.parametrize("daemon", [None, "{", "[]", "{}"])
     def test_nothing_runs(self, home, daemon):
         """Where nothing is to be found the error says where was looked."""
@@ -385,6 +400,12 @@ class TestAttach:
                 with pytest.raises(shim.ServiceError, match=candidates):
                     resolve_model(server.base_url, name)
             assert resolve_model(server.base_url, "PHI") == "phi:3"
+        without_the_list = plain_response(b"", 404)
+        with (
+            RawServer(lambda _, request: without_the_list if request.path == "/models/loaded" else listed) as server,
+            pytest.raises(shim.ServiceError, match="several candidates"),
+        ):
+            resolve_model(server.base_url, "qwen")
         with RawServer(one_loaded) as server:
             assert resolve_model(server.base_url, "qwen") == "qwen-gpu:2"
             assert resolve_model(server.base_url, None) == "qwen-gpu:2"

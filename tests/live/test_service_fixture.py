@@ -86,6 +86,7 @@ def test_a_release_that_cannot_be_had_is_a_reason_to_skip_unless_it_is_required(
     in_the_way = tmp_path / "file"
     in_the_way.touch()
     monkeypatch.setenv("FOUNDRY_SHIM_CACHE", str(in_the_way))
+    monkeypatch.delenv("FOUNDRY_SHIM_REQUIRE", raising=False)
     monkeypatch.delenv(LIVE_VARIABLE, raising=False)
     with ServicePool(nullcontext) as pool:
         for _ in range(2):

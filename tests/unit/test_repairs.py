@@ -1,12 +1,14 @@
 """Each repair: what it mends, and that the defect is there without it."""
 
 import json
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 
 from shim.core.chunks import ChatRequest
+from shim.core.stream import StreamRepairer
 from shim.repairs import RULES, Policy, Repair, table
 from support.streams import (
     DONE,
@@ -123,6 +125,10 @@ SINGLE = [
     case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n"), "last blank line"),
     case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n\n"), "last line end"),
     case(Repair.EVENT_BOUNDARY, b"\xef\xbb\xbf" + stream(GOOD), "byte order mark"),
+    case(Repair.EVENT_BOUNDARY, b": x\n\n\xef\xbb\xbf" + stream(GOOD), "byte order mark within"),
+    case(
+        Repair.EVENT_BOUNDARY, b": x\n\n\xef\xbb\xbf\xef\xbb\xbf\n" + b"\xef\xbb\xbf" + stream(GOOD), "byte order marks"
+    ),
     case(Repair.EVENT_BOUNDARY, b"data:\n\n" + stream(GOOD), "empty data"),
     case(Repair.EVENT_BOUNDARY, b"data: ping\n\n" + stream(GOOD), "text keep-alive"),
     case(Repair.DONE_MARKER, stream(GOOD, done=b""), "missing"),
@@ -349,6 +355,10 @@ class TestTruncation:
         assert b"[DONE]" not in result.output.replace(result.error["message"].encode(), b"")
         assert Repair.TRUNCATED in result.codes
 
+    def test_strict(self):
+        """A strict policy does not hide what happened behind its own error."""
+        assert repair(stream(GOOD[:2], done=b""), policy=Policy(strict=True)).error["code"] == "stream_truncated"
+
     def test_switched_off(self):
         """Without the repair the stream ends in silence."""
         body = stream(GOOD[:2], done=b"")
@@ -508,6 +518,48 @@ def test_several_choices_keep_their_index():
     two = chunk({"content": "a"}, "stop")
     two["choices"].append({"delta": {"content": "b"}, "finish_reason": "stop"})
     assert [choice["index"] for choice in repair(stream([two]), request).chunks[0]["choices"]] == [0, 1]
+
+
+def test_choices_that_are_none():
+    """What is no choice is not looked into, and an index that may not be set is not invented."""
+    odd = chunk({"content": "a"}, "stop")
+    odd["choices"].append("odd")
+    request = ChatRequest(model=MODEL, several_choices=True)
+    assert repair(stream([odd]), request).output == stream([odd])
+    bare = {**odd, "choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}
+    off = Policy(off=frozenset({Repair.CHOICE_INDEX}))
+    assert repair(stream([bare]), request, off).output == stream([bare])
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_objects_without_prefix_with_quotes_and_escapes(step):
+    """Quotes, escapes and braces inside strings do not end an object, however it is cut."""
+    text = 'a "b" \\ {c} [d] \\" }'
+    body = lines_of(conforming((text,)), between="", after="")
+    result = repair(body[at : at + step] for at in range(0, len(body), step))
+    assert result.text == text
+    assert result.error is None
+
+
+@pytest.mark.parametrize("depth", [300, 900, 5000])
+def test_deeply_nested_members(depth):
+    """A member nested deeply, in a chunk that is rewritten, passes or is an error; nothing is raised."""
+    member = b"[" * depth + b"]" * depth
+    body = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}],"x":%b}\n\n' % member + DONE
+    result = repair(body)
+    if depth == 300:
+        assert member in result.output
+    assert result.text == "a" if result.error is None else result.error["code"] == "undecodable_event"
+
+
+def test_id_and_time_of_their_own():
+    """A response without an id and a time gets fresh ones."""
+    bare = {name: value for name, value in GOOD[1].items() if name not in ("id", "created")}
+    before = int(time.time())
+    first, second = (json.loads(StreamRepairer().feed(event(bare))[6:]) for _ in range(2))
+    assert first["id"].startswith("chatcmpl-")
+    assert first["id"] != second["id"]
+    assert before <= first["created"] <= time.time()
 
 
 def test_every_code_has_a_rule():
