@@ -310,6 +310,42 @@ class TestTransport:
                 answer = client.post(f"{server.base_url}/chat/completions", content=iter([b"{", b"}"]))
         assert shim.report(answer) is None
 
+    @pytest.mark.parametrize("mode", ["sync", "async"])
+    @pytest.mark.parametrize(("version", "rest_read"), [(b"HTTP/1.1", True), (b"HTTP/2", False)])
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_rest_of_the_body(self, family, version, rest_read, mode):
+        """What is behind the end marker is read where that frees the connection, not where others share it (HTTP/2)."""
+        library = FAMILIES[family]
+        pieces = [stream(conforming()), b"\n"]
+        read = []
+
+        class Body(library.SyncByteStream, library.AsyncByteStream):
+            def __iter__(self):
+                for piece in pieces:
+                    read.append(piece)
+                    yield piece
+
+            async def __aiter__(self):
+                for piece in self:
+                    yield piece
+
+        def answer(_request):
+            return library.Response(200, stream=Body(), extensions={"http_version": version})
+
+        async def ask():
+            async with library.AsyncClient(
+                transport=shim.AsyncRepairTransport(library.MockTransport(answer))
+            ) as client:
+                return (await client.post("http://x/chat/completions", json=ASK)).content
+
+        if mode == "async":
+            content = anyio.run(ask)
+        else:
+            with library.Client(transport=shim.RepairTransport(library.MockTransport(answer))) as client:
+                content = client.post("http://x/chat/completions", json=ASK).content
+        assert content == pieces[0]
+        assert (len(read) == 2) is rest_read
+
     def test_inner_transport_of_the_wrong_kind(self):
         """A sync transport around something that streams asynchronously says so."""
         library = FAMILIES[default_family()]

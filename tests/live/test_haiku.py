@@ -1,6 +1,7 @@
 """The program of the README's first command, run as a person runs it."""
 
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -99,6 +100,16 @@ class TestOfflineModel:
         assert process.returncode == 130
         assert told.strip() == "Stopped."
         assert not is_open(port_of(line))
+
+
+def test_progress_bar(capsys):
+    """The bar of a download: a line for each whole percent, and nothing said twice."""
+    bar = runpy.run_path(str(PROGRAM))["Bar"]()
+    for percent in (0.0, 0.4, 50.0, 50.9, 100.0):
+        bar(percent)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("]")[1].strip() for line in lines] == ["0 %", "50 %", "100 %"]
+    assert [line.count("#") for line in lines] == [0, 12, 25]
 
 
 @pytest.mark.parametrize("path", [[], ["--raw"], ["--async"]], ids=["client", "raw", "async"])

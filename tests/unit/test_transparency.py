@@ -94,6 +94,16 @@ def test_any_conforming_stream_leaves_byte_identical(texts, ending, reason, memb
     assert not result.codes
 
 
+@given(st.text(), st.text("abc:\r\n\x00", max_size=5))
+def test_no_text_can_start_a_line(text, name):
+    """Contract line 12: an event that the shim writes is one line, whatever characters its values hold."""
+    body = event(chunk({"content": text, "role": "assistant", name: text}, "stop", IsDelta=False))
+    output = repair(body + DONE).output
+    assert output.count(b"\n") == 4
+    assert b"\r" not in output
+    assert b"\x00" not in output
+
+
 def test_reader_of_the_tests_reads_what_a_service_sends():
     """The tests' own reader is not the repair's, and reads a stream."""
     assert list(payloads(stream([{"a": 1}]))) == [{"a": 1}, END]
