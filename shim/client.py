@@ -108,12 +108,15 @@ def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatComple
     error of the connection, is raised.
 
     Args:
-        client: `shim.OpenAI`, or any `openai.OpenAI`.
+        client: `shim.OpenAI`, or any `openai.OpenAI`; not an asynchronous one.
         parameters: What ``client.chat.completions.create`` takes: ``model``, ``messages`` …
 
     Raises:
         openai.OpenAIError: What the client raises.
+        TypeError: The client is asynchronous.
     """
+    if isinstance(client, openai.AsyncOpenAI):
+        raise TypeError("stream_chat takes a synchronous client; the asynchronous one streams by itself.")
     official: Any = client
     stream: Stream[ChatCompletionChunk] = official.chat.completions.create(**{**parameters, "stream": True})
     try:

@@ -137,7 +137,7 @@ class TestEndMarker:
     def test_connection_is_used_again(self, client, per_event):
         """Six streams take one connection, whether the end of the body comes with the marker or behind it."""
         with RawServer(sse_response([*EVENTS, DONE], per_event=per_event)) as server:
-            texts = [answer.text for answer in ask_often(client, server.base_url, 6)]
+            texts = [answer.text for answer in client.ask_often(server.base_url, 6)]
             assert server.connections == 1
         assert texts == [TEXT] * 6
 
@@ -145,7 +145,7 @@ class TestEndMarker:
     def test_connection_with_more_behind_the_marker(self, client):
         """What stands behind the marker is read away, so that the next answer on the connection is right."""
         with RawServer(sse_response([*EVENTS, DONE, b"data: {}\n\n", b"more"])) as server:
-            answers = ask_often(client, server.base_url, 2)
+            answers = client.ask_often(server.base_url, 2)
             assert server.connections == 1
         assert [answer.text for answer in answers] == [TEXT] * 2
         assert answers[0].report.repairs[shim.Repair.DONE_MARKER] == 1
@@ -162,7 +162,7 @@ class TestEndMarker:
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with RawServer(sse_response([*EVENTS, DONE])) as server:
-            assert [answer.text for answer in ask_often(SYNC[0], server.base_url, 2)] == [TEXT] * 2
+            assert [answer.text for answer in SYNC[0].ask_often(server.base_url, 2)] == [TEXT] * 2
             assert server.connections == 2
 
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
@@ -173,19 +173,6 @@ class TestEndMarker:
             client.ask(server.base_url)
             server.wait_until_no_connection_is_open()
         assert threading.active_count() == before
-
-
-def ask_often(client, base_url, times):
-    """Ask several times with one client."""
-
-    async def asynchronously():
-        async with client.make(base_url) as official:
-            return [await client.ask_with_async(official, model="m", messages=MESSAGES) for _ in range(times)]
-
-    if client.mode == "async":
-        return anyio.run(asynchronously)
-    with client.make(base_url) as official:
-        return [client.ask_with(official, model="m", messages=MESSAGES) for _ in range(times)]
 
 
 SYNC = clients(helpers=("create",), modes=("sync",))
@@ -325,7 +312,7 @@ def test_content_length_of_the_old_body(client):
         headers=[("Content-Type", "text/event-stream"), ("Content-Length", str(len(body)))], chunked=False
     )
     with RawServer([Send(head + body)]) as server:
-        answers = ask_often(client, server.base_url, 2)
+        answers = client.ask_often(server.base_url, 2)
         assert server.connections == 1
     assert [answer.text for answer in answers] == [TEXT] * 2
 

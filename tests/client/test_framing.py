@@ -125,23 +125,10 @@ def test_label_that_a_program_sees():
 def test_strict_policy(client):
     """A strict policy turns the first repair into an openai error that names it, before any chunk."""
     make = shim.http_client if client.mode == "sync" else shim.async_http_client
+    strict = {"http_client": make(policy=shim.Policy(strict=True))}
     with RawServer(sse_response([stream(GOOD)], headers=[])) as server:
-        strict = Strict(client.family, client.mode, client.helper)
-        strict_answer = strict.ask_strictly(server.base_url, make)
-    assert isinstance(strict_answer.error, openai.APIError)
-    assert strict_answer.error.code == "repair_refused"
-    assert "content-type" in str(strict_answer.error)
-    assert not strict_answer.chunks
-
-
-class Strict(Client):
-    """A client with a strict policy."""
-
-    def ask_strictly(self, base_url, make_http_client):
-        self.__dict__["make_http_client"] = make_http_client
-        return self.ask(base_url)
-
-    def make(self, base_url, **options):
-        """Make it with an HTTP client of its own."""
-        http_client = self.__dict__["make_http_client"](policy=shim.Policy(strict=True))
-        return super().make(base_url, http_client=http_client, **options)
+        [answer] = client.ask_often(server.base_url, 1, make=strict)
+    assert isinstance(answer.error, openai.APIError)
+    assert answer.error.code == "repair_refused"
+    assert "content-type" in str(answer.error)
+    assert not answer.chunks

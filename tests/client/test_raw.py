@@ -273,6 +273,12 @@ class TestFallback:
             assert server.requests[1].header("x-two") == "2"
             assert server.connections == 1
 
+    def test_asynchronous_client(self):
+        """An asynchronous client is refused in one sentence."""
+        client = openai.AsyncOpenAI(base_url="http://x", api_key="k")
+        with pytest.raises(TypeError, match="synchronous client"):
+            next(shim.stream_chat(client, **ASK))
+
     def test_early_end(self):
         """Leaving early closes the stream, on either path."""
         with (

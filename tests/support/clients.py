@@ -20,6 +20,7 @@ _TOOLS = (
     "pytest>=8.3",
     "pytest-cov>=7,<8",
     "sseclient-py>=1.8,<2",
+    "trio>=0.27",
 )
 
 

@@ -3,7 +3,7 @@
 The behaviour tests are written once against this and run in every combination that the installed openai allows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,11 +109,25 @@ class Client:
         self, base_url: str, *, model: str = "m", on_chunk: Callable[[Any], None] | None = None, **parameters: Any
     ) -> Answer:
         """Ask once with a client of its own, read to the end, and note what came; an error is noted, too."""
-        options = {"model": model, "messages": MESSAGES, **parameters}
+        [answer] = self.ask_often(base_url, 1, model=model, on_chunk=on_chunk, **parameters)
+        return answer
+
+    def ask_often(
+        self,
+        base_url: str,
+        times: int,
+        *,
+        make: Mapping[str, Any] | None = None,
+        model: str = "m",
+        on_chunk: Callable[[Any], None] | None = None,
+        **parameters: Any,
+    ) -> list[Answer]:
+        """Ask several times with one client, made with further options."""
+        options = {"model": model, "messages": MESSAGES, "on_chunk": on_chunk, **parameters}
         if self.mode == "async":
-            return anyio.run(self._ask_async, base_url, options, on_chunk)
-        with self.make(base_url) as client:
-            return self.ask_with(client, on_chunk=on_chunk, **options)
+            return anyio.run(self._ask_async, base_url, times, make or {}, options)
+        with self.make(base_url, **(make or {})) as client:
+            return [self.ask_with(client, **options) for _ in range(times)]
 
     def ask_with(self, client: Any, *, on_chunk: Callable[[Any], None] | None = None, **options: Any) -> Answer:
         """Ask with a sync client that exists."""
@@ -139,9 +153,9 @@ class Client:
             answer.error = error
         return answer
 
-    async def _ask_async(self, base_url, options, on_chunk):
-        async with self.make(base_url) as client:
-            return await self.ask_with_async(client, on_chunk=on_chunk, **options)
+    async def _ask_async(self, base_url, times, make, options):
+        async with self.make(base_url, **make) as client:
+            return [await self.ask_with_async(client, **options) for _ in range(times)]
 
     async def ask_with_async(self, client: Any, *, on_chunk: Callable[[Any], None] | None = None, **options: Any):
         """Ask with an async client that exists."""
