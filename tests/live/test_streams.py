@@ -8,6 +8,7 @@ import openai
 import pytest
 
 import shim
+from support.releases import RELEASES
 from support.scripted_model import SCRIPTS, marker
 from support.talk import Client, clients, default_family
 
@@ -55,6 +56,8 @@ def assert_is_openais(answer):
 )
 def test_text_arrives_exactly(service, client, script):
     """Each script, Unicode and what looks like framing included, by create() and by the helper."""
+    if script == "long" and not RELEASES[service.version].sturdy:
+        pytest.skip(f"{service.version} dies at random in thousands of tokens at full speed, under any client")
     answer = ask(client, service, script)
     assert_is_openais(answer)
     # A release that was told what reasoning looks like puts it beside the text.

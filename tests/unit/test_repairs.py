@@ -355,6 +355,13 @@ class TestTruncation:
         assert b"[DONE]" not in result.output.replace(result.error["message"].encode(), b"")
         assert Repair.TRUNCATED in result.codes
 
+    @pytest.mark.parametrize("end", [b'{"choices": [', b"data: {", b"data: x\ndata: y", b": comment", b"event"])
+    def test_end_within_an_event(self, end):
+        """An event that did not come whole is not handed on, and the error stands on a line of its own."""
+        result = repair(event(HEAD) + end)
+        assert result.error["code"] == "stream_truncated"
+        assert len(result.chunks) == 1
+
     def test_strict(self):
         """A strict policy does not hide what happened behind its own error."""
         assert repair(stream(GOOD[:2], done=b""), policy=Policy(strict=True)).error["code"] == "stream_truncated"
@@ -520,6 +527,13 @@ def test_several_choices_keep_their_index():
     assert [choice["index"] for choice in repair(stream([two]), request).chunks[0]["choices"]] == [0, 1]
 
 
+def test_data_line_before_an_object_without_prefix():
+    """A payload that is complete ends where an object begins that is not marked as one."""
+    result = repair(event(HEAD)[:-1] + lines_of([*MIDDLE, LAST]))
+    assert right(result)
+    assert result.codes == {Repair.EVENT_BOUNDARY, Repair.MISSING_DATA_PREFIX, Repair.DONE_MARKER}
+
+
 def test_choices_that_are_none():
     """What is no choice is not looked into, and an index that may not be set is not invented."""
     odd = chunk({"content": "a"}, "stop")
@@ -541,7 +555,7 @@ def test_objects_without_prefix_with_quotes_and_escapes(step):
     assert result.error is None
 
 
-@pytest.mark.parametrize("depth", [300, 900, 5000])
+@pytest.mark.parametrize("depth", [300, 900, 1020, 5000])
 def test_deeply_nested_members(depth):
     """A member nested deeply, in a chunk that is rewritten, passes or is an error; nothing is raised."""
     member = b"[" * depth + b"]" * depth
