@@ -94,6 +94,33 @@ def test_nothing_but_bytes_comes_out(body, policy):
         assert result.repairer.feed(b"data: {}\n\n") == b""
 
 
+WORDS = ["w1", "w2", "w3", "w4"]
+WORD_EVENTS = [event(chunk({"content": word})) for word in WORDS]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "late"),
+    [
+        pytest.param(WORD_EVENTS, 0, id="conforming"),
+        pytest.param([each.replace(b"\n", b"\r\n") for each in WORD_EVENTS], 0, id="CRLF"),
+        pytest.param([each.replace(b"\n", b"\r") for each in WORD_EVENTS], 0, id="CR"),
+        pytest.param([each[6:-1] for each in WORD_EVENTS], 0, id="JSON lines"),
+        pytest.param([each[6:-2] for each in WORD_EVENTS], 0, id="concatenated"),
+        pytest.param([b"data: " + each for each in WORD_EVENTS], 0, id="prefix twice"),
+        pytest.param([event(each) for each in betalgo(WORDS, reason=None)], 0, id="1.x"),
+        # That one newline ends an event shows when the next line begins an event; only the first one waits for that.
+        pytest.param([each[:-1] for each in WORD_EVENTS], 1, id="one newline"),
+    ],
+)
+def test_no_event_waits_for_a_later_one(pieces, late):
+    """Contract line 2: what a piece completes leaves before the next piece comes."""
+    repaired = repair(pieces, finish=False)
+    left = [[word for word in WORDS if word.encode() in out] for out in repaired.pieces]
+    assert left[0] == WORDS[: 1 - late]
+    assert left[1] == WORDS[1 - late : 2]
+    assert left[2:] == [[word] for word in WORDS[2:]]
+
+
 @given(bodies, requests)
 def test_repairing_twice_is_repairing_once(body, request_):
     """What the repair writes needs no repair: a proxy and a client may both have it."""
