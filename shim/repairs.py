@@ -89,7 +89,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "one `chatcmpl-…` for the response",
         f"{_ISSUE}144, live 1.x",
     ),
-    Repair.CREATED: Rule("missing, not an integer, or changing", "the first one, or now", "client fixture, 0.8"),
+    Repair.CREATED: Rule("missing, zero, not an integer, or changing", "the first one, or now", "client fixture, 0.8"),
     Repair.MODEL: Rule("null or missing", "the requested model", f"{_ISSUE}144"),
     Repair.CHOICE_INDEX: Rule("counts up, or is missing, while one choice was asked for", "0", f"{_ISSUE}263"),
     Repair.MESSAGE_TO_DELTA: Rule(

@@ -220,7 +220,7 @@ class ChunkRepairer:
 
     def _repair_created(self, chunk: dict[str, Any]) -> None:
         own = chunk.get("created")
-        if self._created is None and type(own) is int:
+        if self._created is None and type(own) is int and own > 0:
             self._created = own
         elif self._due(Repair.CREATED):
             if self._created is None:

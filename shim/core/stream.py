@@ -121,10 +121,7 @@ class StreamRepairer:
             out.append(frame.raw)
         else:
             chunks = self._chunks.repair(payload)
-            if chunks is None:
-                out.append(frame.raw)
-            else:
-                out.extend(_event(chunk, frame.head) for chunk in chunks)
+            out.extend([frame.raw] if chunks is None else [_event(chunk, frame.head) for chunk in chunks])
 
     def _close(self, out: list[bytes]) -> None:
         """The body is at its end, and no end marker came."""
