@@ -290,8 +290,9 @@ def resolve_model(base_url: str, name: str | None) -> str:
     except ServiceError:
         # A service of 2.x lists its whole catalog. What is loaded of it may settle the matter.
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url))
-        loaded = [model for model in listed if model in _loaded(origin)]
-        if len(loaded) < 1:
+        in_memory = _loaded(origin)
+        loaded = [model for model in listed if model in in_memory]
+        if not loaded:
             raise
         return _choose(name, loaded, f"The service at {base_url}")
 
@@ -359,8 +360,8 @@ def _problem(base_url: str) -> str | None:
     """Why there is no service at this address; None where there is one."""
     try:
         _listed(base_url)
-    except ServiceError as error:
-        return error.message.removeprefix(f"{base_url}/models ").rstrip(".")
+    except _NotFoundryError as error:
+        return error.problem
     return None
 
 
@@ -369,7 +370,7 @@ def _listed(base_url: str) -> list[str]:
     listing = _get(f"{base_url}/models")
     models: Any = listing.get("data") if is_object(listing) else None
     if not isinstance(models, list):
-        raise _not_foundry(f"{base_url}/models", "what answers is no list of models")
+        raise _NotFoundryError(f"{base_url}/models", "what answers is no list of models")
     return [model["id"] for model in cast("list[Any]", models) if is_object(model) and "id" in model]
 
 
@@ -386,17 +387,19 @@ def _get(url: str) -> Any:
     try:
         return httpx.get(url, timeout=_PROBE_SECONDS).raise_for_status().json()
     except httpx.HTTPStatusError as error:
-        raise _not_foundry(url, f"it answers with status {error.response.status_code}") from error
+        raise _NotFoundryError(url, f"it answers with status {error.response.status_code}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _not_foundry(url, str(error) or type(error).__name__) from error
+        raise _NotFoundryError(url, str(error) or type(error).__name__) from error
     except ValueError as error:
-        raise _not_foundry(url, "what answers is not JSON") from error
+        raise _NotFoundryError(url, "what answers is not JSON") from error
 
 
-def _not_foundry(url: str, reason: str) -> ServiceError:
-    return ServiceError(
-        f"{url} is not to be had: {reason}.", remedy="Look whether the service runs, and on which port."
-    )
+class _NotFoundryError(ServiceError):
+    """What is at an address does not answer as Foundry Local does; `problem` says how, without the address."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.problem = f"is not to be had: {reason}"
+        super().__init__(f"{url} {self.problem}.", remedy="Look whether the service runs, and on which port.")
 
 
 def _sdk() -> Any:

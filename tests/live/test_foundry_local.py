@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import shim
+from shim.offline import cache_root
 from shim.service import find_service, normalised, resolve_model
-from support.environments import cache_root, without_internet
+from support.environments import without_internet
 from support.raw_server import Hold, RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 
@@ -408,6 +409,7 @@ class TestAttach:
             resolve_model(server.base_url, "qwen")
         with RawServer(one_loaded) as server:
             assert resolve_model(server.base_url, "qwen") == "qwen-gpu:2"
+            assert [request.path for request in server.requests].count("/models/loaded") == 1
             assert resolve_model(server.base_url, None) == "qwen-gpu:2"
             with pytest.raises(shim.ServiceError, match="does not have"):
                 resolve_model(server.base_url, "phi-4")
