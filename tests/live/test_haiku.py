@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shim import offline
-from support.environments import cache_root, without_internet
+from support.environments import without_internet
 from support.raw_server import Hold, RawServer
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 
@@ -147,7 +147,7 @@ class TestBadInput:
     @pytest.mark.live
     def test_port_in_use(self):
         """A port that another program has."""
-        model = ensure_scripted_model(cache_root())
+        model = ensure_scripted_model(offline.cache_root())
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             assert f"Port {port} is in use" in self.told(haiku("--model-path", model, "--port", port))

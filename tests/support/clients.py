@@ -4,11 +4,8 @@ The project itself is not installed there, since several clones of it share them
 """
 
 import os
-from pathlib import Path
 
-from support.environments import Environment
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from support.environments import REPOSITORY, Environment
 
 # What the project and its tests need beside the client. The services run elsewhere, so no runtime is among it.
 _TOOLS = (
@@ -38,20 +35,6 @@ CLIENTS: dict[str, Environment] = {
 }
 
 
-def client_python(name: str) -> Path:
-    """Return the Python of a client environment; make the environment first if need be.
-
-    Raises:
-        Unprovisioned: It could not be made.
-    """
-    return CLIENTS[name].ensure()
-
-
-def cached(name: str) -> bool:
-    """Return whether the environment is there already."""
-    return CLIENTS[name].cached()
-
-
 def client_environment(**extra: str) -> dict[str, str]:
-    """Return environment variables for a program under ``client_python()`` that is to import this very checkout."""
+    """Return environment variables for a program in a client environment that is to import this very checkout."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), **extra}

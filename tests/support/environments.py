@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from shim.offline import cache_root
+
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 COMPLETE = "complete.json"
 INSTALL_SECONDS = 1800.0
 _LOCK_POLL_SECONDS = 0.2
@@ -51,7 +54,7 @@ class Environment:
     @property
     def folder(self) -> Path:
         """Return where it lies or will lie."""
-        return cache_root() / self.kind / self.name
+        return cache_root().absolute() / self.kind / self.name
 
     @property
     def python(self) -> Path:
@@ -118,15 +121,6 @@ class Environment:
         written = self.folder / f"{COMPLETE}.new"
         written.write_text(json.dumps({"fingerprint": self.fingerprint, "installs": self.installs}), encoding="utf-8")
         written.replace(self.folder / COMPLETE)
-
-
-def cache_root() -> Path:
-    """Return the folder for everything that is made once and used by many test runs."""
-    if given := os.environ.get("FOUNDRY_SHIM_CACHE"):
-        return Path(given).absolute()
-    import platformdirs  # noqa: PLC0415 - not needed where the folder is given
-
-    return platformdirs.user_cache_path("foundry-local-shim", appauthor=False)
 
 
 def required(name: str) -> bool:
@@ -201,5 +195,5 @@ def without_internet(**extra: str) -> dict[str, str]:
     """
     left_out = {"FOUNDRY_LOCAL_ENDPOINT", "OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy"}
     proxy = "http://127.0.0.1:9"
-    own = {"PYTHONPATH": str(Path(__file__).parents[2]), "HTTPS_PROXY": proxy, "https_proxy": proxy}
+    own = {"PYTHONPATH": str(REPOSITORY), "HTTPS_PROXY": proxy, "https_proxy": proxy}
     return {**{name: value for name, value in os.environ.items() if name not in left_out}, **own, **extra}

@@ -75,8 +75,3 @@ def ensure_release(version: str) -> Path:
         Unprovisioned: It could not be installed.
     """
     return RELEASES[version].environment.ensure()
-
-
-def cached(version: str) -> bool:
-    """Return whether the release is installed already."""
-    return RELEASES[version].environment.cached()

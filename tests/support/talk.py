@@ -37,6 +37,7 @@ class Answer:
         error: What was raised.
         report: What the shim repaired.
         usage_asked: Whether a chunk without choices is expected.
+        on_chunk: Called with each chunk when it has been read.
     """
 
     text: str = ""
@@ -45,6 +46,7 @@ class Answer:
     error: BaseException | None = None
     report: Any = None
     usage_asked: bool = False
+    on_chunk: Callable[[Any], None] | None = None
 
     @property
     def reason(self):
@@ -63,6 +65,8 @@ class Answer:
         self.chunks.append(chunk)
         if not (self.usage_asked and chunk.usage):
             self.text += chunk.choices[0].delta.content or ""
+        if self.on_chunk:
+            self.on_chunk(chunk)
 
 
 @dataclass(frozen=True)
@@ -131,23 +135,19 @@ class Client:
 
     def ask_with(self, client: Any, *, on_chunk: Callable[[Any], None] | None = None, **options: Any) -> Answer:
         """Ask with a sync client that exists."""
-        answer = Answer(usage_asked="stream_options" in options)
+        answer = Answer(usage_asked="stream_options" in options, on_chunk=on_chunk)
         try:
             if self.helper == "create":
                 stream = client.chat.completions.create(stream=True, **options)
                 answer.report = shim.report(stream)
                 for chunk in stream:
                     answer.take(chunk)
-                    if on_chunk:
-                        on_chunk(chunk)
             else:
                 with stream_helper(client)(**options) as stream:
                     answer.report = shim.report(stream)
                     for event in stream:
                         if event.type == "chunk":
                             answer.take(event.chunk)
-                            if on_chunk:
-                                on_chunk(event.chunk)
                     answer.completion = stream.get_final_completion()
         except Exception as error:  # noqa: BLE001 - the test looks at it
             answer.error = error
@@ -159,23 +159,19 @@ class Client:
 
     async def ask_with_async(self, client: Any, *, on_chunk: Callable[[Any], None] | None = None, **options: Any):
         """Ask with an async client that exists."""
-        answer = Answer(usage_asked="stream_options" in options)
+        answer = Answer(usage_asked="stream_options" in options, on_chunk=on_chunk)
         try:
             if self.helper == "create":
                 stream = await client.chat.completions.create(stream=True, **options)
                 answer.report = shim.report(stream)
                 async for chunk in stream:
                     answer.take(chunk)
-                    if on_chunk:
-                        on_chunk(chunk)
             else:
                 async with stream_helper(client)(**options) as stream:
                     answer.report = shim.report(stream)
                     async for event in stream:
                         if event.type == "chunk":
                             answer.take(event.chunk)
-                            if on_chunk:
-                                on_chunk(event.chunk)
                     answer.completion = await stream.get_final_completion()
         except Exception as error:  # noqa: BLE001 - the test looks at it
             answer.error = error

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from support import environments
-from support.clients import REPOSITORY, client_environment
-from support.environments import Environment, Unprovisioned, required
+from support.clients import client_environment
+from support.environments import REPOSITORY, Environment, Unprovisioned, required
 
 ENVIRONMENT = Environment("kind", "name", (("--no-deps", "one==1"), ("two==2",)), "1 MB")
 DIE_WITH_THE_LOCK = """
