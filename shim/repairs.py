@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from shim.errors import StreamError
 
@@ -33,6 +33,7 @@ class Repair(StrEnum):
     DOUBLE_DATA_PREFIX = "double-data-prefix"
     EVENT_BOUNDARY = "event-boundary"
     DONE_MARKER = "done-marker"
+    NOT_A_STREAM = "not-a-stream"
     OBJECT = "object"
     ID = "id"
     CREATED = "created"
@@ -43,9 +44,28 @@ class Repair(StrEnum):
     ROLE = "role"
     FOREIGN_MEMBERS = "foreign-members"
     EMPTY_TOOL_CALLS = "empty-tool-calls"
+    TOOL_CALL_INDEX = "tool-call-index"
+    TOOL_CALL_ID = "tool-call-id"
+    TOOL_CALL_ARGUMENTS = "tool-call-arguments"
+    TOOL_CALL_TEXT = "tool-call-text"
     FINISH_REASON = "finish-reason"
     USAGE = "usage"
+    CUMULATIVE_TEXT = "cumulative-text"
+    REASONING = "reasoning"
+    ERROR_STATUS = "error-status"
+    ERROR_BODY = "error-body"
+    EMPTY_STREAM = "empty-stream"
     TRUNCATED = "truncated"
+    BODY_ENVELOPE = "body-envelope"
+    BODY_MEMBERS = "body-members"
+    BODY_MESSAGE = "body-message"
+    BODY_TOOL_CALLS = "body-tool-calls"
+    BODY_FINISH_REASON = "body-finish-reason"
+    BODY_MODELS = "body-models"
+    RESPONSES_EVENTS = "responses-events"
+    RESPONSES_CONTENT = "responses-content"
+    REQUEST_TOOLS = "request-tools"
+    STALLED = "stalled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,9 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "exactly one `data: [DONE]`, and the stream ends there",
         "client code for the 0.10 daemon",
     ),
+    Repair.NOT_A_STREAM: Rule(
+        "a stream was asked for, and one plain completion comes", "the same answer as chunks", f"{_ISSUE}422"
+    ),
     Repair.OBJECT: Rule("`object` is not `chat.completion.chunk`", "set", f"{_ISSUE}31"),
     Repair.ID: Rule(
         "missing, the constant `chat.id.N`, or changing within a stream",
@@ -104,6 +127,26 @@ RULES: Final[Mapping[Repair, Rule]] = {
         f"{_ISSUE}273, live 1.x",
     ),
     Repair.EMPTY_TOOL_CALLS: Rule("`tool_calls` empty or null in a delta", "removed", f"{_ISSUE}299, live 1.x"),
+    Repair.TOOL_CALL_INDEX: Rule(
+        "`index` of a tool call missing, not counted from 0, or the same for two calls",
+        "numbered in the order of their coming",
+        f"{_ISSUE}372, Microsoft's SDK 1.x, source of 2.0",
+    ),
+    Repair.TOOL_CALL_ID: Rule(
+        "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name",
+        "completed, once; a call that nobody can answer is removed",
+        f"{_ISSUE}864",
+    ),
+    Repair.TOOL_CALL_ARGUMENTS: Rule(
+        "`arguments` is an object instead of a string", "serialised", "Microsoft's C++ SDK accepts both"
+    ),
+    Repair.TOOL_CALL_TEXT: Rule(
+        "the request has tools, `tool_choice` is not `none`, and a call comes as text: `<tool_call>`, `<tool_calls>`, "
+        "`<function_call>`, `<tools>`, `<response>`, `functools[…]`, `[TOOL_CALLS][…]`, `<function=…>`, or bare JSON; "
+        "also beside the same call in `tool_calls`",
+        "lifted into `tool_calls`, the text removed, once",
+        f"{_ISSUE}874, live 1.x",
+    ),
     Repair.FINISH_REASON: Rule(
         "none until `[DONE]`, no such key, another spelling, `stop` although calls were made",
         "one final chunk with the right reason; null elsewhere",
@@ -114,10 +157,75 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "one final usage chunk when asked for, none otherwise",
         f"{_ISSUE}905, live 1.x",
     ),
+    Repair.CUMULATIVE_TEXT: Rule(
+        "each delta repeats the text so far; only with `Policy(cumulative_text=True)`", "the difference", "insurance"
+    ),
+    Repair.REASONING: Rule(
+        '`<think>…</think>` in the content; only with `Policy(reasoning="split")`',
+        "moved to `reasoning_content`",
+        "client fixture, live 1.x",
+    ),
+    Repair.ERROR_STATUS: Rule(
+        "the first event of a stream, or a plain answer with status 200, is an error",
+        "the HTTP status that the service gives without streaming",
+        "live 2.x",
+    ),
+    Repair.ERROR_BODY: Rule(
+        "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `Successful: false`; a "
+        "place in the service's own source before the message",
+        "OpenAI's error object; the place cut off",
+        f"{_ISSUE}92, live 1.x and 2.x",
+    ),
+    Repair.EMPTY_STREAM: Rule(
+        "status 200 and no event at all",
+        "an error that says why: the service is asked for its models",
+        f"{_ISSUE}413, live 1.x",
+    ),
     Repair.TRUNCATED: Rule(
         "an end without `[DONE]` and without a finish reason", "an error event that says how much had come", "insurance"
     ),
+    Repair.BODY_ENVELOPE: Rule(
+        "`id`, `object`, `created` or `model` of a plain completion missing, or the constant `chat.id.N`",
+        "as in a chunk",
+        "live 1.x",
+    ),
+    Repair.BODY_MEMBERS: Rule("the foreign members in a plain completion", "removed", f"{_ISSUE}383, live 1.x"),
+    Repair.BODY_MESSAGE: Rule(
+        "a plain completion with `delta` beside or instead of `message`", "`message` alone", f"{_ISSUE}383, live 1.x"
+    ),
+    Repair.BODY_TOOL_CALLS: Rule(
+        "`tool_calls` of a plain completion empty, or with members missing as in a chunk",
+        "removed, or completed",
+        f"{_ISSUE}864, live 1.x",
+    ),
+    Repair.BODY_FINISH_REASON: Rule(
+        "a plain completion without a finish reason, with another spelling, or `stop` although calls were made",
+        "the right one",
+        f"{_ISSUE}383",
+    ),
+    Repair.BODY_MODELS: Rule(
+        "foreign members in the list of models, or `object`, `created`, `owned_by` missing",
+        "removed, or set",
+        "live 1.x",
+    ),
+    Repair.RESPONSES_EVENTS: Rule(
+        "`response.reasoning.delta` and `.done` in a stream of `/v1/responses`",
+        "OpenAI's names, `response.reasoning_text.…`",
+        "source of 2.0",
+    ),
+    Repair.RESPONSES_CONTENT: Rule(
+        "`annotations` or `logprobs` missing from an `output_text` part of `/v1/responses`", "empty lists", "live 2.x"
+    ),
+    Repair.REQUEST_TOOLS: Rule("a tool without `parameters.required` in the request", "`[]` added", f"{_ISSUE}336"),
+    Repair.STALLED: Rule(
+        "not one byte of the response after `Policy(stream_deadline=…)` seconds; off by default",
+        "asked again without streaming, answered as chunks, remembered for the model",
+        f"{_ISSUE}422",
+    ),
 }
+
+# An error stays one: these only tell it in the place and form in which openai understands it.
+_TOLD: Final = frozenset({Repair.ERROR_STATUS, Repair.ERROR_BODY, Repair.EMPTY_STREAM, Repair.TRUNCATED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +235,20 @@ class Policy:
     Attributes:
         strict: Every repair that would be made ends the stream with an error instead.
         off: Repairs that are not made.
+        tool_calls: Whether tool calls that come as text are lifted (`Repair.TOOL_CALL_TEXT`).
+        reasoning: "split" moves ``<think>…</think>`` from the content to ``reasoning_content``, "keep" leaves it.
+        cumulative_text: Whether deltas that repeat the text so far are cut down to what is new.
+        stream_deadline: After how many seconds without a byte a stream is given up and asked for again without
+            streaming. None waits for as long as the client does: a slow prompt is not a hang.
         max_event_bytes: The largest event, in bytes. Large, because smaller limits have refused events with images.
     """
 
     strict: bool = False
     off: frozenset[Repair] = frozenset()
+    tool_calls: bool = True
+    reasoning: Literal["keep", "split"] = "keep"
+    cumulative_text: bool = False
+    stream_deadline: float | None = None
     max_event_bytes: int = 64 * 2**20
 
 
@@ -160,8 +277,7 @@ class RepairReport:
         """
         if self.policy.off and repair in self.policy.off:
             return False
-        # Truncation is never mended, only told; that is no less strict.
-        if self.policy.strict and repair is not Repair.TRUNCATED:
+        if self.policy.strict and repair not in _TOLD:
             message = (
                 f"Event {self.events} of the stream needs the repair '{repair.value}' ({RULES[repair].when}), "
                 "and the policy is strict. Use Policy(strict=False) to have it mended."
