@@ -15,8 +15,8 @@ import orjson
 from openai.types.chat import ChatCompletionChunk
 from sseclient import SSEClient
 
-from shim.core.chunks import ChatRequest
 from shim.core.jsontext import is_object
+from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 
 if TYPE_CHECKING:

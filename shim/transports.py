@@ -12,7 +12,7 @@ from functools import cache
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Final
 
-from shim.core.chunks import ChatRequest
+from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair, RepairReport
 

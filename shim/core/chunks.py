@@ -6,87 +6,27 @@ defect was seen, is listed in `shim.repairs`.
 
 from __future__ import annotations
 
-import re
-import time
-import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.jsontext import is_object, load
+from shim.core.dialect import (
+    CONSTANT_ID,
+    FIRST_ERROR_STATUS,
+    FOREIGN,
+    FOREIGN_IF_NULL,
+    finish_reason,
+    new_id,
+    now,
+)
+from shim.core.jsontext import is_object
 from shim.errors import StreamError
 from shim.repairs import Repair, RepairReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shim.core.request import ChatRequest
+
 OBJECT: Final = "chat.completion.chunk"
-
-_FOREIGN: Final = frozenset(
-    {"CreatedAt", "CreatedTime", "HeaderValues", "HttpStatusCode", "IsDelta", "StreamEvent", "Successful"}
-)
-_FOREIGN_IF_NULL: Final = ("name", "tool_call_id", "function_call")
-_CONSTANT_ID: Final = re.compile(r"chat\.id\.\d+")
-_REASONS: Final = {
-    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")},
-    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),
-    **dict.fromkeys(("max_tokens", "max_length"), "length"),
-    **dict.fromkeys(("tool_call", "toolcalls", "tool_use"), "tool_calls"),
-    "": None,
-}
-_FIRST_ERROR_STATUS: Final = 400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """What the repair needs to know of the request that a stream answers.
-
-    Attributes:
-        model: The model that was asked for.
-        stream: Whether a stream was asked for.
-        several_choices: Whether more than one choice was asked for.
-        include_usage: Whether a final usage chunk was asked for.
-        usage_in_chunks: Whether usage was asked for in every chunk (vLLM's ``continuous_usage_stats``).
-        named_tool: Whether one function was demanded by name: OpenAI then ends with ``stop``.
-    """
-
-    model: str | None = None
-    stream: bool = True
-    several_choices: bool = False
-    include_usage: bool = False
-    usage_in_chunks: bool = False
-    named_tool: bool = False
-
-    @classmethod
-    def from_body(cls, body: bytes) -> ChatRequest | None:
-        """Read a request's JSON body; None where it is not a JSON object."""
-        try:
-            request = load(body)
-        except ValueError:
-            return None
-        if not is_object(request):
-            return None
-        model: Any = request.get("model")
-        options: Any = request.get("stream_options")
-        if not is_object(options):
-            options = {}
-        return cls(
-            model=model if isinstance(model, str) else None,
-            stream=request.get("stream") is True,
-            several_choices=request.get("n") not in (None, 1),
-            include_usage=options.get("include_usage") is True,
-            usage_in_chunks=options.get("continuous_usage_stats") is True,
-            named_tool=isinstance(request.get("tool_choice"), dict),
-        )
-
-
-def new_id() -> str:
-    """A fresh id for a response, in OpenAI's form."""
-    return f"chatcmpl-{uuid.uuid4().hex}"
-
-
-def now() -> int:
-    """The time for ``created``, in seconds since 1970."""
-    return int(time.time())
 
 
 class ChunkRepairer:
@@ -182,13 +122,13 @@ class ChunkRepairer:
         return self._foreign
 
     def _remove_foreign(self, members: dict[str, Any]) -> None:
-        if not _FOREIGN.isdisjoint(members) and self._due_foreign():
-            for name in _FOREIGN & members.keys():
+        if not FOREIGN.isdisjoint(members) and self._due_foreign():
+            for name in FOREIGN & members.keys():
                 del members[name]
 
     def _raise_failure(self, chunk: dict[str, Any]) -> None:
         status = chunk.get("HttpStatusCode")
-        if chunk.get("Successful") is False or (isinstance(status, int) and status >= _FIRST_ERROR_STATUS):
+        if chunk.get("Successful") is False or (isinstance(status, int) and status >= FIRST_ERROR_STATUS):
             error = chunk.get("error")
             told: Any = error.get("message") if is_object(error) else error
             text = told if isinstance(told, str) and told else "the service gives no reason"
@@ -213,7 +153,7 @@ class ChunkRepairer:
 
     def _repair_id(self, chunk: dict[str, Any]) -> None:
         own = chunk.get("id")
-        if self._id is None and isinstance(own, str) and own and not _CONSTANT_ID.fullmatch(own):
+        if self._id is None and isinstance(own, str) and own and not CONSTANT_ID.fullmatch(own):
             self._id = own
         elif self._due(Repair.ID):
             self._id = chunk["id"] = self._id or self._new_id()
@@ -285,7 +225,7 @@ class ChunkRepairer:
                 self._with_calls.add(index)
             elif self._due(Repair.EMPTY_TOOL_CALLS):
                 del delta["tool_calls"]
-        for name in _FOREIGN_IF_NULL:
+        for name in FOREIGN_IF_NULL:
             if name in delta and delta[name] is None and self._due_foreign():
                 del delta[name]
         self._remove_foreign(delta)
@@ -306,7 +246,7 @@ class ChunkRepairer:
 
     def _spelled(self, sent: Any, index: int) -> Any:
         """The reason as OpenAI spells it; one that nobody knows stays as it is."""
-        reason = _REASONS.get(sent.lower(), sent) if isinstance(sent, str) else sent
+        reason = finish_reason(sent)
         if reason == "stop":
             return self._reason_to_stop(index)
         return reason

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from shim.core.chunks import ChatRequest, ChunkRepairer, new_id, now
+from shim.core.chunks import ChunkRepairer
+from shim.core.dialect import new_id, now
 from shim.core.framing import DONE, Frame, Framer
 from shim.core.jsontext import dump, is_object, load, split_documents
+from shim.core.request import ChatRequest
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair, RepairReport
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shim.core.chunks import ChatRequest
+from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from shim.core.chunks import ChatRequest
+from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import RULES, Policy, Repair, table
 from support.streams import (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.core.chunks import ChatRequest
+from shim.core.request import ChatRequest
 from shim.repairs import Policy, Repair
 from support.streams import DONE, betalgo, chunk, conforming, event, recorded_body, recordings, repair, stream
 

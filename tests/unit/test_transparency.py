@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.core.chunks import ChatRequest
+from shim.core.request import ChatRequest
 from support.streams import DONE, END, chunk, conforming, event, payloads, recorded_body, recordings, repair, stream
 
 
