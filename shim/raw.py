@@ -16,13 +16,13 @@ from openai.types.chat import ChatCompletionChunk
 from sseclient import SSEClient
 
 from shim.core.jsontext import is_object
-from shim.core.request import ChatRequest
-from shim.core.stream import StreamRepairer
+from shim.exchange import Exchange, Memory
+from shim.repairs import Policy
+from shim.streams import SyncBody
+from shim.transports import exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-
-    from shim.repairs import Policy
 
 _STATUS_ERRORS: Final[dict[int, type[openai.APIStatusError]]] = {
     400: openai.BadRequestError,
@@ -88,9 +88,9 @@ def stream_chat(
         params=extra_query,
         timeout=_seconds(timeout),
     )
-    repairer = StreamRepairer(ChatRequest.from_body(body), policy)
+    asking = Exchange(request, policy or Policy(), Memory(), SyncBody)
     try:
-        yield from _chunks(client.send(request, stream=True), repairer)
+        yield from _chunks(exchange(asking, lambda asked: client.send(asked, stream=True)), request)
     except openai.OpenAIError:
         raise
     except Exception as error:
@@ -101,38 +101,27 @@ def stream_chat(
             raise openai.APIConnectionError(message=f"Connection error: {error}", request=request) from error
         raise
     finally:
-        repairer.report.log()
         if client is not http_client:
             client.close()
 
 
-def _chunks(response: Any, repairer: StreamRepairer) -> Iterator[ChatCompletionChunk]:
+def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
+    response.request = request
     try:
         if not response.is_success:
             response.read()
             raise _status_error(response)
         # sseclient-py takes quadratic time for an event that comes in many pieces, and gets each of them whole.
-        for event in SSEClient(_repaired(response.iter_bytes(), repairer)).events():
+        for event in SSEClient(response.iter_bytes()).events():
             if event.data == "[DONE]":
                 return
             payload = json.loads(event.data)
             if error := payload.get("error"):
                 message = error.get("message") if is_object(error) else None
-                raise openai.APIError(message or f"The service reports: {error}", request=response.request, body=error)
+                raise openai.APIError(message or f"The service reports: {error}", request=request, body=error)
             yield ChatCompletionChunk.construct(**payload)
     finally:
         response.close()
-
-
-def _repaired(pieces: Iterator[bytes], repairer: StreamRepairer) -> Iterator[bytes]:
-    try:
-        for piece in pieces:
-            yield repairer.feed(piece)
-    except Exception:
-        # A cut connection: what came whole before the cut is handed on first.
-        yield repairer.flush()
-        raise
-    yield repairer.finish()
 
 
 def _status_error(response: Any) -> openai.APIStatusError:

@@ -65,6 +65,7 @@ class Repair(StrEnum):
     RESPONSES_EVENTS = "responses-events"
     RESPONSES_CONTENT = "responses-content"
     REQUEST_TOOLS = "request-tools"
+    MODEL_ALIAS = "model-alias"
     STALLED = "stalled"
 
 
@@ -217,6 +218,11 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "`annotations` or `logprobs` missing from an `output_text` part of `/v1/responses`", "empty lists", "live 2.x"
     ),
     Repair.REQUEST_TOOLS: Rule("a tool without `parameters.required` in the request", "`[]` added", f"{_ISSUE}336"),
+    Repair.MODEL_ALIAS: Rule(
+        "the service refuses the name of the model, and it stands for exactly one model that is there",
+        "asked again with its id, which is remembered",
+        "live, all releases",
+    ),
     Repair.STALLED: Rule(
         "not one byte of the response after `Policy(stream_deadline=…)` seconds; off by default",
         "asked again without streaming, answered as chunks, remembered for the model",

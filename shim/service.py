@@ -18,6 +18,7 @@ import httpx
 from shim.client import AsyncOpenAI, OpenAI
 from shim.core.jsontext import is_object
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
+from shim.models import matching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -300,18 +301,7 @@ def resolve_model(base_url: str, name: str | None) -> str:
 def _choose(name: str | None, ids: Iterable[str], owner: str) -> str:
     """The one id that a name stands for."""
     known = list(ids)
-    candidates = known
-    if name is not None:
-        wanted = name.lower()
-        spelled = {model: model.lower() for model in known}
-        matches = (
-            [model for model in known if spelled[model] == wanted],
-            [model for model in known if spelled[model].rpartition(":")[0] == wanted],
-            # 1.x lists its models without their versions, and takes either.
-            [model for model in known if spelled[model] == wanted.rpartition(":")[0]],
-            [model for model in known if spelled[model].startswith(f"{wanted}-")],
-        )
-        candidates = next(filter(None, matches), list[str]())
+    candidates = known if name is None else matching(name, known)
     if len(candidates) == 1:
         return candidates[0]
     asked = "a model" if name is None else f"the model '{name}'"

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.dialect import (
-    CONSTANT_ID,
-    FIRST_ERROR_STATUS,
-    FOREIGN,
-    FOREIGN_IF_NULL,
-    finish_reason,
-    new_id,
-    now,
-)
+from shim.core.dialect import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, new_id, now
 from shim.core.jsontext import is_object
-from shim.errors import StreamError
+from shim.core.text import ContentText, Parts
+from shim.core.toolcalls import ToolCalls
 from shim.repairs import Repair, RepairReport
 
 if TYPE_CHECKING:
@@ -27,6 +20,22 @@ if TYPE_CHECKING:
     from shim.core.request import ChatRequest
 
 OBJECT: Final = "chat.completion.chunk"
+
+
+class _Choice:
+    """What is known of one choice of a stream."""
+
+    def __init__(self, request: ChatRequest, report: RepairReport) -> None:
+        self.has_role = False
+        self.finished = False
+        self.calls = ToolCalls(report, tools=request.tools)
+        self.with_calls = False
+        self.content = ContentText(request, report) if ContentText.is_needed(request, report) else None
+
+    def release(self) -> Parts:
+        """What the content still held; nothing is looked for in it any more."""
+        content, self.content = self.content, None
+        return content.finish() if content else Parts()
 
 
 class ChunkRepairer:
@@ -49,19 +58,16 @@ class ChunkRepairer:
         self._created: int | None = None
         self._model: str | None = request.model
         self._changed = False
+        self._held_back = False
         self._foreign: bool | None = None
-        # By index of the choice.
-        self._open: set[int] = set()
-        self._with_role: set[int] = set()
-        self._with_calls: set[int] = set()
-        self._finished: set[int] = set()
+        self._choices: dict[int, _Choice] = {}
         self._usage: dict[str, Any] | None = None
         self._usage_chunk: dict[str, Any] | None = None
 
     @property
     def finished(self) -> bool:
         """Whether every choice that was begun has got its finish reason."""
-        return bool(self._open) and self._open <= self._finished
+        return bool(self._choices) and all(choice.finished for choice in self._choices.values())
 
     def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Repair one chunk in place.
@@ -70,13 +76,13 @@ class ChunkRepairer:
             The chunks to send in its stead, or None where nothing had to be changed.
 
         Raises:
-            StreamError: The chunk says that the request failed, or the policy is strict and a repair is due.
+            StreamError: The policy is strict and a repair is due.
         """
         choices: Any = chunk.get("choices")
-        self._raise_failure(chunk)
         if not isinstance(choices, list):
             return None
         self._changed = False
+        self._held_back = False
         self._foreign = None
         self._envelope(chunk)
         if not choices:
@@ -90,6 +96,8 @@ class ChunkRepairer:
             for position, choice in enumerate(entries):
                 if is_object(choice):
                     self._choice(choice, None if alone else position)
+            if self._held_back and alone and _says_nothing(entries[0]) and chunk.get("usage") is None:
+                return []
         return [chunk] if self._changed else None
 
     def closing(self) -> list[dict[str, Any]]:
@@ -98,15 +106,26 @@ class ChunkRepairer:
         Raises:
             StreamError: The policy is strict and a chunk is owed.
         """
-        chunks = [
-            self._new_chunk([self._final_choice(index)])
-            for index in sorted((self._open or {0}) - self._finished)
-            if self._report.allow(Repair.FINISH_REASON)
-        ]
+        chunks = self.released()
+        for index in sorted(self._choices) or [0]:
+            choice = self._choices.get(index)
+            if (choice is None or not choice.finished) and self._report.allow(Repair.FINISH_REASON):
+                final: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": self._reason_to_stop(choice)}
+                chunks.append(self._new_chunk([final]))
         if self._usage_chunk is not None:
             chunks.append(self._usage_chunk)
         elif self._usage is not None and self._request.include_usage:
             chunks.append({**self._new_chunk([]), "usage": self._usage})
+        return chunks
+
+    def released(self) -> list[dict[str, Any]]:
+        """Chunks with the text that was held back in case it became a tool call."""
+        chunks: list[dict[str, Any]] = []
+        for index, choice in sorted(self._choices.items()):
+            delta: dict[str, Any] = {}
+            self._put(choice.release(), choice, delta)
+            if delta:
+                chunks.append(self._new_chunk([{"index": index, "delta": delta, "finish_reason": None}]))
         return chunks
 
     def _due(self, repair: Repair) -> bool:
@@ -125,15 +144,6 @@ class ChunkRepairer:
         if not FOREIGN.isdisjoint(members) and self._due_foreign():
             for name in FOREIGN & members.keys():
                 del members[name]
-
-    def _raise_failure(self, chunk: dict[str, Any]) -> None:
-        status = chunk.get("HttpStatusCode")
-        if chunk.get("Successful") is False or (isinstance(status, int) and status >= FIRST_ERROR_STATUS):
-            error = chunk.get("error")
-            told: Any = error.get("message") if is_object(error) else error
-            text = told if isinstance(told, str) and told else "the service gives no reason"
-            message = f"The service reports a failure (status {status}) in event {self._report.events}: {text}"
-            raise StreamError(message, code="service_error")
 
     def _envelope(self, chunk: dict[str, Any]) -> None:
         self._remove_foreign(chunk)
@@ -180,13 +190,17 @@ class ChunkRepairer:
 
     def _choice(self, choice: dict[str, Any], position: int | None) -> None:
         index = self._index(choice, position)
-        self._open.add(index)
+        known = self._choices.get(index)
+        if known is None:
+            known = self._choices[index] = _Choice(self._request, self._report)
         delta = self._delta(choice)
         if "finish_details" in choice and self._due_foreign():
             del choice["finish_details"]
         if delta is not None:
-            self._repair_delta(delta, index)
-        self._repair_reason(choice, index)
+            self._repair_delta(delta, known)
+            if known.content is not None:
+                self._repair_content(delta, known, at_end=bool(finish_reason(choice.get("finish_reason"))))
+        self._repair_reason(choice, known)
 
     def _index(self, choice: dict[str, Any], position: int | None) -> int:
         index = choice.get("index")
@@ -214,23 +228,60 @@ class ChunkRepairer:
                 delta["tool_calls"] = message["tool_calls"]
         return delta if is_object(delta) else None
 
-    def _repair_delta(self, delta: dict[str, Any], index: int) -> None:
+    def _repair_delta(self, delta: dict[str, Any], choice: _Choice) -> None:
         if delta.get("role") is not None:
-            if index not in self._with_role:
-                self._with_role.add(index)
+            if not choice.has_role:
+                choice.has_role = True
             elif self._due(Repair.ROLE):
                 del delta["role"]
         if "tool_calls" in delta:
-            if delta["tool_calls"]:
-                self._with_calls.add(index)
-            elif self._due(Repair.EMPTY_TOOL_CALLS):
-                del delta["tool_calls"]
+            self._repair_calls(delta, choice)
         for name in FOREIGN_IF_NULL:
             if name in delta and delta[name] is None and self._due_foreign():
                 del delta[name]
         self._remove_foreign(delta)
 
-    def _repair_reason(self, choice: dict[str, Any], index: int) -> None:
+    def _repair_calls(self, delta: dict[str, Any], choice: _Choice) -> None:
+        calls: Any = delta["tool_calls"]
+        if not calls:
+            if self._due(Repair.EMPTY_TOOL_CALLS):
+                del delta["tool_calls"]
+        elif isinstance(calls, list):
+            self._changed = choice.calls.repair(cast("list[Any]", calls)) or self._changed
+            if calls:
+                choice.with_calls = True
+            else:
+                del delta["tool_calls"]
+
+    def _repair_content(self, delta: dict[str, Any], choice: _Choice, *, at_end: bool) -> None:
+        """Lift tool calls and reasoning out of the text. What may still become a call waits for the next chunk."""
+        content = choice.content
+        text: Any = delta.get("content")
+        if content is None or not (at_end or isinstance(text, str)):
+            return
+        parts = content.feed(text) if isinstance(text, str) else Parts()
+        if at_end:
+            rest = choice.release()
+            parts = Parts(parts.text + rest.text, parts.reasoning + rest.reasoning, parts.calls + rest.calls)
+        if parts.text == (text or "") and not parts.reasoning and not parts.calls:
+            return
+        self._changed = True
+        delta.pop("content", None)
+        self._put(parts, choice, delta)
+        self._held_back = not delta
+
+    def _put(self, parts: Parts, choice: _Choice, delta: dict[str, Any]) -> None:
+        """Put the parts of a content into a delta, where they are any."""
+        if parts.text:
+            delta["content"] = parts.text
+        if parts.reasoning:
+            delta["reasoning_content"] = (delta.get("reasoning_content") or "") + parts.reasoning
+        lifted = [choice.calls.lift(call.name, call.arguments, call.id) for call in parts.calls]
+        if calls := [call for call in lifted if call is not None]:
+            choice.with_calls = True
+            delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *calls]
+
+    def _repair_reason(self, choice: dict[str, Any], known: _Choice) -> None:
         if "finish_reason" not in choice:
             if self._due(Repair.FINISH_REASON):
                 choice["finish_reason"] = None
@@ -238,24 +289,18 @@ class ChunkRepairer:
         sent = choice["finish_reason"]
         if sent is None:
             return
-        reason = None if index in self._finished else self._spelled(sent, index)
+        reason = None if known.finished else self._spelled(sent, known)
         if reason != sent and self._due(Repair.FINISH_REASON):
             choice["finish_reason"] = reason
         if choice["finish_reason"] is not None:
-            self._finished.add(index)
+            known.finished = True
 
-    def _spelled(self, sent: Any, index: int) -> Any:
-        """The reason as OpenAI spells it; one that nobody knows stays as it is."""
+    def _spelled(self, sent: Any, choice: _Choice) -> Any:
         reason = finish_reason(sent)
-        if reason == "stop":
-            return self._reason_to_stop(index)
-        return reason
+        return self._reason_to_stop(choice) if reason == "stop" else reason
 
-    def _reason_to_stop(self, index: int) -> str:
-        return "tool_calls" if index in self._with_calls and not self._request.named_tool else "stop"
-
-    def _final_choice(self, index: int) -> dict[str, Any]:
-        return {"index": index, "delta": {}, "finish_reason": self._reason_to_stop(index)}
+    def _reason_to_stop(self, choice: _Choice | None) -> str:
+        return "tool_calls" if choice and choice.with_calls and not self._request.named_tool else "stop"
 
     def _new_chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         self._id = self._id or self._new_id()
@@ -266,3 +311,8 @@ class ChunkRepairer:
             "model": self._model,
             "choices": choices,
         }
+
+
+def _says_nothing(choice: Any) -> bool:
+    """Whether all that a choice had to say is held back."""
+    return not choice.get("delta") and choice.get("finish_reason") is None and choice.get("logprobs") is None

@@ -27,6 +27,9 @@ _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
 _DONE_SPELLINGS: Final = re.compile(rb'"?\[?done\]?"?', re.IGNORECASE)
 _KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
+_DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
+# What means nothing without the blank line that ends its event; a `retry` line and a comment stand for themselves.
+_LINE_OF_AN_EVENT: Final = tuple(name + end for name in (b"data", b"event", b"id") for end in (b":", b"\n", b"\r"))
 _LONGEST_KEYWORD: Final = 16
 
 
@@ -37,11 +40,13 @@ class Frame(NamedTuple):
         raw: The bytes that leave if nothing is changed in the payload.
         data: The payload, its lines joined with a line feed; None for comments and blank lines.
         head: The event's other lines, to stand before a rewritten payload.
+        bare: Whether the payload came as JSON alone, without a field name before it.
     """
 
     raw: bytes
     data: bytes | None = None
     head: bytes = b""
+    bare: bool = False
 
 
 class Framer:
@@ -56,6 +61,8 @@ class Framer:
         self.rest = b""
         self._report = report
         self._limit = report.policy.max_event_bytes
+        # Otherwise a blank line ends an event and nothing else does, as the standard says.
+        self._may_end_early = Repair.EVENT_BOUNDARY not in report.policy.off
         self._started = False
         # The line that is not complete yet, in the pieces that came: joined once, so a long line costs linear time.
         self._pieces: list[bytes] = []
@@ -85,7 +92,7 @@ class Framer:
             StreamError: An event is larger than the limit, or the policy is strict and a repair is due.
         """
         if not self._started:
-            chunk = self._begin_stream(chunk)
+            chunk = yield from self._begin_stream(chunk)
         # Looked for once: a look for each line would take quadratic time where there is none.
         self._may_hold_cr = b"\r" in chunk
         position = 0
@@ -120,24 +127,29 @@ class Framer:
             StreamError: The policy is strict and a repair is due.
         """
         self._started = True
-        if self._in_document:
-            return
-        if line := self._take_pieces():
+        line = self._take_pieces()
+        # The standard discards a line without its end and an event without its blank line; the text of the last event
+        # would be lost in silence.
+        if line and not self._in_document and (self._may_end_early or line.endswith(b"\r")):
             yield from self._line(line)
-        if not self._values:
-            if self._lines:
-                # What the shim writes behind this has to begin a line.
-                yield Frame(b"".join(self._lines[:-1]) + _content(self._lines[-1]) + b"\n")
-        # The standard discards an event without its blank line; the text of the last one would be lost in silence.
-        elif self._holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
+        if self._values and self._holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
             self._lines[-1] = _content(self._lines[-1]) + b"\n"
             yield from self._event(b"\n")
+        # What the shim writes behind this has to begin a line, and an event.
+        left = (line for line in self._lines if _content(line) != line and not line.startswith(_LINE_OF_AN_EVENT))
+        if raw := b"".join(left):
+            yield Frame(raw)
 
-    def _begin_stream(self, chunk: bytes) -> bytes:
+    def _begin_stream(self, chunk: bytes) -> Generator[Frame, None, bytes]:
         """Take off the byte order mark, which the official client would take for a part of the first line."""
         chunk = self._take_pieces() + chunk
-        while chunk.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY):
+        while chunk.startswith(_BOM):
             chunk = chunk[len(_BOM) :]
+            if not self._report.allow(Repair.EVENT_BOUNDARY):
+                # It leaves; by the standard it is no part of the first line, and another one behind it is.
+                self._started = True
+                yield Frame(_BOM)
+                return chunk
         if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
             self._keep(chunk)
             return b""
@@ -222,7 +234,7 @@ class Framer:
         if self._values and self._report.allow(Repair.EVENT_BOUNDARY):
             yield from self._event(b"\n")
         self._in_document = True
-        self._size = 0
+        self._size = sum(map(len, self._lines))
         self._scanner = DocumentScanner()
 
     def _continue_document(self, chunk: bytes, start: int) -> Generator[Frame, None, int]:
@@ -237,7 +249,7 @@ class Framer:
         # A line break in proper JSON stands between its tokens, where a space means the same.
         self._lines.append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
         self._values.append(document)
-        yield from self._event(b"\n")
+        yield from self._event(b"\n", bare=True)
         return end
 
     def _line(self, raw: bytes) -> Iterator[Frame]:
@@ -292,9 +304,11 @@ class Framer:
             value = value[repeated.end() :]
             raw = b"data: " + value + ending
         done = len(value) < _LONGEST_KEYWORD and _DONE_SPELLINGS.fullmatch(value.strip()) is not None
-        if done and value.strip() != DONE:
+        if done and value != DONE:
             done = self._report.allow(Repair.DONE_MARKER)
-            raw = b"data: " + (DONE if done else value) + ending
+            if done:
+                value = DONE
+                raw = b"data: " + DONE + ending
         if self._values and (done or self._holds_document()) and self._report.allow(Repair.EVENT_BOUNDARY):
             # Nothing can belong to a payload that is complete: this service ends its events with one newline.
             self._newline_ends_event = True
@@ -302,11 +316,11 @@ class Framer:
             self._size = len(raw)
         self._lines.append(raw)
         self._values.append(value)
-        if done:
+        if done and self._may_end_early:
             # Nothing that follows counts, so the blank line is not waited for.
             if not ending:
+                self._report.allow(Repair.EVENT_BOUNDARY)
                 self._lines[-1] += b"\n"
-            self._values = [DONE]
             yield from self._event(ending or b"\n")
         elif self._newline_ends_event and self._holds_document():
             self._report.allow(Repair.EVENT_BOUNDARY)
@@ -323,23 +337,27 @@ class Framer:
             self._scanned += 1
         return self._scanner.ended
 
-    def _event(self, blank: bytes) -> Iterator[Frame]:
+    def _event(self, blank: bytes, *, bare: bool = False) -> Iterator[Frame]:
         lines, values, has_fields = self._lines, self._values, self._has_fields
         self._begin_event()
         raw = b"".join(lines) + blank
         payload = b"\n".join(values)
-        if values and (len(payload) > _LONGEST_KEYWORD or payload.strip().lower() not in _KEEP_ALIVES):
-            head = b"".join(line for line in lines if not line.startswith(b"data"))
-            yield Frame(raw, payload, head)
-        elif values or has_fields:
-            # The official client parses the missing payload as JSON and fails.
-            if not self._report.allow(Repair.EVENT_BOUNDARY):
-                yield Frame(raw)
-        elif self._id_seen and self._report.allow(Repair.EVENT_BOUNDARY):
+        # The official client parses what is no payload as JSON, too, and fails.
+        if (is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY):
+            return
+        if values:
+            head = b"".join([line for line in lines if not line.startswith(_DATA_LINE)])
+            yield Frame(raw, payload, head, bare)
+        elif self._id_seen and not has_fields and self._report.allow(Repair.EVENT_BOUNDARY):
             # Once an id was seen the official client takes every blank line for an event.
             yield Frame(b"".join(lines))
         else:
             yield Frame(raw)
+
+
+def is_keep_alive(payload: bytes) -> bool:
+    """Whether a payload says nothing but that the connection lives; no JSON is among them."""
+    return len(payload) <= _LONGEST_KEYWORD and payload.strip().lower() in _KEEP_ALIVES
 
 
 def _content(line: bytes) -> bytes:

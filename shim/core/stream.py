@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.chunks import ChunkRepairer
-from shim.core.dialect import new_id, now
+from shim.core.bodies import error_event, failure, status_of
+from shim.core.chunks import OBJECT, ChunkRepairer
+from shim.core.dialect import FIRST_ERROR_STATUS, new_id, now
 from shim.core.framing import DONE, Frame, Framer
 from shim.core.jsontext import dump, is_object, load, split_documents
 from shim.core.request import ChatRequest
+from shim.core.responses import ResponsesRepairer
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair, RepairReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _DONE_EVENT: Final = b"data: " + DONE + b"\n\n"
+_EVENT_LINE: Final = re.compile(rb"^event:[^\r\n]*", re.MULTILINE)
+_EVENT_NAME: Final = re.compile(r"[\w.]+", re.ASCII)
 
 
 class StreamRepairer:
-    """Repairs the bytes of one streamed chat completion.
+    """Repairs the bytes of one stream: a chat completion, or the events of ``/v1/responses``.
 
     The output does not depend on how the input is cut into pieces. Nothing is raised: what cannot be mended leaves as
     an error event, which the official client raises, behind everything that came before it.
@@ -28,6 +34,8 @@ class StreamRepairer:
         report: What was done so far.
         ended: Whether the end marker or an error of the shim's own has left. Nothing follows it.
         complete: Whether it was the end marker.
+        empty: Whether the body has ended without any event.
+        opening_error: Where the stream begins with an error, the HTTP status that it stands for and the event.
     """
 
     def __init__(
@@ -35,16 +43,27 @@ class StreamRepairer:
         request: ChatRequest | None = None,
         policy: Policy | None = None,
         *,
+        report: RepairReport | None = None,
+        responses: bool = False,
         new_id: Callable[[], str] = new_id,
         now: Callable[[], int] = now,
     ) -> None:
-        """Begin the stream that answers the request."""
-        self.report = RepairReport(policy or Policy())
+        """Begin the stream that answers the request; one of ``/v1/responses`` has events of its own."""
+        self.report = report or RepairReport(policy or Policy())
         self.ended = False
         self.complete = False
+        self.empty = False
+        self.opening_error: tuple[int, dict[str, Any]] | None = None
         self._framer = Framer(self.report)
-        self._chunks = ChunkRepairer(request or ChatRequest(), self.report, new_id=new_id, now=now)
+        self._has_end_marker = not responses
+        self._chunks = (
+            ResponsesRepairer(self.report)
+            if responses
+            else ChunkRepairer(request or ChatRequest(), self.report, new_id=new_id, now=now)
+        )
+        self._request = request or ChatRequest()
         self._failed = False
+        self._is_plain = False
         self._refusal: StreamError | None = None
 
     def note(self, repair: Repair) -> None:
@@ -52,7 +71,11 @@ class StreamRepairer:
         try:
             self.report.allow(repair)
         except StreamError as error:
-            self._refusal = error
+            self.refuse(error)
+
+    def refuse(self, error: StreamError) -> None:
+        """Begin the stream with the error, and end it there."""
+        self._refusal = error
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes from the service and give what leaves for the client now."""
@@ -63,14 +86,16 @@ class StreamRepairer:
 
     def flush(self) -> bytes:
         """Give the last event if it is complete but for its blank line; for a connection that was cut."""
-        return b"" if self.ended else self._collect(self._framer.finish())
+        if self.ended:
+            return b""
+        out = self._collect(self._framer.finish())
+        return out if self.ended else out + b"".join(self._released())
 
     def finish(self) -> bytes:
         """Take the end of the body and give what is owed: the last event, the end marker, or an error."""
-        out = self.flush()
-        if self.ended or self._failed:
-            return out
-        return out + self._collect([], at_end=True)
+        if self.ended:
+            return b""
+        return self._collect(self._framer.finish(), at_end=True)
 
     def _collect(self, frames: Iterable[Frame], *, at_end: bool = False) -> bytes:
         out: list[bytes] = []
@@ -82,12 +107,18 @@ class StreamRepairer:
                 if self.ended:
                     self._drop(self._framer.rest)
                     break
-            if at_end:
+            if at_end and not (self.ended or self._failed):
                 self._close(out)
         except StreamError as error:
+            out.extend(self._released())
             out.append(_event(error.as_object()))
             self.ended = True
         return b"".join(out)
+
+    def _released(self) -> Iterator[bytes]:
+        """The text that was held back, where nothing more can come to it."""
+        with suppress(StreamError):  # an error leaves in any case, and there is no place for two
+            yield from map(_event, self._chunks.released())
 
     def _frame(self, frame: Frame, out: list[bytes]) -> None:
         if frame.data is None:
@@ -118,18 +149,56 @@ class StreamRepairer:
             return
         if not is_object(payload):
             out.append(frame.raw)
-        elif payload.get("error"):
-            self._failed = True
-            out.append(frame.raw)
+        elif _is_failure(payload):
+            self._error(payload, frame, out)
+        elif getattr(frame, "bare", False) and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM):
+            self._is_plain = True
+            for chunk in _as_chunks(payload, include_usage=self._request.include_usage):
+                out.extend(map(_event, self._chunks.repair(chunk) or [chunk]))
         else:
             chunks = self._chunks.repair(payload)
             out.extend([frame.raw] if chunks is None else [_event(chunk, frame.head) for chunk in chunks])
 
+    def _error(self, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+        """The service says that it failed. What it had said before that leaves first."""
+        self._failed = True
+        out.extend(self._released())
+        error: Any = payload.get("error")
+        status = failure(payload) or status_of(error if is_object(error) else {})
+        told = error_event(payload)
+        if told is not None and self.report.allow(Repair.ERROR_BODY):
+            payload = told
+            out.append(_event(told, frame.head))
+        else:
+            out.append(frame.raw)
+        if self.report.events == 1:
+            self.opening_error = status, payload
+
+    def _is_completion(self, payload: dict[str, Any]) -> bool:
+        """Whether the body is one plain chat completion."""
+        choices: Any = payload.get("choices")
+        return (
+            self._has_end_marker
+            and self.report.events == 1
+            and payload.get("object") != OBJECT
+            and isinstance(choices, list)
+            and any(is_object(choice) and is_object(choice.get("message")) for choice in cast("list[Any]", choices))
+        )
+
     def _close(self, out: list[bytes]) -> None:
         """The body is at its end, and no end marker came."""
-        if self._chunks.finished:
-            if self.report.allow(Repair.DONE_MARKER):
+        if self._is_plain:
+            self._frame(Frame(_DONE_EVENT, DONE), out)
+        elif self._chunks.finished:
+            if self._has_end_marker and self.report.allow(Repair.DONE_MARKER):
                 self._frame(Frame(_DONE_EVENT, DONE), out)
+        elif self.report.events == 0 and self.report.allow(Repair.EMPTY_STREAM):
+            self.empty = True
+            message = (
+                "The service accepted the request and sent no event at all. It does that for a model that is not "
+                "loaded, for more tokens than the model has room for, and for a request without messages."
+            )
+            raise StreamError(message, code="empty_stream")
         elif self.report.allow(Repair.TRUNCATED):
             events = self.report.events
             message = (
@@ -158,5 +227,34 @@ class StreamRepairer:
         return StreamError(message, code="undecodable_event")
 
 
-def _event(payload: Any, head: bytes = b"") -> bytes:
+def _event(payload: dict[str, Any], head: bytes = b"") -> bytes:
+    name = payload.get("type")
+    if head and isinstance(name, str) and _EVENT_NAME.fullmatch(name):
+        # An event of /v1/responses has its type as its name, too.
+        head = _EVENT_LINE.sub(b"event: " + name.encode(), head, count=1)
     return head + b"data: " + dump(payload) + b"\n\n"
+
+
+def _is_failure(payload: dict[str, Any]) -> bool:
+    if payload.get("error") or payload.get("Successful") is False:
+        return True
+    status = payload.get("HttpStatusCode")
+    return isinstance(status, int) and status >= FIRST_ERROR_STATUS
+
+
+def _as_chunks(completion: dict[str, Any], *, include_usage: bool) -> Iterator[dict[str, Any]]:
+    """A plain completion as the chunks that a stream would have had."""
+    envelope = {name: value for name, value in completion.items() if name not in ("choices", "usage")}
+    envelope["object"] = OBJECT
+    for position, choice in enumerate(completion["choices"]):
+        if not is_object(choice):
+            continue
+        index = choice.get("index", position)
+        message: Any = choice.get("message") or choice.get("delta")
+        delta = dict(message) if is_object(message) else {}
+        spoken = {"index": index, "delta": delta, "logprobs": choice.get("logprobs"), "finish_reason": None}
+        yield {**envelope, "choices": [spoken]}
+        if (reason := choice.get("finish_reason")) is not None:
+            yield {**envelope, "choices": [{"index": index, "delta": {}, "finish_reason": reason}]}
+    if include_usage and completion.get("usage"):
+        yield {**envelope, "choices": [], "usage": completion["usage"]}

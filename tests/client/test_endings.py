@@ -91,8 +91,8 @@ class TestTruncation:
         """A stream without any event is an error, not an empty answer."""
         with RawServer(sse_response([])) as server:
             answer = client.ask(server.base_url)
-        assert isinstance(answer.error, openai.APIError)
-        assert answer.error.code == "stream_truncated"
+        assert isinstance(answer.error, openai.InternalServerError)
+        assert answer.error.code == "empty_stream"
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     def test_error_event(self, client):

@@ -260,7 +260,7 @@ class TestFallback:
         with RawServer(sse_response([])) as server, plain_client(server) as client:
             with pytest.raises(openai.APIError) as caught:
                 list(shim.stream_chat(client, **ASK))
-        assert caught.value.code == "stream_truncated"
+        assert caught.value.code == "empty_stream"
 
     def test_settings_of_the_client_are_kept(self):
         """The raw path goes out through the client's own HTTP client, with its timeout and the request's headers."""

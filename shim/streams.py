@@ -1,0 +1,222 @@
+"""The repaired body of a response: what a client of httpx or httpx2 reads in the place of the service's own."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from functools import cache
+from socket import SHUT_RDWR
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from typing import Self
+
+    from shim.core.stream import StreamRepairer
+
+_SETTLE_SECONDS: Final = 0.1
+"""How long the end of the body is waited for behind ``[DONE]``; openai 3.x gives its own drain the same time."""
+
+
+class Body:
+    """What the sync and the async body have in common: everything but the waiting."""
+
+    family_base: str
+    """The name of the class, in either library, that the client asserts of a response's stream."""
+
+    def __init__(self, response: Any, repairer: StreamRepairer) -> None:
+        """Repair what the response brings."""
+        self._response = response
+        self._repairer = repairer
+        self._head = b""
+        self._over = False
+        self._settled = False
+        self._failure: Exception | None = None
+
+    @classmethod
+    def around(cls, response: Any, repairer: StreamRepairer) -> Any:
+        """The body for a response, of the family of the response's own stream."""
+        return _in_family(cls, response.stream.__class__)(response, repairer)
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error that the connection ended with, until it is raised."""
+        return self._failure
+
+    def peek(self, chunk: bytes | Exception | None) -> bool:
+        """Take a chunk before the client reads; say whether the first event is there, or cannot come any more."""
+        self._head += self._take(chunk)
+        return self._over or self._repairer.ended or self._repairer.report.events > 0
+
+    @property
+    def _encoded(self) -> bool:
+        """Whether the bytes are compressed, as some servers do whatever they are asked for."""
+        return self._response.headers.get("content-encoding", "identity") != "identity"
+
+    def _take_head(self) -> bytes:
+        head, self._head = self._head, b""
+        return head
+
+    def _take(self, chunk: bytes | Exception | None) -> bytes:
+        """The bytes that leave after a read that gave a chunk, an error, or None for the end."""
+        if isinstance(chunk, bytes):
+            return self._repairer.feed(chunk)
+        self._over = True
+        if chunk is None:
+            return self._repairer.finish()
+        self._failure = chunk
+        return self._repairer.flush()
+
+    def _wants_more(self) -> bool:
+        """Whether to read on. An error of the connection is raised here, behind what came before it."""
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return not (self._over or self._repairer.ended)
+
+    def _settles(self) -> bool:
+        """Whether the rest of a complete answer's body has to be read, so that its connection can be used again."""
+        if self._settled:
+            return False
+        self._settled = True
+        self._repairer.report.log()
+        return self._has_own_connection and self._repairer.complete and not self._over
+
+    @property
+    def _has_own_connection(self) -> bool:
+        """Whether no other stream shares the connection, as under HTTP/2, where a stream is closed without it."""
+        return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
+
+
+@cache
+def _in_family(body: type[Body], stream: type[Any]) -> type[Body]:
+    """The body as a subclass of the stream class that the client's own library asserts."""
+    for base in stream.__mro__:
+        if base.__name__ == body.family_base:
+            return type(body.__name__, (body, base), {})
+    message = f"The inner transport answered with a {stream.__name__}, which is not a {body.family_base}."
+    raise TypeError(message)
+
+
+class SyncBody(Body):
+    """The body for a synchronous client."""
+
+    family_base = "SyncByteStream"
+
+    def __init__(self, response: Any, repairer: StreamRepairer) -> None:
+        """Repair what the response brings."""
+        super().__init__(response, repairer)
+        self._reader: int | None = None
+        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._encoded else response.stream)
+
+    def __iter__(self) -> Self:
+        """The same iterator every time: openai 3.x asks for a second one."""
+        return self
+
+    def __next__(self) -> bytes:
+        """The next bytes that leave."""
+        if head := self._take_head():
+            return head
+        while self._wants_more():
+            if out := self._take(self.read_chunk()):
+                return out
+        self._settle()
+        raise StopIteration
+
+    def read_chunk(self) -> bytes | Exception | None:
+        """Read once: a chunk, the error of the connection, or None at the end."""
+        self._reader = threading.get_ident()
+        try:
+            return next(self._chunks, None)
+        except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
+            return error
+        finally:
+            self._reader = None
+
+    def close(self) -> None:
+        """Close the upstream stream, whichever thread reads it."""
+        self._settle()
+        if self._reader not in (None, threading.get_ident()):
+            # Closing a socket does not end another thread's read of it, and the connection would stay open until then.
+            self._shut_down()
+        self._response.stream.close()
+
+    def _settle(self) -> None:
+        if not self._settles():
+            return
+        # A blocking read cannot be bounded from outside, and the end may already be in the HTTP library's buffer, where
+        # no look at the socket shows it. So the read gets a thread, and a socket that is held open is shut down.
+        reader = threading.Thread(target=self._read_rest, name="foundry-shim-settle", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError:  # the interpreter is shutting down
+            return
+        reader.join(_SETTLE_SECONDS)
+        if reader.is_alive():
+            self._shut_down()
+            reader.join(_SETTLE_SECONDS)
+
+    def _shut_down(self) -> None:
+        """End a read of the connection in another thread."""
+        network = self._response.extensions.get("network_stream")
+        if network is not None and self._has_own_connection:
+            with suppress(OSError):  # closed from the other side in the meantime
+                network.get_extra_info("socket").shutdown(SHUT_RDWR)
+
+    def _read_rest(self) -> None:
+        try:
+            for chunk in self._chunks:
+                self._repairer.feed(chunk)
+        except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
+            pass
+
+
+class AsyncBody(Body):
+    """The body for an asynchronous client."""
+
+    family_base = "AsyncByteStream"
+
+    def __init__(self, response: Any, repairer: StreamRepairer) -> None:
+        """Repair what the response brings."""
+        super().__init__(response, repairer)
+        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._encoded else response.stream)
+
+    def __aiter__(self) -> Self:
+        """The same iterator every time: openai 3.x asks for a second one."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes that leave."""
+        if head := self._take_head():
+            return head
+        while self._wants_more():
+            if out := self._take(await self.read_chunk()):
+                return out
+        await self._settle()
+        raise StopAsyncIteration
+
+    async def read_chunk(self) -> bytes | Exception | None:
+        """Read once: a chunk, the error of the connection, or None at the end."""
+        try:
+            return await anext(self._chunks, None)
+        except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
+            return error
+
+    async def aclose(self) -> None:
+        """Close the upstream stream."""
+        try:
+            await self._settle()
+        finally:
+            await self._response.stream.aclose()
+
+    async def _settle(self) -> None:
+        if not self._settles():
+            return
+        from anyio import move_on_after  # noqa: PLC0415 - sync users do not pay for it
+
+        with move_on_after(_SETTLE_SECONDS):
+            try:
+                async for chunk in self._chunks:
+                    self._repairer.feed(chunk)
+            except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
+                pass
