@@ -167,13 +167,14 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "client fixture, live 1.x",
     ),
     Repair.ERROR_STATUS: Rule(
-        "the first event of a stream, or a plain answer with status 200, is an error",
-        "the HTTP status that the service gives without streaming",
-        "live 2.x",
+        "the first event of a stream, or a plain answer with status 200, is an error; an unknown model has another "
+        "status than 404",
+        "the HTTP status that the service gives without streaming; 404",
+        "live 1.x and 2.x",
     ),
     Repair.ERROR_BODY: Rule(
-        "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `Successful: false`; a "
-        "place in the service's own source before the message",
+        "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `Successful: false`, "
+        "members missing; a place in the service's own source before the message",
         "OpenAI's error object; the place cut off",
         f"{_ISSUE}92, live 1.x and 2.x",
     ),
