@@ -25,7 +25,8 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # What may stand before, between and behind the objects of a JSON array or of concatenated objects.
 _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
-_DONE_SPELLINGS: Final = re.compile(rb'"?\[?done\]?"?', re.IGNORECASE)
+# Only whole ones: `[DONE` is where a body was cut.
+_DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)', re.IGNORECASE)
 _KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
 _DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
 # What means nothing without the blank line that ends its event; a `retry` line and a comment stand for themselves.
@@ -343,7 +344,7 @@ class Framer:
         raw = b"".join(lines) + blank
         payload = b"\n".join(values)
         # The official client parses what is no payload as JSON, too, and fails.
-        if (is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY):
+        if (_is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY):
             return
         if values:
             head = b"".join([line for line in lines if not line.startswith(_DATA_LINE)])
@@ -355,7 +356,7 @@ class Framer:
             yield Frame(raw)
 
 
-def is_keep_alive(payload: bytes) -> bool:
+def _is_keep_alive(payload: bytes) -> bool:
     """Whether a payload says nothing but that the connection lives; no JSON is among them."""
     return len(payload) <= _LONGEST_KEYWORD and payload.strip().lower() in _KEEP_ALIVES
 

@@ -151,7 +151,7 @@ class StreamRepairer:
             out.append(frame.raw)
         elif _is_failure(payload):
             self._error(payload, frame, out)
-        elif getattr(frame, "bare", False) and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM):
+        elif frame.bare and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM):
             self._is_plain = True
             for chunk in _as_chunks(payload, include_usage=self._request.include_usage):
                 out.extend(map(_event, self._chunks.repair(chunk) or [chunk]))

@@ -1,0 +1,393 @@
+"""Events and bodies of /v1/responses: what is mended, and that the defect is there without it."""
+
+import copy
+import json
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from shim.core.responses import ResponsesRepairer, repair_response
+from shim.errors import StreamError
+from shim.repairs import Policy, Repair, RepairReport
+from support.raw_server import RawServer, sse_response
+from support.streams import DONE, MODEL, NOW
+
+THOUGHTS, WORDS = ("Let me ", "see."), ("The answer ", "is 42.")
+USAGE = {
+    "input_tokens": 10,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 6,
+    "output_tokens_details": {"reasoning_tokens": 2},
+    "total_tokens": 16,
+}
+LISTS = ("annotations", "logprobs")
+
+
+def text_part(text=""):
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def response(status, *output):
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": NOW,
+        "status": status,
+        "model": MODEL,
+        "output": list(output),
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": USAGE if status == "completed" else None,
+    }
+
+
+def reasoning(status, *summary):
+    return {
+        "type": "reasoning",
+        "id": "rs_1",
+        "summary": [{"type": "summary_text", "text": text} for text in summary],
+        "status": status,
+    }
+
+
+def message(status, *parts):
+    return {"type": "message", "id": "msg_1", "role": "assistant", "status": status, "content": list(parts)}
+
+
+FINAL = response(
+    "completed", reasoning("completed", "".join(THOUGHTS)), message("completed", text_part("".join(WORDS)))
+)
+
+
+def conforming():
+    """The events as OpenAI sends them, in the order in which the source of Foundry Local 2.0 writes its own."""
+    thinking = {"item_id": "rs_1", "output_index": 0, "content_index": 0}
+    saying = {"item_id": "msg_1", "output_index": 1, "content_index": 0}
+    text = "".join(WORDS)
+    events = [
+        {"type": "response.created", "response": response("in_progress")},
+        {"type": "response.in_progress", "response": response("in_progress")},
+        {"type": "response.output_item.added", "output_index": 0, "item": reasoning("in_progress")},
+        *({"type": "response.reasoning_text.delta", **thinking, "delta": piece} for piece in THOUGHTS),
+        {"type": "response.reasoning_text.done", **thinking, "text": "".join(THOUGHTS)},
+        {"type": "response.output_item.done", "output_index": 0, "item": FINAL["output"][0]},
+        {"type": "response.output_item.added", "output_index": 1, "item": message("in_progress")},
+        {"type": "response.content_part.added", **saying, "part": text_part()},
+        *({"type": "response.output_text.delta", **saying, "delta": piece, "logprobs": []} for piece in WORDS),
+        {"type": "response.output_text.done", **saying, "text": text, "logprobs": []},
+        {"type": "response.content_part.done", **saying, "part": text_part(text)},
+        {"type": "response.output_item.done", "output_index": 1, "item": FINAL["output"][1]},
+        {"type": "response.completed", "response": FINAL},
+    ]
+    return [copy.deepcopy({**event, "sequence_number": number}) for number, event in enumerate(events)]
+
+
+def with_old_names(*, without=()):
+    """Reasoning as Foundry Local 2.x names it."""
+    events = conforming()
+    for event in events:
+        if event["type"].startswith("response.reasoning_text."):
+            event["type"] = event["type"].replace("reasoning_text", "reasoning")
+            for name in without:
+                del event[name]
+    return events
+
+
+def parts_of(event):
+    """Every part of every message in an event, in whatever place."""
+    items = [event.get("item", {}), *event.get("response", {}).get("output", [])]
+    return [*filter(None, [event.get("part")]), *(part for item in items for part in item.get("content", []))]
+
+
+def without_lists(*, of=("part", "item", "response", "event"), names=LISTS, null=False):
+    """Text as Foundry Local 2.x sends it: lists are missing in all places, or in some."""
+    events = conforming()
+    for event in events:
+        for part in parts_of(event) if any(place in event for place in of) else []:
+            for name in names:
+                del part[name]
+                if null:
+                    part[name] = None
+        if "event" in of and "logprobs" in names and event["type"].startswith("response.output_text."):
+            del event["logprobs"]
+            if null:
+                event["logprobs"] = None
+    return events
+
+
+def as_1_0_0_begins_an_item():
+    """1.0.0 sends a part with the item and once more in an event of its own."""
+    events = conforming()
+    events[7]["item"]["content"] = [text_part()]
+    return events
+
+
+def as_2_2_1_calls_a_tool():
+    """A call as 2.1 and later stream it: in one piece, and with a `call_id` in each event."""
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_weather"}
+    item = {**call, "arguments": '{"city":"Paris"}', "status": "completed"}
+    of_call = {"call_id": "call_1", "item_id": "fc_1", "output_index": 0}
+    events = [
+        {"type": "response.created", "response": response("in_progress")},
+        {
+            "type": "response.output_item.added",
+            "output_index": 0,
+            "item": {**call, "arguments": "", "status": "in_progress"},
+        },
+        {"type": "response.function_call_arguments.delta", **of_call, "delta": item["arguments"]},
+        {
+            "type": "response.function_call_arguments.done",
+            **of_call,
+            "arguments": item["arguments"],
+            "name": "get_weather",
+        },
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": response("completed", item)},
+    ]
+    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
+
+
+def repair(events, policy=None):
+    """The events that leave, and the report."""
+    report = RepairReport(policy or Policy())
+    repairer = ResponsesRepairer(report)
+    left = []
+    for event in copy.deepcopy(events):
+        repaired = repairer.repair(event)
+        left.extend([event] if repaired is None else repaired)
+    return [*left, *repairer.released(), *repairer.closing()], report
+
+
+SINGLE = [
+    pytest.param(code, events, id=f"{code.value}-{name}")
+    for code, name, events in [
+        (Repair.RESPONSES_EVENTS, "names", with_old_names()),
+        (Repair.RESPONSES_EVENTS, "no content_index", with_old_names(without=["content_index"])),
+        (Repair.RESPONSES_EVENTS, "no place", with_old_names(without=["content_index", "item_id", "output_index"])),
+        (Repair.RESPONSES_EVENTS, "no number", with_old_names(without=["sequence_number"])),
+        (Repair.RESPONSES_CONTENT, "everywhere", without_lists()),
+        (Repair.RESPONSES_CONTENT, "null", without_lists(names=["annotations"], null=True)),
+        (Repair.RESPONSES_CONTENT, "null in events", without_lists(of=["event"], null=True)),
+        *((Repair.RESPONSES_CONTENT, f"no {name}", without_lists(names=[name])) for name in LISTS),
+        *(
+            (Repair.RESPONSES_CONTENT, f"of the {of}", without_lists(of=[of]))
+            for of in ("part", "item", "response", "event")
+        ),
+    ]
+]
+
+
+@pytest.mark.parametrize(("code", "events"), SINGLE)
+def test_repair_is_made_and_needed(code, events):
+    """What leaves is exactly what OpenAI would have sent; with that repair switched off nothing is changed."""
+    left, report = repair(events)
+    assert left == conforming()
+    assert set(report.repairs) == {code}
+    left, report = repair(events, Policy(off=frozenset({code})))
+    assert left == events
+    assert not report.repairs
+
+
+@pytest.mark.parametrize(("code", "events"), SINGLE)
+def test_strict_policy_refuses_what_it_would_repair(code, events):
+    """Under a strict policy a repair is an error instead, which names it."""
+    with pytest.raises(StreamError, match=code.value):
+        repair(events, Policy(strict=True))
+
+
+@pytest.mark.parametrize("events", [conforming(), as_1_0_0_begins_an_item(), as_2_2_1_calls_a_tool()])
+def test_conforming_stream_is_unchanged(events):
+    """Where nothing is due, the repairer says so for each event, and a strict policy agrees."""
+    report = RepairReport(Policy(strict=True))
+    repairer = ResponsesRepairer(report)
+    assert [repairer.repair(event) for event in copy.deepcopy(events)] == [None] * len(events)
+
+
+def test_what_is_called_conforming_is():
+    """The events that the other tests compare with are those of OpenAI's own types, each member checked."""
+    adapter = TypeAdapter(ResponseStreamEvent)
+    for event in conforming():
+        assert adapter.validate_python(event).type == event["type"]
+    Response.model_validate(FINAL)
+
+
+def test_each_event_is_one_repair():
+    """The lists of an event are added together and counted once."""
+    events = without_lists()
+    assert len(parts_of(events[-1])) == 1
+    events[-1]["response"]["output"].append(events[-1]["response"]["output"][-1])
+    _, report = repair([events[-1]])
+    assert report.repairs == {Repair.RESPONSES_CONTENT: 1}
+
+
+def test_only_what_lacks_is_set():
+    """Values that are there stay, whatever they are; parts of other kinds get no lists."""
+    events = conforming()
+    events[-1]["response"]["output"][1]["content"] = [
+        {"type": "output_text", "text": "a", "annotations": [{"type": "url_citation"}], "logprobs": None},
+        {"type": "refusal", "refusal": "no"},
+        {"type": "output_text", "text": "b", "annotations": None, "logprobs": [{"token": "b"}]},
+    ]
+    [left], _ = repair([events[-1]])
+    first, second, third = left["response"]["output"][1]["content"]
+    assert first == {"type": "output_text", "text": "a", "annotations": [{"type": "url_citation"}], "logprobs": None}
+    assert second == {"type": "refusal", "refusal": "no"}
+    assert third == {"type": "output_text", "text": "b", "annotations": [], "logprobs": [{"token": "b"}]}
+
+
+def test_members_that_nobody_knows_stay():
+    """What Foundry Local sends beside OpenAI's members passes through, in events that are repaired, too."""
+    events = without_lists()
+    foreign = {"output_text": "", "completed_at": None, "presence_penalty": 0.0, "x": [1]}
+    events[-1]["response"].update(foreign)
+    [left], report = repair([events[-1]])
+    assert report.repairs
+    assert left["response"] == {**FINAL, **foreign}
+
+
+def test_a_lone_reasoning_event():
+    """An event that comes before any item is typed as well; what is not known of it is empty."""
+    [left], _ = repair([{"type": "response.reasoning.delta", "delta": "a"}])
+    assert left == {
+        "type": "response.reasoning_text.delta",
+        "delta": "a",
+        "item_id": "",
+        "output_index": 0,
+        "content_index": 0,
+        "sequence_number": 0,
+    }
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "incomplete", "cancelled"])
+def test_end_of_a_response(end):
+    """The response is finished with the event that says so, and stays it; every other event leaves it open."""
+    repairer = ResponsesRepairer(RepairReport())
+    for event in conforming()[:-1]:
+        repairer.repair(event)
+        assert not repairer.finished
+    repairer.repair({"type": f"response.{end}", "response": response(end)})
+    assert repairer.finished
+    repairer.repair(conforming()[0])
+    assert repairer.finished
+
+
+def test_error_event_is_an_end():
+    """Behind OpenAI's own error event comes nothing: the stream is not cut."""
+    repairer = ResponsesRepairer(RepairReport())
+    error = {"type": "error", "code": "server_error", "message": "no", "param": None, "sequence_number": 0}
+    assert repairer.repair(error) is None
+    assert repairer.finished
+
+
+def test_nothing_is_made_up():
+    """No event is owed at the end, none is held back."""
+    repairer = ResponsesRepairer(RepairReport())
+    repairer.repair(conforming()[0])
+    assert repairer.closing() == repairer.released() == []
+    assert not repairer.finished
+
+
+class TestBody:
+    """A plain response."""
+
+    def test_lists_of_its_parts(self):
+        """The parts of a body get their lists, and the rest stays."""
+        body = without_lists()[-1]["response"]
+        report = RepairReport()
+        assert repair_response(body, report)
+        assert body == FINAL
+        assert report.repairs == {Repair.RESPONSES_CONTENT: 1}
+
+    def test_switched_off(self):
+        """Without the repair nothing is changed."""
+        sent = without_lists()[-1]["response"]
+        body = copy.deepcopy(sent)
+        assert not repair_response(body, RepairReport(Policy(off=frozenset({Repair.RESPONSES_CONTENT}))))
+        assert body == sent
+
+    @pytest.mark.parametrize("body", [FINAL, {}, {"output": None}, {"output": [1, {"content": "x"}, {"content": [7]}]}])
+    def test_unchanged(self, body):
+        """A conforming body, and anything that is none, is left alone."""
+        sent = copy.deepcopy(body)
+        assert not repair_response(sent, RepairReport(Policy(strict=True)))
+        assert sent == body
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["output_text", "message", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["type", "content", "output", "id", *LISTS]), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+kinds = st.sampled_from([event["type"] for event in with_old_names()]) | values
+any_event = st.dictionaries(
+    st.sampled_from(["part", "item", "response", "output_index", "sequence_number", "item_id", "delta", *LISTS]), values
+).flatmap(lambda event: kinds.map(lambda kind: {**event, "type": kind}))
+
+
+@given(st.lists(any_event, max_size=4), st.frozensets(st.sampled_from(list(Repair)), max_size=2))
+def test_any_event(events, off):
+    """Nothing is raised; an event is reported as changed exactly if it is; repairing twice is repairing once."""
+    report = RepairReport(Policy(off=off))
+    repairer, again = ResponsesRepairer(report), ResponsesRepairer(RepairReport(Policy(strict=True, off=off)))
+    for event in events:
+        before = copy.deepcopy(event)
+        left = repairer.repair(event)
+        assert (left is None) == (event == before)
+        assert left in (None, [event])
+        assert again.repair(event) is None
+
+
+class TestOfficialClient:
+    """What the official client makes of it; the bytes are those that a stream writes."""
+
+    def names_and_final(self, events):
+        """The types of the events, from `create()`, and what the `.stream()` helper has at the end."""
+        body = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+        with (
+            RawServer(sse_response([*body, DONE])) as server,
+            openai.OpenAI(base_url=server.base_url, api_key="none", max_retries=0) as client,
+        ):
+            with client.responses.create(model="m", input="x", stream=True) as created:
+                names = [type(event).__name__ for event in created]
+            with client.responses.stream(model="m", input="x") as stream:
+                snapshots = [event.snapshot for event in stream if event.type == "response.output_text.delta"]
+                return names, snapshots, stream.get_final_response()
+
+    def test_reasoning_is_typed(self):
+        """A reasoning event of 2.x is a piece of audio to the client, and a piece of reasoning with the repair."""
+        sent = with_old_names(without=["content_index"])
+        before, _, _ = self.names_and_final(sent)
+        assert before[3:6] == ["ResponseAudioDeltaEvent"] * 3
+        after, _, final = self.names_and_final(repair(sent)[0])
+        assert after[3:6] == ["ResponseReasoningTextDeltaEvent"] * 2 + ["ResponseReasoningTextDoneEvent"]
+        assert final.output[0].summary[0].text == "".join(THOUGHTS)
+
+    def test_lists_can_be_gone_through(self):
+        """`for a in part.annotations` is a TypeError with 2.x as it is."""
+        sent = without_lists()
+        _, _, final = self.names_and_final(sent)
+        assert final.output[1].content[0].annotations is None
+        _, snapshots, final = self.names_and_final(repair(sent)[0])
+        assert final.output[1].content[0].annotations == final.output[1].content[0].logprobs == []
+        assert snapshots == [WORDS[0], "".join(WORDS)]
+        assert final.output_text == "".join(WORDS)
+
+    def test_an_item_that_comes_with_a_part(self):
+        """The helper accumulates the text of 1.0.0 rightly, although it sees the first part twice."""
+        _, snapshots, final = self.names_and_final(as_1_0_0_begins_an_item())
+        assert snapshots == [WORDS[0], "".join(WORDS)]
+        assert final.output_text == "".join(WORDS)
+
+    def test_tool_call(self):
+        """The helper understands the calls of 2.1 and later."""
+        names, _, final = self.names_and_final(repair(as_2_2_1_calls_a_tool())[0])
+        assert names[2] == "ResponseFunctionCallArgumentsDeltaEvent"
+        assert json.loads(final.output[0].arguments) == {"city": "Paris"}
