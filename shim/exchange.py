@@ -215,6 +215,8 @@ class Exchange:
         if repairer.opening_error is not None and Repair.ERROR_STATUS not in self._policy.off:
             yield Close(response)
             status, error = repairer.opening_error
+            # openai never repeats a request whose stream has begun, and what the service refuses it refuses again.
+            self._is_final = status >= _SERVER_ERROR
             return (yield from self._told(response, status, dump(error)))
         cut = self._report.events == 0 and type(body.failure).__name__ in _CUT
         if repairer.empty or (cut and self._report.allow(Repair.EMPTY_STREAM)):

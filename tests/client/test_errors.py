@@ -128,12 +128,12 @@ class TestFirstEvent:
         assert answer.text == "Hello"
         assert answer.error.message == "temperature must be in the range [0.0, 2.0]"
 
-    def test_server_error_is_retried_as_one(self):
-        """openai's own retries see the status."""
-        script = sse_response([event({"error": {"message": "busy", "type": "server_error"}})])
-        with RawServer(script) as server:
+    @pytest.mark.parametrize(("kind", "requests"), [("server_error", 1), ("rate_limit_error", 2)])
+    def test_retries(self, kind, requests):
+        """openai does not repeat a request whose stream had begun, unless the service asks to come later."""
+        with RawServer(sse_response([event({"error": {"message": "busy", "type": kind}})])) as server:
             SYNC.ask_often(server.base_url, 1, make={"max_retries": 1})
-            assert len(server.requests) == 2
+            assert len(server.requests) == requests
 
     @pytest.mark.parametrize("code", [shim.Repair.ERROR_STATUS, shim.Repair.ERROR_BODY])
     def test_needed(self, code):
