@@ -19,13 +19,11 @@ class Release:
     Attributes:
         version: Its number.
         environment: How to install it.
-        sturdy: Whether it lives through long answers at full speed. 2.1.0 dies in them, at random.
         boundary_ids: Whether its runtime knows a model's token ids for the begin and end of tool calls and reasoning.
     """
 
     version: str
     environment: Environment
-    sturdy: bool = True
     boundary_ids: bool = False
 
     @property
@@ -49,9 +47,9 @@ def _release_1(version: str, onnxruntime: str, genai: str) -> Release:
     return Release(version, Environment("releases", version, installs, "490 MB"))
 
 
-def _release_2(version: str, *, sturdy: bool = True, boundary_ids: bool = False) -> Release:
+def _release_2(version: str, *, boundary_ids: bool = False) -> Release:
     installs = ((f"foundry-local-sdk=={version}",),)
-    return Release(version, Environment("releases", version, installs, "280 MB"), sturdy, boundary_ids)
+    return Release(version, Environment("releases", version, installs, "280 MB"), boundary_ids)
 
 
 RELEASES: dict[str, Release] = {
@@ -61,7 +59,7 @@ RELEASES: dict[str, Release] = {
         _release_1("1.1.0", onnxruntime="1.25.1", genai="0.13.2"),
         _release_1("1.2.4", onnxruntime="1.26.0", genai="0.14.1"),
         _release_2("2.0.1"),
-        _release_2("2.1.0", sturdy=False),
+        _release_2("2.1.0"),
         _release_2("2.2.0", boundary_ids=True),
         _release_2("2.2.1", boundary_ids=True),
     )

@@ -59,7 +59,8 @@ _SINGLE_TOKENS = {
 }
 # What the instructions of 2.2 want ordinary text to begin with, and a word that nobody else uses in a prompt.
 _MESSAGE = "MESSAGE\n"
-_INSTRUCTIONS_WORD = " protocol"
+INSTRUCTIONS_WORD = " protocol"
+"""2.2 writes it into the prompt itself. 2.1 does not, and wants the same form of a call where one is required."""
 _ANSWER_PROMPT = f"{_TURN_START}assistant\n"
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -133,7 +134,7 @@ def _tokenizer() -> "Tokenizer":
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    words = ["tick tock user assistant system tool", f"{_MESSAGE}{_INSTRUCTIONS_WORD}", *map(marker, SCRIPTS)]
+    words = ["tick tock user assistant system tool", f"{_MESSAGE}{INSTRUCTIONS_WORD}", *map(marker, SCRIPTS)]
     texts = [text for name in ("haiku", "tool", "think") for text in (SCRIPTS[name], _as_instructed(SCRIPTS[name]))]
     tokenizer.train_from_iterator(words + texts, trainer)
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in _SINGLE_TOKENS.values()])
@@ -319,7 +320,7 @@ def _requested_script(graph: _Graph, tokenizer: "Tokenizer", history: str, posit
 
 def _instructed_offset(graph: _Graph, tokenizer: "Tokenizer", history: str) -> str:
     """Return how many rows further down the script lies in the form that was asked for: none, without instructions."""
-    is_word = _equal(graph, "is_word", history, _single_id(tokenizer, _INSTRUCTIONS_WORD))
+    is_word = _equal(graph, "is_word", history, _single_id(tokenizer, INSTRUCTIONS_WORD))
     instructed = graph.node("instructed", "ReduceMax", is_word, graph.constant([1]), keepdims=0)
     return graph.node("instructed_offset", "Mul", instructed, graph.constant(len(SCRIPTS)))
 
