@@ -131,11 +131,11 @@ class Framer:
         line = self._take_pieces()
         # The standard discards a line without its end and an event without its blank line; the text of the last event
         # would be lost in silence.
-        if line and not self._in_document and (self._may_end_early or line.endswith(b"\r")):
+        if line and not self._in_document:
             yield from self._line(line)
         if self._values and self._holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
             self._lines[-1] = _content(self._lines[-1]) + b"\n"
-            yield from self._event(b"\n")
+            yield from self._event()
         # What the shim writes behind this has to begin a line, and an event.
         left = (line for line in self._lines if _content(line) != line and not line.startswith(_LINE_OF_AN_EVENT))
         if raw := b"".join(left):
@@ -233,7 +233,7 @@ class Framer:
         self._pieces.clear()
         self._pieces_size = 0
         if self._values and self._report.allow(Repair.EVENT_BOUNDARY):
-            yield from self._event(b"\n")
+            yield from self._event()
         self._in_document = True
         self._size = sum(map(len, self._lines))
         self._scanner = DocumentScanner()
@@ -250,7 +250,7 @@ class Framer:
         # A line break in proper JSON stands between its tokens, where a space means the same.
         self._lines.append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
         self._values.append(document)
-        yield from self._event(b"\n", bare=True)
+        yield from self._event(bare=True)
         return end
 
     def _line(self, raw: bytes) -> Iterator[Frame]:
@@ -299,7 +299,12 @@ class Framer:
         return payload if self._report.allow(Repair.MISSING_DATA_PREFIX) else None
 
     def _data_line(self, raw: bytes, value: bytes) -> Iterator[Frame]:
-        ending = raw[len(_content(raw)) :]
+        ending = _ending(raw)
+        # Only the last line of a body may come without its end.
+        is_cut = not ending
+        if is_cut:
+            ending = b"\n"
+            raw += ending
         repeated = _REPEATED_PREFIX.match(value)
         if repeated and self._report.allow(Repair.DOUBLE_DATA_PREFIX):
             value = value[repeated.end() :]
@@ -313,19 +318,18 @@ class Framer:
         if self._values and (done or self._holds_document()) and self._report.allow(Repair.EVENT_BOUNDARY):
             # Nothing can belong to a payload that is complete: this service ends its events with one newline.
             self._newline_ends_event = True
-            yield from self._event(b"\n")
+            yield from self._event()
             self._size = len(raw)
         self._lines.append(raw)
         self._values.append(value)
         if done and self._may_end_early:
             # Nothing that follows counts, so the blank line is not waited for.
-            if not ending:
+            if is_cut:
                 self._report.allow(Repair.EVENT_BOUNDARY)
-                self._lines[-1] += b"\n"
-            yield from self._event(ending or b"\n")
+            yield from self._event()
         elif self._newline_ends_event and self._holds_document():
             self._report.allow(Repair.EVENT_BOUNDARY)
-            yield from self._event(b"\n")
+            yield from self._event()
 
     def _holds_document(self) -> bool:
         """Whether the payload so far is one complete JSON object; each byte of it is looked at once."""
@@ -338,10 +342,11 @@ class Framer:
             self._scanned += 1
         return self._scanner.ended
 
-    def _event(self, blank: bytes, *, bare: bool = False) -> Iterator[Frame]:
+    def _event(self, blank: bytes = b"", *, bare: bool = False) -> Iterator[Frame]:
+        """The event is complete. Where no blank line came it gets one, of the same kind as the line before it."""
         lines, values, has_fields = self._lines, self._values, self._has_fields
         self._begin_event()
-        raw = b"".join(lines) + blank
+        raw = b"".join(lines) + (blank or _ending(lines[-1]))
         payload = b"\n".join(values)
         # The official client parses what is no payload as JSON, too, and fails.
         if (_is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY):
@@ -349,7 +354,7 @@ class Framer:
         if values:
             head = b"".join([line for line in lines if not line.startswith(_DATA_LINE)])
             yield Frame(raw, payload, head, bare)
-        elif self._id_seen and not has_fields and self._report.allow(Repair.EVENT_BOUNDARY):
+        elif self._id_seen and self._report.allow(Repair.EVENT_BOUNDARY):
             # Once an id was seen the official client takes every blank line for an event.
             yield Frame(b"".join(lines))
         else:
@@ -363,3 +368,7 @@ def _is_keep_alive(payload: bytes) -> bool:
 
 def _content(line: bytes) -> bytes:
     return line.rstrip(b"\r\n")
+
+
+def _ending(line: bytes) -> bytes:
+    return line[len(_content(line)) :]

@@ -5,7 +5,7 @@ web-platform-tests, as far as they are about the parser; what a browser does wit
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pytest
@@ -212,6 +212,7 @@ CASES = [
     case("an event without data is none", b"event:x\n\ndata:y\n\n", "y"),
     case("an id without data is kept", b"id:7\n\ndata:y\n\n", Event("y", id="7"), last_id="7"),
     case("an id before the cut is not", b"data:x\n\nid:7\n", "x"),
+    case("nor is a type", b"data:x\n\nevent:y\n", "x"),
     case("a time to retry is", b"data:x\n\nretry:7\n", "x", retry=7),
     case("unless its line is cut", b"data:x\n\nretry:7", "x"),
     case("in an event that is cut, too", b"data:x\n\ndata:y\nretry:7\n", "x", retry=7),
@@ -226,6 +227,8 @@ CASES = [
     case("blanks around the end marker", b"data:  [DONE] \n\ndata: x\n\n", " [DONE] ", "x"),
     case("an end marker behind data", b"data: x\ndata: [DONE]\n\ndata: y\n\n", "x\n[DONE]", "y"),
     case("an end marker without a line end", b"data: x\n\ndata: [DONE]", "x"),
+    case("an end marker that is cut", b"data: x\n\ndata: [DONE", "x"),
+    case("an end marker in quotes that is cut", b'data: x\n\ndata: "[DONE]', "x"),
     case("an end marker that is none", b"[DONE]\n\ndata: x\n\n", "x"),
     case("a prefix twice", b"data: data: x\n\n", "data: x"),
     case("an indented prefix", b" data: x\n\ndata: y\n\n", "y"),
@@ -251,7 +254,13 @@ def test_strict_profile_is_the_standard(each):
         framed = frame(pieces, STRICT_PROFILE)
         assert framed.data == each.reading.data
         assert read(framed.raw) == each.reading
+        assert read(framed.raw + b"data: an error\n\n") == with_an_error_behind(each.reading)
         assert not framed.codes
+
+
+def with_an_error_behind(reading: Reading) -> Reading:
+    """What a stream says when the shim has written an error event behind its end."""
+    return replace(reading, events=(*reading.events, Event("an error", id=reading.last_id)))
 
 
 @pytest.mark.parametrize("each", CASES)
@@ -260,7 +269,10 @@ def test_lenient_default_departs_with_a_code_or_not_at_all(each):
     whole = frame([each.body], Policy())
     for pieces in in_every_way(each.body):
         framed = frame(pieces, Policy())
-        assert framed.codes or (framed.data == each.reading.data and read(framed.raw) == each.reading)
+        if not framed.codes:
+            assert framed.data == each.reading.data
+            assert read(framed.raw) == each.reading
+            assert read(framed.raw + b"data: an error\n\n") == with_an_error_behind(each.reading)
         assert (framed.data, framed.raw, framed.codes) == (whole.data, whole.raw, whole.codes)
 
 
@@ -283,6 +295,14 @@ def test_end_marker_does_not_wait_for_its_blank_line(each):
         framed = frame(pieces, Policy(strict=True))
         assert framed.data == ["x", "[DONE]"]
         assert framed.raw == b"data: x\n\ndata: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("marker", [b"data: [DONE]", b'data: "[DONE]"', b'data: "done"'])
+def test_end_marker_that_is_cut_is_none(marker):
+    """A body that is cut within the end marker does not say that the answer is complete."""
+    for at in range(len(marker)):
+        assert frame([b"data: x\n\n" + marker[:at]], Policy()).data == ["x"]
+    assert frame([b"data: x\n\n" + marker], Policy()).data == ["x", "[DONE]"]
 
 
 FRAGMENTS = st.sampled_from(
@@ -319,8 +339,11 @@ def test_strict_profile_is_the_standard_for_any_stream(body, sizes):
 
 @given(bodies, cuts)
 def test_lenient_default_departs_with_a_code_for_any_stream(body, sizes):
-    """The same for the default: no departure without a code."""
+    """The same for the default: no departure without a code, and the bytes that leave hold the payloads."""
     framed = frame(cut(body, sizes), Policy())
+    # An object that came over several lines without a field leaves as one line.
+    lines = {each.data.decode("utf-8", "replace") for each in framed.frames if each.data and each.bare}
+    assert read(framed.raw).data == [re.sub("[\r\n]", " ", data) if data in lines else data for data in framed.data]
     if not framed.codes:
         assert framed.data == read(body).data
         assert read(framed.raw) == read(body)
@@ -346,6 +369,8 @@ DEPARTURES = {
     "so does the end marker": Departure(b"data: x\ndata: [DONE]\n\n", Repair.EVENT_BOUNDARY, ["x", "[DONE]"]),
     "no blank line at the end": Departure(b'data: {"a":1}\n', Repair.EVENT_BOUNDARY, [A]),
     "no line end at the end": Departure(b'data: {"a":1}', Repair.EVENT_BOUNDARY, [A]),
+    "nor where one newline ends an event": Departure(b'data: {"a":1}\ndata: {"b":2}', Repair.EVENT_BOUNDARY, [A, B]),
+    "a field behind the last data": Departure(b'data: {"a":1}\nevent: x', Repair.EVENT_BOUNDARY, [A]),
     "nor behind the end marker": Departure(b"data: [DONE]", Repair.EVENT_BOUNDARY, ["[DONE]"]),
     "byte order mark": Departure(BOM + b"data: x\n\n", Repair.EVENT_BOUNDARY, ["x"]),
     "several of them": Departure(BOM + BOM + b"data: x\n\n", Repair.EVENT_BOUNDARY, ["x"]),
@@ -360,18 +385,26 @@ DEPARTURES = {
     "array without a field": Departure(b'[{"a":1},\n{"b":2}]\n', Repair.MISSING_DATA_PREFIX, [A, B]),
     "array whose bracket has a line": Departure(b'[\n{"a":1}\n]\n', Repair.MISSING_DATA_PREFIX, [A]),
     "end marker without a field": Departure(b"[DONE]\n\n", Repair.MISSING_DATA_PREFIX, ["[DONE]"]),
+    "object without a field that is cut": Departure(b'{"a":\n', Repair.MISSING_DATA_PREFIX, []),
     "another case": Departure(b"Data: x\n\n", Repair.MISSING_DATA_PREFIX, ["x"]),
     "an indented field": Departure(b" data: x\n\n", Repair.MISSING_DATA_PREFIX, ["x"]),
     "prefix twice": Departure(b"data: data: x\n\n", Repair.DOUBLE_DATA_PREFIX, ["x"]),
 }
 # The payloads are the standard's, and yet other bytes leave: the official client knows the standard less well.
-ONLY_BYTES = {"byte order mark", "blank line after an id", "fields without data"}
+ONLY_BYTES = {
+    "byte order mark",
+    "blank line after an id",
+    "fields without data",
+    "object without a field that is cut",
+}
 
 
+@pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
 @pytest.mark.parametrize("name", DEPARTURES)
-def test_departures_of_the_default(name):
+def test_departures_of_the_default(name, ending):
     """Each departure is counted under its code alone; with that code switched off, the standard is kept."""
     body, code, data = DEPARTURES[name]
+    body = body.replace(b"\n", ending)
     for pieces in in_every_way(body):
         framed = frame(pieces, Policy())
         assert framed.data == data
