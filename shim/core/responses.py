@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.jsontext import is_object
+from shim.errors import without_source_location
 from shim.repairs import Repair, RepairReport
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class ResponsesRepairer:
         if kind in _TEXT_EVENTS and event.get("logprobs") is None:
             missing.append((event, "logprobs"))
         completed = _add_lists(missing, self._report)
+        told = _cut_source_location(event.get("response"), self._report)
         self._follow(event)
-        return [event] if renamed or completed else None
+        return [event] if renamed or completed or told else None
 
     def closing(self) -> list[dict[str, Any]]:
         """The events that the service owes when it says that it is done: none that could be made up for it."""
@@ -100,7 +102,20 @@ def repair_response(body: dict[str, Any], report: RepairReport) -> bool:
     Raises:
         StreamError: The policy is strict and a repair is due.
     """
-    return _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report)
+    told = _cut_source_location(body, report)
+    return _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report) or told
+
+
+def _cut_source_location(response: Any, report: RepairReport) -> bool:
+    """Cut the place in the service's own source out of the message of a response that failed."""
+    error: Any = response.get("error") if is_object(response) else None
+    message: Any = error.get("message") if is_object(error) else None
+    if not isinstance(message, str) or (told := without_source_location(message)) == message:
+        return False
+    if not report.allow(Repair.ERROR_BODY):
+        return False
+    error["message"] = told
+    return True
 
 
 def _add_lists(missing: list[tuple[dict[str, Any], str]], report: RepairReport) -> bool:

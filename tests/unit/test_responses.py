@@ -318,6 +318,36 @@ class TestBody:
         assert sent == body
 
 
+class TestFailure:
+    """A response that failed tells why without the place in the service's own source."""
+
+    message = "search_options.cc:22 void fl::{anonymous}::ValidateTemperature(float) temperature must be in the range"
+    off = Policy(off=frozenset({Repair.ERROR_BODY}))
+
+    def failed(self, message):
+        return {"id": "r", "object": "response", "status": "failed", "error": {"code": "x", "message": message}}
+
+    def test_in_a_stream(self):
+        """The event keeps everything but the place."""
+        events = [{"type": "response.failed", "response": self.failed(self.message), "sequence_number": 2}]
+        [left], report = repair(events)
+        assert left["response"] == self.failed("temperature must be in the range")
+        assert report.repairs == {Repair.ERROR_BODY: 1}
+        assert repair(events, self.off)[0] == events
+
+    def test_in_a_body(self):
+        """The same for a plain response."""
+        body, report = self.failed(self.message), RepairReport()
+        assert repair_response(body, report)
+        assert body == self.failed("temperature must be in the range")
+        assert not repair_response(self.failed(self.message), RepairReport(self.off))
+
+    @pytest.mark.parametrize("response", [None, {"error": None}, {"error": {"message": None}}, {"error": "x"}])
+    def test_without_such_a_message(self, response):
+        """Anything else is left alone."""
+        assert repair([{"type": "response.failed", "response": response}])[0][0]["response"] == response
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["output_text", "message", "x"]),
     lambda inner: (
