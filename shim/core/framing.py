@@ -294,6 +294,9 @@ class Framer:
             payload = value.removeprefix(b" ")
         elif len(line) < _LONGEST_KEYWORD and _DONE_SPELLINGS.fullmatch(line.strip()):
             payload = line.strip()
+        elif line.startswith(b"{"):
+            # A byte order mark stood before it, so that the look for objects has not found this one.
+            payload = line
         else:
             return None
         return payload if self._report.allow(Repair.MISSING_DATA_PREFIX) else None

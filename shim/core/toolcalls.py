@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ class _Call:
             return None
         data = piece.encode("utf-8", "surrogatepass")
         end = self._scanner.scan(data)
-        self.complete = end >= 0 or piece.strip() == "null"
+        self.complete = end >= 0 or piece == "null"
         if len(self._arguments) < limit:
             self._arguments += data if end < 0 else data[:end]
         if not self.complete:
@@ -259,8 +260,6 @@ def _as_text(arguments: Any) -> str | None:
 
 def _key(name: str, arguments: bytes) -> bytes:
     """The same for calls of one function with equal arguments, however these are written."""
-    try:
+    with suppress(ValueError, TypeError):  # what is no proper JSON is compared as it stands
         arguments = orjson.dumps(load(arguments), option=orjson.OPT_SORT_KEYS)
-    except (ValueError, TypeError):
-        arguments = arguments.strip()
     return hashlib.sha256(name.encode("utf-8", "surrogatepass") + b"\0" + arguments).digest()

@@ -118,6 +118,7 @@ def without_minted_ids(body):
         completion(None, "tool_calls", message={"tool_calls": [call(), call("call_2")]}),
         completion(message={"annotations": [], "reasoning_content": "hm", "unknown": {"a": [1]}}),
         completion(choices=[]),
+        completion(choice={"message": ..., "text": "Hi"}),
         {"object": "text"},
         {"choices": None, "IsDelta": False},
         {"error": {"message": "no"}},
@@ -247,8 +248,9 @@ class TestDefects:
         assert repaired(sent) == (expected, True, {code: 1})
 
     def test_stays_where_its_code_is_off(self, code, sent, expected):
-        left, _, codes = repaired(sent, policy=Policy(off=frozenset({code})))
+        left, changed, codes = repaired(sent, policy=Policy(off=frozenset({code})))
         assert left != expected
+        assert changed == (left != sent)
         assert code not in codes
 
     def test_is_refused_by_a_strict_policy(self, code, sent, expected):
