@@ -95,6 +95,7 @@ class TestOfflineModel:
         """Ctrl-C in the middle of the answer stops the service."""
         with start("--model-path", offline_model) as process:
             line = process.stdout.readline().decode()
+            assert process.stdout.read1()  # before that, libraries are imported, and some swallow an interrupt
             process.send_signal(signal.SIGINT)
             told = process.stderr.read().decode()
         assert process.returncode == 130
