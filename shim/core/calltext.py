@@ -172,11 +172,12 @@ class CallExtractor:
             self._say(begin)
         self._at = begin
         kind = token.lastgroup if token else None
-        undecided = kind is None and (form or token)
-        if kind == "alien" or self._size(end) > self._limit or (self._ended and undecided):
-            self._give_up()
+        fits = self._pieces_size + end - self._begin <= self._limit
+        if not fits or kind == "alien" or (self._ended and not kind and (form or token)):
+            # With one quotation mark too many or too few, what seemed a string of JSON may be the next call.
+            self._give_up(misread=form is None or (fits and kind == "alien" and form.inside is _STRING))
             return True
-        if token is None or kind is None:
+        if not (token and kind):
             return False
         self._at = end
         self._act(kind, token.group())
@@ -209,8 +210,8 @@ class CallExtractor:
             self._inside = not self._inside
         elif kind == "bracket":
             self._count(token)
-        if self._form and (kind == "end" or (kind == "bracket" and not self._open)):
-            self._complete(self._form)
+        if kind == "end" or (kind == "bracket" and not self._open):
+            self._complete()
 
     def _count(self, text: str) -> None:
         for char in text:
@@ -219,10 +220,8 @@ class CallExtractor:
             elif char == "]" or (char == "}" and self._open[-1] == "{"):  # a list survives one brace too many
                 self._open.pop()
 
-    def _size(self, end: int) -> int:
-        return self._pieces_size + end - self._begin
-
-    def _complete(self, form: _Form) -> None:
+    def _complete(self) -> None:
+        form = cast("_Form", self._form)
         text = "".join((*self._pieces, self._text[self._begin : self._at]))
         try:
             if form.inside is _VALUE:
@@ -238,14 +237,13 @@ class CallExtractor:
         self._behind_bracket = form.outside is _BRACKETS
         self._release(self._at)
 
-    def _give_up(self) -> None:
-        """What is held is no call. Something behind its first character may be, but nothing in a parameter's value."""
+    def _give_up(self, *, misread: bool = False) -> None:
+        """What is held is no call. Only if it was misread, a call may begin behind its first character."""
         if self._pieces:
             self._text = "".join((*self._pieces, self._text))
             self._at += self._pieces_size
-        self._pieces.clear()
-        has_values = self._form is not None and self._form.inside is _VALUE
-        self._say(min(self._at, self._begin + self._limit) if has_values else self._begin + 1)
+            self._pieces.clear()
+        self._say(self._begin + 1 if misread else min(self._at, self._begin + self._limit))
 
     def _say(self, end: int) -> None:
         """What is held, up to an offset in the text, is no call."""

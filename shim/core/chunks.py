@@ -224,7 +224,7 @@ class ChunkRepairer:
         elif "message" in choice and self._due(Repair.MESSAGE_BESIDE_DELTA):
             message = choice.pop("message")
             # The text is in both; a call that stands in the message alone would be lost.
-            if is_object(message) and message.get("tool_calls") and not delta.get("tool_calls"):
+            if is_object(message) and message.get("tool_calls") and is_object(delta) and not delta.get("tool_calls"):
                 delta["tool_calls"] = message["tool_calls"]
         return delta if is_object(delta) else None
 

@@ -24,6 +24,8 @@ _BOMS: Final = re.compile(b"(?:%b)+" % _BOM)
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # What may stand before, between and behind the objects of a JSON array or of concatenated objects.
 _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
+# A byte order mark, too, where one stream was put behind another.
+_BEFORE_DOCUMENT: Final = re.compile(rb"[ \t,\[\]%b]*" % _BOM)
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
 # Only whole ones: `[DONE` is where a body was cut.
 _DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)', re.IGNORECASE)
@@ -177,7 +179,7 @@ class Framer:
             self._only_separators = True
         if not self._only_separators:
             return -1
-        separators = _SEPARATORS.match(chunk, start)
+        separators = _BEFORE_DOCUMENT.match(chunk, start)
         brace = separators.end() if separators else start
         if brace == len(chunk):
             return -1
@@ -294,9 +296,6 @@ class Framer:
             payload = value.removeprefix(b" ")
         elif len(line) < _LONGEST_KEYWORD and _DONE_SPELLINGS.fullmatch(line.strip()):
             payload = line.strip()
-        elif line.startswith(b"{"):
-            # A byte order mark stood before it, so that the look for objects has not found this one.
-            payload = line
         else:
             return None
         return payload if self._report.allow(Repair.MISSING_DATA_PREFIX) else None

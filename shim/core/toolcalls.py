@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -105,7 +104,7 @@ class ToolCalls:
         self._only_tool = next(iter(tools)) if len(tools) == 1 else None
         self._new_id = new_id
         self._due = Due(report)
-        self._numbers = count()
+        self._next_number = 0
         self._ids: set[str] = set()
         # Calls that later items may continue, under what the service calls them.
         self._by_id: dict[str, _Call] = {}
@@ -149,7 +148,7 @@ class ToolCalls:
             return None
         self._in_text[key] += 1
         function = {"name": name, "arguments": arguments}
-        return {"index": next(self._numbers), "id": self._free_id(id), "type": "function", "function": function}
+        return {"index": self._number(), "id": self._free_id(id), "type": "function", "function": function}
 
     def _keeps(self, sent: Any, *, streamed: bool) -> bool:
         """Repair one item; False where it is to be removed."""
@@ -164,7 +163,7 @@ class ToolCalls:
         if call.unwanted and self._due(call.unwanted):
             return False
         if begins:
-            call.number = next(self._numbers)
+            call.number = self._number()
             self._complete(item, call, no_arguments="" if streamed else "{}")
         else:
             self._remove_repeated(item, call)
@@ -236,6 +235,10 @@ class ToolCalls:
             if members.get(name) and not (name == "name" and call.name is None) and self._due(Repair.TOOL_CALL_ID):
                 del members[name]
         call.name = call.name or item.name
+
+    def _number(self) -> int:
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number
 
     def _free_id(self, wanted: str | None) -> str:
         """The wanted id, or a fresh one where there is none or another call has it."""

@@ -28,6 +28,7 @@ PARIS_C1 = PARIS._replace(id="c1")
 PARIS_JSON = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
 TIME = Call("get_time", "{}")
 TIME_JSON = '{"name": "get_time", "arguments": {}}'
+CALL_TEXT = f"<tool_call>{PARIS_JSON}</tool_call>"
 TAGS = ["tool_call", "tool_calls", "function_call", "tools", "response"]
 
 
@@ -53,9 +54,10 @@ def extract(pieces, limit=ROOMY):
 
 
 def found_in(text, limit=ROOMY):
-    """What is found in the text, which must be the same whole and character by character."""
+    """What is found in the text, which must be the same whole, in small pieces and character by character."""
     whole = extract([text], limit)
-    assert extract(text, limit) == whole
+    for size in (1, 2, 7):
+        assert extract(in_pieces(text, size), limit) == whole
     return whole
 
 
@@ -324,6 +326,7 @@ def test_what_an_object_may_look_like(object_, call):
 
 
 FALSE_STARTS = [
+    "]} x",
     "1 < 2 and f(x)[0] > {y}",
     "<tool_<tool_call",
     "<tool_call>",
@@ -422,7 +425,20 @@ def test_nothing_in_the_value_of_a_parameter_is_a_call():
     """Not even where the call around it turns out to be none."""
     text = f"<function=f><parameter=a>see <tool_call>{PARIS_JSON}</tool_call> "
     assert found_in(text) == [text]
-    assert found_in(f"{text}</parameter> <tool_call>{PARIS_JSON}</tool_call>") == [f"{text}</parameter> ", PARIS]
+    assert found_in(f"{text}</parameter> z {CALL_TEXT}") == [f"{text}</parameter> z ", PARIS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<tool_call>{"name": "f", "arguments": {"a": "<function=get_time></function>',
+        '<response>{"text": "<function=get_time></function>"}</response>',
+        '{"name": "get_weather", "text": "<function=get_time></function>"}',
+    ],
+)
+def test_nothing_in_a_string_is_a_call(text):
+    """Neither where the end cuts the string off, nor where the JSON is proper but no call."""
+    assert found_in(text) == [text]
 
 
 # What models say.
@@ -465,8 +481,6 @@ def test_what_models_say(text, found):
 
 
 # Whitespace.
-
-CALL_TEXT = f"<tool_call>{PARIS_JSON}</tool_call>"
 
 
 @pytest.mark.parametrize(
@@ -546,8 +560,9 @@ def test_a_call_past_the_limit_is_text(text):
 
 
 def test_whitespace_counts():
-    """Whitespace that does not fit beside a call becomes text, and the call is found all the same."""
-    assert found_in(f"  {CALL_TEXT}", limit=len(CALL_TEXT)) == ["  ", PARIS]
+    """Whitespace is held back like everything else, with the call or alone."""
+    assert found_in(f"  {CALL_TEXT}", limit=len(CALL_TEXT)) == [f"  {CALL_TEXT}"]
+    assert found_in(f"{' ' * 100}{CALL_TEXT}", limit=90) == [" " * 100, PARIS]
     assert found_in(f"{CALL_TEXT}    ", limit=3) == [f"{CALL_TEXT}    "]
     assert found_in(f"{TIME_JSON}{' ' * 60}", limit=50) == [TIME, " " * 60]
 
