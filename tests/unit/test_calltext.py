@@ -56,7 +56,7 @@ def extract(pieces, limit=ROOMY):
 def found_in(text, limit=ROOMY):
     """What is found in the text, which must be the same whole, in small pieces and character by character."""
     whole = extract([text], limit)
-    for size in (1, 2, 7):
+    for size in (1, 2, 7, 30):
         assert extract(in_pieces(text, size), limit) == whole
     return whole
 
@@ -201,7 +201,7 @@ def test_bare_json_at_the_beginning(text, calls):
     "text",
     [
         pytest.param(f"z {PARIS_JSON}", id="behind text"),
-        pytest.param(f"<tool_call>{PARIS_JSON}</tool_call> z {PARIS_JSON}", id="behind a call and text"),
+        pytest.param(f"z [{PARIS_JSON}]", id="in a list behind text"),
         pytest.param(PARIS_JSON.replace("get_weather", "get_weathers"), id="unknown function"),
         pytest.param(PARIS_JSON.replace("get_weather", "get_"), id="beginning of a known one"),
         pytest.param('{"name": "get_weather"}', id="no arguments"),
@@ -217,9 +217,14 @@ def test_bare_json_at_the_beginning(text, calls):
     ],
 )
 def test_bare_json_that_is_no_call(text):
-    found = found_in(text)
-    assert found[-1].endswith(text[-1])
-    assert found == [text] or found == [PARIS, text.removeprefix(f"<tool_call>{PARIS_JSON}</tool_call>")]
+    assert found_in(text) == [text]
+
+
+def test_bare_json_with_the_longest_name():
+    """OpenAI allows 64 characters."""
+    name = "n" * 64
+    extractor = CallExtractor({name: {}}, limit=ROOMY)
+    assert extractor.feed(json.dumps({"name": name, "arguments": {}})) == [Call(name, "{}")]
 
 
 @pytest.mark.parametrize(
@@ -490,8 +495,12 @@ def test_what_models_say(text, found):
         (f"{CALL_TEXT}\n \r\n", [PARIS]),
         (f"{CALL_TEXT}\n\t{CALL_TEXT}", [PARIS, PARIS]),
         (f"{CALL_TEXT}\n z", [PARIS, "\n z"]),
+        (f"z{CALL_TEXT} {PARIS_JSON}", ["z", PARIS, f" {PARIS_JSON}"]),
+        (f"{CALL_TEXT} z {PARIS_JSON}", [PARIS, f" z {PARIS_JSON}"]),
+        (f"{CALL_TEXT} {PARIS_JSON}", [PARIS, PARIS]),
         (f"{CALL_TEXT}\n <tool", [PARIS, "\n <tool"]),
         (f"{CALL_TEXT}\n <tool_call>{{x", [PARIS, "\n <tool_call>{x"]),
+        (f'{CALL_TEXT}\n <tool_call>{{"x', [PARIS, '\n <tool_call>{"x']),
         (f"a \n{CALL_TEXT}", ["a \n", PARIS]),
         (f"{CALL_TEXT} a {CALL_TEXT} ", [PARIS, " a ", PARIS]),
         (f"{CALL_TEXT}\u00a0", [PARIS, "\u00a0"]),
@@ -555,6 +564,8 @@ def test_nothing_is_held_longer_than_it_may_be_a_call(pieces):
 )
 def test_a_call_past_the_limit_is_text(text):
     assert PARIS in found_in(text, limit=len(text))
+    if not text.startswith("{"):
+        assert found_in(f"a z{text}", limit=len(text))[-1] == PARIS
     found = found_in(text.lstrip(), limit=len(text.lstrip()) - 1)
     assert found == [text.lstrip()]
 
@@ -565,6 +576,11 @@ def test_whitespace_counts():
     assert found_in(f"{' ' * 100}{CALL_TEXT}", limit=90) == [" " * 100, PARIS]
     assert found_in(f"{CALL_TEXT}    ", limit=3) == [f"{CALL_TEXT}    "]
     assert found_in(f"{TIME_JSON}{' ' * 60}", limit=50) == [TIME, " " * 60]
+
+
+def test_nothing_in_what_is_past_the_limit_is_a_call():
+    text = '<tool_call>{"a": "<function=get_time></function>" z'
+    assert found_in(text, limit=len(text) - 1) == [text]
 
 
 def test_a_call_behind_one_past_the_limit_is_found():
