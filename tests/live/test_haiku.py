@@ -25,6 +25,14 @@ def offline_model():
     return offline.ensure_model()
 
 
+@pytest.fixture
+def interruptible():
+    """Programs that are started now listen to Ctrl-C, even where the tests themselves run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def command(*arguments):
     return [sys.executable, PROGRAM, *map(str, arguments)]
 
@@ -91,7 +99,7 @@ class TestOfflineModel:
         assert not any(answer.stderr for answer in answers)
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-    def test_interrupt(self, offline_model):
+    def test_interrupt(self, offline_model, interruptible):
         """Ctrl-C in the middle of the answer stops the service."""
         with start("--model-path", offline_model) as process:
             line = process.stdout.readline().decode()
