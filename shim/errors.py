@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 # `search_options.cc:22 void fl::{anonymous}::ValidateTemperature(float) `, as the C++ parts put before a message.
-_SOURCE_LOCATION: Final = re.compile(r"\b[\w.]+\.(?:cc|cpp|h):\d+ .*?\) (?:const )?")
+_SOURCE_LOCATION: Final = re.compile(r"\b\w{1,100}\.(?:cc|cpp|h):\d{1,6} [^\n]{0,300}?\) (?:const )?")
 
 
 def without_source_location(message: str) -> str:

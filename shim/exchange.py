@@ -275,10 +275,12 @@ class Exchange:
         try:
             if self._refusal is not None:
                 raise self._refusal
-            changed = self._repair(body)
+            repaired = dump(body) if self._repair(body) else content
         except StreamError as error:
             return self._failed(response, _SERVER_ERROR, error)
-        return self._rebuilt(response, dump(body) if changed else content)
+        except ValueError:  # nested too deeply to be written again
+            repaired = content
+        return self._rebuilt(response, repaired)
 
     def _repair(self, body: dict[str, Any]) -> bool:
         if self._kind == "chat":

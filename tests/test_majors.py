@@ -18,32 +18,59 @@ from support.service import LIVE_VARIABLE, live_setting
 
 TESTS = Path(__file__).parent
 HERE = f"openai-{openai.__version__.split('.')[0]}"
+OTHERS = [name for name in CLIENTS if name != HERE]
 SECONDS = 900
 
 
-@pytest.mark.parametrize("name", [name for name in CLIENTS if name != HERE])
-def test_same_behaviour(name, get_service, capfd):
-    """The client tests and the live streams pass under another major."""
-    try:
-        with capfd.disabled():
+@pytest.fixture(scope="module")
+def runs(service_pool, tmp_path_factory):
+    """The test runs under all other majors that can be had, at the same time."""
+    services = live_setting(service_pool.get(version) for version in DEFAULT_VERSIONS)
+    folder = tmp_path_factory.mktemp("majors")
+    started = {}
+    for name in OTHERS:
+        try:
             python = CLIENTS[name].ensure()
-    except Unprovisioned as error:
+        except Unprovisioned as error:
+            started[name] = error
+            continue
+        with (folder / name).open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    python,
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "-p",
+                    "no:cacheprovider",
+                    "--no-header",
+                    "client",
+                    "live/test_streams.py",
+                ],
+                cwd=TESTS,
+                env=client_environment(**{LIVE_VARIABLE: services}),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        started[name] = process, folder / name
+    yield started
+    for run in started.values():
+        if isinstance(run, tuple) and run[0].poll() is None:
+            run[0].kill()
+            run[0].wait()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_same_behaviour(name, runs):
+    """The client tests and the live streams pass under another major."""
+    if isinstance(runs[name], Unprovisioned):
         if required(name):
-            raise
-        pytest.skip(str(error))
-    services = live_setting(get_service(version) for version in DEFAULT_VERSIONS)
-    done = subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "client", "live/test_streams.py"],
-        cwd=TESTS,
-        env=client_environment(**{LIVE_VARIABLE: services}),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-    )
-    summary = done.stdout.rstrip().rpartition("\n")[2]
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    passed = re.search(r"(\d+) passed", summary)
+            raise runs[name]
+        pytest.skip(str(runs[name]))
+    process, output = runs[name]
+    code = process.wait(SECONDS)
+    told = output.read_text(encoding="utf-8", errors="replace")
+    assert code == 0, told[-8000:]
+    passed = re.search(r"(\d+) passed", told.rstrip().rpartition("\n")[2])
     assert passed
     assert int(passed[1]) > 400

@@ -195,7 +195,7 @@ def _take_apart(message: dict[str, Any], calls: ToolCalls, request: ChatRequest,
     rest, reasoning, found = first.text + last.text, first.reasoning + last.reasoning, first.calls + last.calls
     if rest == content:
         return False
-    message["content"] = None if found and not rest.strip() else rest
+    message["content"] = None if found and not rest else rest
     if reasoning:
         message["reasoning_content"] = (message.get("reasoning_content") or "") + reasoning
     lifted = [call for each in found if (call := calls.lift(each.name, each.arguments, each.id)) is not None]
@@ -340,4 +340,4 @@ def _told(value: Any, depth: int = _DEEPEST_MESSAGE) -> str:
 def _bounded(text: str) -> str:
     """The text without a source location, and no longer than a message may be."""
     cut = text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
-    return without_source_location(cut).strip()
+    return without_source_location(cut)

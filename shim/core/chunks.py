@@ -6,6 +6,7 @@ defect was seen, is listed in `shim.repairs`.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.dialect import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, new_id, now
@@ -174,7 +175,7 @@ class ChunkRepairer:
             self._created = own
         elif self._due(Repair.CREATED):
             if self._created is None:
-                self._created = int(own) if isinstance(own, float) else self._now()
+                self._created = int(own) if isinstance(own, float) and isfinite(own) else self._now()
             chunk["created"] = self._created
 
     def _keeps_usage(self, chunk: dict[str, Any]) -> bool:

@@ -144,6 +144,7 @@ SINGLE = [
     case(Repair.CREATED, stream(each_with(created=...)), "missing"),
     case(Repair.CREATED, stream(each_with(created=lambda number: str(NOW))), "text"),
     case(Repair.CREATED, stream(each_with(created=0)), "zero"),
+    case(Repair.CREATED, stream(each_with(created=float("inf"))), "infinite"),
     case(Repair.MODEL, stream(each_with(model=None)), "null"),
     case(Repair.MODEL, stream(each_with(model=...)), "missing"),
     case(Repair.CHOICE_INDEX, stream(each_choice_with(index=lambda number: number)), "counting"),
