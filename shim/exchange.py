@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from shim.core.bodies import error_body, failure, repair_completion, repair_models
-from shim.core.jsontext import dump, is_object, load
+from shim.core.dialect import FIRST_ERROR_STATUS
+from shim.core.jsontext import dump, is_object, load, load_object
 from shim.core.request import ChatRequest
 from shim.core.responses import repair_response
 from shim.core.stream import StreamRepairer
@@ -30,14 +31,15 @@ EXTENSION: Final = "foundry_local_shim"
 """The key of the `RepairReport` in a response's ``extensions``."""
 
 _EVENT_STREAM: Final = b"text/event-stream"
-_OF_THE_OLD_BODY: Final = (b"content-length", b"content-encoding", b"transfer-encoding")
+# What described the bytes on the wire does not describe those of a repaired stream, or of any other body.
+_OF_THE_OLD_STREAM: Final = (b"content-length", b"content-encoding")
+_OF_THE_OLD_BODY: Final = (*_OF_THE_OLD_STREAM, b"transfer-encoding")
 # What openai, in all its majors, looks at before it repeats a request.
 _NO_RETRY: Final = (b"x-should-retry", b"false")
 _LOOKUP_SECONDS: Final = 5.0
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
 _GONE: Final = 503
-_FIRST_ERROR: Final = 400
 # "Model 'x' is not loaded" (1.x), "Model not loaded: …", "Model not found: …" (2.x), "No OpenAIService provider found
 # for modelName:x" (0.x), "The model 'x' does not exist".
 _UNKNOWN_MODEL: Final = re.compile(
@@ -99,7 +101,8 @@ class Exchange:
             self._kind = None
         self._asked = ChatRequest.from_members(self._members or {})
         self._streams = self._members is not None and self._asked.stream
-        self._key = (_origin(request), self._asked.model or "")
+        self._origin = _origin(request)
+        self._key = (self._origin, self._asked.model or "")
         self._is_renamed = False
         self._is_final = False
 
@@ -123,7 +126,7 @@ class Exchange:
         if EXTENSION in response.extensions:
             # Another transport of the shim's is underneath.
             return response
-        if response.status_code >= _FIRST_ERROR:
+        if response.status_code >= FIRST_ERROR_STATUS:
             return (yield from self._refused(response))
         if not response.is_success:
             return response
@@ -224,7 +227,7 @@ class Exchange:
             return (yield from self._empty(response, again=again))
         return type(response)(
             response.status_code,
-            headers=_without(headers, _OF_THE_OLD_BODY[:2]),
+            headers=_without(headers, _OF_THE_OLD_STREAM),
             stream=body,
             extensions={**response.extensions, EXTENSION: self._report},
         )
@@ -234,7 +237,7 @@ class Exchange:
         known = yield from self._known_models()
         if known is None:
             message = (
-                f"Foundry Local at {_origin(self._request)} accepted the request, closed the connection without a "
+                f"Foundry Local at {self._origin} accepted the request, closed the connection without a "
                 "word, and does not answer any more: it has stopped, or hangs. Start it again; it comes back at "
                 "another port, which shim.FoundryLocal.attach() finds."
             )
@@ -245,7 +248,7 @@ class Exchange:
             # openai would only go the same long way again.
             self._is_final = True
             asked_again = yield Send(self._without_streaming())
-            if asked_again.status_code >= _FIRST_ERROR:
+            if asked_again.status_code >= FIRST_ERROR_STATUS:
                 content = yield from self._content(asked_again)
                 if content.strip():
                     return (yield from self._told(asked_again, asked_again.status_code, content))
@@ -254,7 +257,7 @@ class Exchange:
             else:
                 yield Close(asked_again)
         message = (
-            f"Foundry Local at {_origin(self._request)} answered with status 200 and no event at all. Known reasons: "
+            f"Foundry Local at {self._origin} answered with status 200 and no event at all. Known reasons: "
             "more tokens asked for than the model has room for, no messages, a model that is being loaded, or a "
             "device that the model does not run on. The service's log may say more."
         )
@@ -263,11 +266,8 @@ class Exchange:
     def _plain(self, response: Any) -> Flow:
         """A response that is no stream."""
         content = yield from self._content(response)
-        try:
-            body = load(content)
-        except ValueError:
-            body = None
-        if not is_object(body):
+        body = load_object(content)
+        if body is None:
             return self._rebuilt(response, content)
         status = failure(body)
         if status is not None and Repair.ERROR_STATUS not in self._policy.off:
@@ -337,7 +337,7 @@ class Exchange:
         said = f" ({words})" if words else ""
         several = f" The name stands for several: {', '.join(sorted(candidates))}." if len(candidates) > 1 else ""
         message = (
-            f"Foundry Local at {self._key[0]} does not serve the model '{name}'{said}.{several} {known.told()} Use "
+            f"Foundry Local at {self._origin} does not serve the model '{name}'{said}.{several} {known.told()} Use "
             "such an id exactly as it stands there, or load the model first: shim.FoundryLocal(alias) does, and so "
             "does `foundry model run <alias>`."
         )
@@ -351,11 +351,11 @@ class Exchange:
             if status == 0:
                 return None
             names = _json(content)
-            if status < _FIRST_ERROR and isinstance(names, list):
+            if status < FIRST_ERROR_STATUS and isinstance(names, list):
                 loaded = tuple(name for name in cast("list[Any]", names) if isinstance(name, str))
                 break
         _, content = yield from self._looked_up(_sibling(self._request, "/models"))
-        return KnownModels(loaded, _ids(_json(content)))
+        return KnownModels(loaded, _ids(content))
 
     def _looked_up(self, url: Any) -> Flow:
         """The status and the content at an address of the same service; 0 where it does not answer."""
@@ -432,8 +432,7 @@ def _members(request: Any) -> dict[str, Any] | None:
         if type(request.stream).__name__ != "ByteStream":
             return None
         body = request.read()
-    members = _json(body)
-    return members if is_object(members) else None
+    return load_object(body)
 
 
 def _json(content: bytes) -> Any:
@@ -472,9 +471,9 @@ def _sibling(request: Any, path: str) -> Any:
     return request.url.copy_with(path=base + path)
 
 
-def _ids(models: Any) -> tuple[str, ...] | None:
+def _ids(content: bytes) -> tuple[str, ...] | None:
     """The ids in a list of models; None where it is something else."""
-    entries: Any = models.get("data") if is_object(models) else None
+    entries: Any = (load_object(content) or {}).get("data")
     if not isinstance(entries, list):
         return None
     listed = cast("list[Any]", entries)
@@ -483,8 +482,7 @@ def _ids(models: Any) -> tuple[str, ...] | None:
 
 def _message(content: bytes) -> str:
     """The message of an error object."""
-    body = _json(content)
-    error: Any = body.get("error") if is_object(body) else None
+    error: Any = (load_object(content) or {}).get("error")
     message: Any = error.get("message") if is_object(error) else None
     return message if isinstance(message, str) else ""
 
@@ -494,7 +492,6 @@ def _error(message: str, kind: str, code: str) -> bytes:
 
 
 def _without(headers: Any, names: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
-    # What described the bytes on the wire does not describe the repaired ones.
     return [(name, value) for name, value in headers if name.lower() not in names]
 
 

@@ -300,6 +300,33 @@ class RepairReport:
             logger.info("repaired a stream of %d events: %s", self.events, counts)
 
 
+class Due:
+    """Asks for each repair of one chunk or body once, however many places need it.
+
+    Attributes:
+        changed: Whether any was allowed.
+    """
+
+    def __init__(self, report: RepairReport, *, instead: Repair | None = None) -> None:
+        """Begin a chunk or body; where `instead` is given, all its repairs go under that one code."""
+        self._report = report
+        self._instead = instead
+        self._answers: dict[Repair, bool] = {}
+        self.changed = False
+
+    def __call__(self, repair: Repair) -> bool:
+        """Whether the repair, which is due, may be made.
+
+        Raises:
+            StreamError: The policy is strict.
+        """
+        code = self._instead or repair
+        if code not in self._answers:
+            self._answers[code] = self._report.allow(code)
+            self.changed |= self._answers[code]
+        return self._answers[code]
+
+
 def table() -> str:
     """The rules as a Markdown table."""
     rows = (f"| `{code.value}` | {rule.when} | {rule.action} | {rule.evidence} |" for code, rule in RULES.items())

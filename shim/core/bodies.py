@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from shim.core.dialect import CONSTANT_ID, FIRST_ERROR_STATUS, FOREIGN, FOREIGN_IF_NULL, finish_reason, new_id, now
 from shim.core.jsontext import dump, is_object, load
 from shim.core.text import ContentText
-from shim.core.toolcalls import Due, ToolCalls
+from shim.core.toolcalls import ToolCalls
 from shim.errors import without_source_location
-from shim.repairs import Repair, RepairReport
+from shim.repairs import Due, Repair, RepairReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -190,19 +190,12 @@ def _take_apart(message: dict[str, Any], calls: ToolCalls, request: ChatRequest,
     content = message.get("content")
     if not isinstance(content, str) or not ContentText.is_needed(request, report):
         return False
-    text = ContentText(request, report)
-    first, last = text.feed(content), text.finish()
-    rest, reasoning, found = first.text + last.text, first.reasoning + last.reasoning, first.calls + last.calls
-    if rest == content:
+    parts = ContentText(request, report).feed(content, at_end=True)
+    if parts.text == content:
         return False
-    message["content"] = None if found and not rest else rest
-    if reasoning:
-        message["reasoning_content"] = (message.get("reasoning_content") or "") + reasoning
-    lifted = [call for each in found if (call := calls.lift(each.name, each.arguments, each.id)) is not None]
-    for call in lifted:
+    message["content"] = None if parts.calls and not parts.text else parts.text
+    for call in parts.put_beside(message, calls):
         del call["index"]
-    if lifted:
-        message["tool_calls"] = [*(message.get("tool_calls") or ()), *lifted]
     return True
 
 
@@ -235,13 +228,19 @@ def _error_status(value: Any) -> int | None:
     return value if type(value) is int and FIRST_ERROR_STATUS <= value < _PAST_ERRORS else None
 
 
+def event_failure(payload: dict[str, Any]) -> int | None:
+    """The HTTP status of an error event of a stream; None for any other event."""
+    status = failure(payload)
+    if status is None and (error := payload.get("error")):
+        return status_of(error) if is_object(error) else _SERVER_ERROR
+    return status
+
+
 def error_event(payload: dict[str, Any]) -> dict[str, Any] | None:
     """An error event of a stream as OpenAI's error object; None where it is that already, or no error."""
-    status = failure(payload)
+    status = event_failure(payload)
     if status is None:
-        if not (error := payload.get("error")):
-            return None
-        status = status_of(error) if is_object(error) else _SERVER_ERROR
+        return None
     return _as_error_object(payload, status, "The service reports a failure, and gives no reason.")
 
 

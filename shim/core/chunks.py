@@ -36,7 +36,7 @@ class _Choice:
     def release(self) -> Parts:
         """What the content still held; nothing is looked for in it any more."""
         content, self.content = self.content, None
-        return content.finish() if content else Parts()
+        return content.feed("", at_end=True) if content else Parts()
 
 
 class ChunkRepairer:
@@ -260,10 +260,9 @@ class ChunkRepairer:
         text: Any = delta.get("content")
         if content is None or not (at_end or isinstance(text, str)):
             return
-        parts = content.feed(text) if isinstance(text, str) else Parts()
+        parts = content.feed(text if isinstance(text, str) else "", at_end=at_end)
         if at_end:
-            rest = choice.release()
-            parts = Parts(parts.text + rest.text, parts.reasoning + rest.reasoning, parts.calls + rest.calls)
+            choice.content = None
         if parts.text == (text or "") and not parts.reasoning and not parts.calls:
             return
         self._changed = True
@@ -275,12 +274,8 @@ class ChunkRepairer:
         """Put the parts of a content into a delta, where they are any."""
         if parts.text:
             delta["content"] = parts.text
-        if parts.reasoning:
-            delta["reasoning_content"] = (delta.get("reasoning_content") or "") + parts.reasoning
-        lifted = [choice.calls.lift(call.name, call.arguments, call.id) for call in parts.calls]
-        if calls := [call for call in lifted if call is not None]:
+        if parts.put_beside(delta, choice.calls):
             choice.with_calls = True
-            delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *calls]
 
     def _repair_reason(self, choice: dict[str, Any], known: _Choice) -> None:
         if "finish_reason" not in choice:

@@ -34,6 +34,15 @@ def load(data: bytes) -> Any:
             raise ValueError(msg) from error
 
 
+def load_object(data: bytes) -> dict[str, Any] | None:
+    """Parse one JSON object; None where it is anything else."""
+    try:
+        value = load(data)
+    except ValueError:
+        return None
+    return value if is_object(value) else None
+
+
 def dump(value: Any) -> bytes:
     """Write JSON on one line. Control characters are escaped, so no value can start a new line of a stream.
 

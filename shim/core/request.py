@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from shim.core.jsontext import is_object, load
+from shim.core.jsontext import is_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,15 +35,6 @@ class ChatRequest:
     usage_in_chunks: bool = False
     named_tool: bool = False
     tools: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NO_TOOLS)
-
-    @classmethod
-    def from_body(cls, body: bytes) -> ChatRequest | None:
-        """Read a request's JSON body; None where it is not a JSON object."""
-        try:
-            request = load(body)
-        except ValueError:
-            return None
-        return cls.from_members(request) if is_object(request) else None
 
     @classmethod
     def from_members(cls, request: dict[str, Any]) -> ChatRequest:

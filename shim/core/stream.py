@@ -6,9 +6,9 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.bodies import error_event, failure, status_of
+from shim.core.bodies import error_event, event_failure
 from shim.core.chunks import OBJECT, ChunkRepairer
-from shim.core.dialect import FIRST_ERROR_STATUS, new_id, now
+from shim.core.dialect import new_id, now
 from shim.core.framing import DONE, Frame, Framer
 from shim.core.jsontext import dump, is_object, load, split_documents
 from shim.core.request import ChatRequest
@@ -149,8 +149,8 @@ class StreamRepairer:
             return
         if not is_object(payload):
             out.append(frame.raw)
-        elif _is_failure(payload):
-            self._error(payload, frame, out)
+        elif (status := event_failure(payload)) is not None:
+            self._error(status, payload, frame, out)
         elif frame.bare and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM):
             self._is_plain = True
             for chunk in _as_chunks(payload, include_usage=self._request.include_usage):
@@ -159,12 +159,10 @@ class StreamRepairer:
             chunks = self._chunks.repair(payload)
             out.extend([frame.raw] if chunks is None else [_event(chunk, frame.head) for chunk in chunks])
 
-    def _error(self, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+    def _error(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
         """The service says that it failed. What it had said before that leaves first."""
         self._failed = True
         out.extend(self._released())
-        error: Any = payload.get("error")
-        status = failure(payload) or status_of(error if is_object(error) else {})
         told = error_event(payload)
         if told is not None and self.report.allow(Repair.ERROR_BODY):
             payload = told
@@ -233,13 +231,6 @@ def _event(payload: dict[str, Any], head: bytes = b"") -> bytes:
         # An event of /v1/responses has its type as its name, too.
         head = _EVENT_LINE.sub(b"event: " + name.encode(), head, count=1)
     return head + b"data: " + dump(payload) + b"\n\n"
-
-
-def _is_failure(payload: dict[str, Any]) -> bool:
-    if payload.get("error") or payload.get("Successful") is False:
-        return True
-    status = payload.get("HttpStatusCode")
-    return isinstance(status, int) and status >= FIRST_ERROR_STATUS
 
 
 def _as_chunks(completion: dict[str, Any], *, include_usage: bool) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.core.calltext import Call, CallExtractor
 from shim.core.reasoning import ReasoningSplitter
@@ -10,6 +10,7 @@ from shim.repairs import Repair, RepairReport
 
 if TYPE_CHECKING:
     from shim.core.request import ChatRequest
+    from shim.core.toolcalls import ToolCalls
 
 
 class Parts(NamedTuple):
@@ -18,6 +19,15 @@ class Parts(NamedTuple):
     text: str = ""
     reasoning: str = ""
     calls: tuple[Call, ...] = ()
+
+    def put_beside(self, content: dict[str, Any], calls: ToolCalls) -> list[dict[str, Any]]:
+        """Add reasoning and calls to the delta or message whose text this was; give the calls that are new there."""
+        if self.reasoning:
+            content["reasoning_content"] = (content.get("reasoning_content") or "") + self.reasoning
+        lifted = [call for each in self.calls if (call := calls.lift(each.name, each.arguments, each.id)) is not None]
+        if lifted:
+            content["tool_calls"] = [*(content.get("tool_calls") or ()), *lifted]
+        return lifted
 
 
 class CumulativeText:
@@ -83,19 +93,14 @@ class ContentText:
         policy = report.policy
         return policy.cumulative_text or policy.reasoning == "split" or (policy.tool_calls and bool(request.tools))
 
-    def feed(self, text: str) -> Parts:
-        """Take a piece of content and give what is certain now.
+    def feed(self, text: str, *, at_end: bool = False) -> Parts:
+        """Take a piece of content and give what is certain now; at the end, all that was held.
 
         Raises:
             StreamError: The policy is strict and a repair is due.
         """
-        return self._parts(self._cumulative.feed(text) if self._cumulative else text)
-
-    def finish(self) -> Parts:
-        """Take the end of the content and give what was held."""
-        return self._parts(self._cumulative.finish() if self._cumulative else "", at_end=True)
-
-    def _parts(self, text: str, *, at_end: bool = False) -> Parts:
+        if self._cumulative:
+            text = self._cumulative.feed(text) + (self._cumulative.finish() if at_end else "")
         if not (self._split or self._lifts):
             return Parts(text)
         texts: list[str] = []

@@ -15,37 +15,10 @@ import orjson
 
 from shim.core.dialect import new_call_id
 from shim.core.jsontext import DocumentScanner, dump, is_object, load
-from shim.repairs import Repair, RepairReport
+from shim.repairs import Due, Repair, RepairReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-
-
-class Due:
-    """Asks for each repair of one chunk or body once, however many places need it.
-
-    Attributes:
-        changed: Whether any was allowed.
-    """
-
-    def __init__(self, report: RepairReport, *, instead: Repair | None = None) -> None:
-        """Begin a chunk or body; where `instead` is given, all its repairs go under that one code."""
-        self._report = report
-        self._instead = instead
-        self._answers: dict[Repair, bool] = {}
-        self.changed = False
-
-    def __call__(self, repair: Repair) -> bool:
-        """Whether the repair, which is due, may be made.
-
-        Raises:
-            StreamError: The policy is strict.
-        """
-        code = self._instead or repair
-        if code not in self._answers:
-            self._answers[code] = self._report.allow(code)
-            self.changed |= self._answers[code]
-        return self._answers[code]
 
 
 class _Item:

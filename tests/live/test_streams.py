@@ -9,19 +9,11 @@ import pytest
 
 import shim
 from support.releases import RELEASES
-from support.scripted_model import INSTRUCTIONS_WORD, SCRIPTS, marker
+from support.scripted_model import INSTRUCTIONS_WORD, SCRIPTS, WEATHER, marker
 from support.talk import FAMILIES, MAJOR, Client, clients, default_family
 
 PLAIN = SimpleNamespace(**{mode: Client(default_family(), mode, repaired=False) for mode in ("sync", "async")})
 MODES = ("sync", "async")
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
 
 
 def prompt(script):

@@ -3,18 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.scripted_model import WEATHER
+
 DIED = "the service dies"
 CLIENTS = ("plain", "shim")
 MODES = ("sync", "async")
 UNKNOWN_MODEL = "no-such-model"
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
 CALLS = {"tool": ["Paris"], "tools": ["Paris", "Rome"], "array": ["Paris"]}
 
 

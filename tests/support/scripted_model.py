@@ -43,6 +43,16 @@ SCRIPTS: dict[str, str] = {
 }
 """What the model can be made to say, by marker."""
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+"""The function that the scripts call, as a request declares it."""
+
 # Part of the key in the cache, next to the scripts: raise it when anything else about the folder changes.
 FORMAT = 1
 CONTEXT_LENGTH = 16384
