@@ -12,23 +12,27 @@ if TYPE_CHECKING:
     from shim import raw
     from shim.client import AsyncOpenAI, OpenAI, async_http_client, http_client, stream_chat
     from shim.errors import MissingExtraError, ServiceError, StreamError
-    from shim.repairs import Policy, Repair, RepairReport
+    from shim.repairs import Policy, Repair
+    from shim.reports import CapturedRepairs, RepairEvent, RepairReport, capture_repairs, report
     from shim.service import FoundryLocal
-    from shim.transports import AsyncRepairTransport, RepairTransport, report
+    from shim.transports import AsyncRepairTransport, RepairTransport
 
 __all__ = [
     "AsyncOpenAI",
     "AsyncRepairTransport",
+    "CapturedRepairs",
     "FoundryLocal",
     "MissingExtraError",
     "OpenAI",
     "Policy",
     "Repair",
+    "RepairEvent",
     "RepairReport",
     "RepairTransport",
     "ServiceError",
     "StreamError",
     "async_http_client",
+    "capture_repairs",
     "http_client",
     "raw",
     "report",
@@ -38,9 +42,10 @@ __all__ = [
 _HOMES = {
     "shim.client": ("AsyncOpenAI", "OpenAI", "async_http_client", "http_client", "stream_chat"),
     "shim.errors": ("MissingExtraError", "ServiceError", "StreamError"),
-    "shim.repairs": ("Policy", "Repair", "RepairReport"),
+    "shim.repairs": ("Policy", "Repair"),
+    "shim.reports": ("CapturedRepairs", "RepairEvent", "RepairReport", "capture_repairs", "report"),
     "shim.service": ("FoundryLocal",),
-    "shim.transports": ("AsyncRepairTransport", "RepairTransport", "report"),
+    "shim.transports": ("AsyncRepairTransport", "RepairTransport"),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 
 from shim import raw
-from shim.repairs import logger
+from shim.reports import logger
 from shim.transports import AsyncRepairTransport, RepairTransport
 
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from shim.core.bodies import error_body, failure, repair_completion, repair_models
-from shim.core.dialect import FIRST_ERROR_STATUS
+from shim.core.dialect import FIRST_ERROR_STATUS, generation
 from shim.core.jsontext import dump, is_object, load, load_object
 from shim.core.request import ChatRequest
 from shim.core.responses import repair_response
 from shim.core.stream import StreamRepairer
 from shim.errors import StreamError
 from shim.models import KnownModels, matching
-from shim.repairs import Policy, Repair, RepairReport
+from shim.repairs import Policy, Repair
+from shim.reports import EXTENSION, new_report, remember
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from shim.streams import Body
 
     Flow = Generator["Step", Any, Any]
-
-EXTENSION: Final = "foundry_local_shim"
-"""The key of the `RepairReport` in a response's ``extensions``."""
 
 _EVENT_STREAM: Final = b"text/event-stream"
 # What described the bytes on the wire does not describe those of a repaired stream, or of any other body.
@@ -93,7 +91,7 @@ class Exchange:
         self._policy = policy
         self._memory = memory
         self._body = body
-        self._report = RepairReport(policy)
+        self._report = request.extensions[EXTENSION] = new_report(policy)
         self._refusal: StreamError | None = None
         self._kind = _kind(request)
         self._members = _members(request) if self._kind in ("chat", "responses") else None
@@ -126,6 +124,8 @@ class Exchange:
         if EXTENSION in response.extensions:
             # Another transport of the shim's is underneath.
             return response
+        if response.headers.get("server", "").startswith("oatpp"):
+            self._report.generation = "2.x"
         if response.status_code >= FIRST_ERROR_STATUS:
             return (yield from self._refused(response))
         if not response.is_success:
@@ -148,22 +148,22 @@ class Exchange:
             parameters: Any = function.get("parameters") if is_object(function) else None
             if is_object(parameters) and parameters.get("type") == "object" and "required" not in parameters:
                 lacking.append(parameters)
-        if lacking and self._allows(Repair.REQUEST_TOOLS):
+        if lacking and self._allows(Repair.REQUEST_TOOLS, lacking):
             for parameters in lacking:
                 parameters["required"] = []
             self._request = _with_members(self._request, members or {})
 
     def _rename(self, model: str) -> None:
         """Ask for a model by the id that the service has for it."""
-        if self._members is not None and self._allows(Repair.MODEL_ALIAS):
+        if self._members is not None and self._allows(Repair.MODEL_ALIAS, self._asked.model):
             self._is_renamed = True
             self._members["model"] = model
             self._request = _with_members(self._request, self._members)
 
-    def _allows(self, repair: Repair) -> bool:
+    def _allows(self, repair: Repair, found: Any = None) -> bool:
         """Whether a repair may be made outside of a stream; a refusal is kept for the answer."""
         try:
-            return self._report.allow(repair)
+            return self._report.allow(repair, found)
         except StreamError as error:
             self._refusal = error
             return False
@@ -202,7 +202,7 @@ class Exchange:
         repairer = StreamRepairer(self._asked, report=self._report, responses=self._kind == "responses")
         headers = response.headers.raw
         if _mislabelled(headers) and Repair.CONTENT_TYPE not in self._policy.off:
-            repairer.note(Repair.CONTENT_TYPE)
+            repairer.note(Repair.CONTENT_TYPE, headers)
             headers = _labelled(headers)
         if self._refusal is not None:
             repairer.refuse(self._refusal)
@@ -225,6 +225,7 @@ class Exchange:
         if repairer.empty or (cut and self._report.allow(Repair.EMPTY_STREAM)):
             yield Close(response)
             return (yield from self._empty(response, again=again))
+        remember(repairer.identity, self._report)
         return type(response)(
             response.status_code,
             headers=_without(headers, _OF_THE_OLD_STREAM),
@@ -269,6 +270,7 @@ class Exchange:
         body = load_object(content)
         if body is None:
             return self._rebuilt(response, content)
+        self._report.generation = self._report.generation or generation(body)
         status = failure(body)
         if status is not None and Repair.ERROR_STATUS not in self._policy.off:
             return (yield from self._told(response, status, content))
@@ -280,6 +282,7 @@ class Exchange:
             return self._failed(response, _SERVER_ERROR, error)
         except ValueError:  # nested too deeply to be written again
             repaired = content
+        remember(body.get("id"), self._report)
         return self._rebuilt(response, repaired)
 
     def _repair(self, body: dict[str, Any]) -> bool:
@@ -306,7 +309,7 @@ class Exchange:
         """An error in the form in which openai understands it, and with the words that help."""
         asked = f"{self._request.method} {self._request.url.path}"
         told = error_body(status, content, asked=asked, reason=response.reason_phrase)
-        if told is not None and not self._report.allow(Repair.ERROR_BODY):
+        if told is not None and not self._report.allow(Repair.ERROR_BODY, content):
             told = None
         if self._asked.model is not None and Repair.ERROR_BODY not in self._policy.off:
             words = _message(told or content)

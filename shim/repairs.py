@@ -1,4 +1,4 @@
-"""The vocabulary of repairs: their codes, what each is for, which are wanted, and the report of what was done.
+"""The vocabulary of repairs: their codes, what each is for, and which are wanted.
 
 This module is the one place where a repair is documented; the table in the README is printed from it with
 ``python -m shim.repairs``.
@@ -6,18 +6,14 @@ This module is the one place where a repair is documented; the table in the READ
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
-from shim.errors import StreamError
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-logger = logging.getLogger("shim")
+    from shim.reports import RepairEvent
 
 _ISSUE: Final = "https://github.com/microsoft/foundry-local/issues/"
 
@@ -231,9 +227,6 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
 }
 
-# An error stays one: these only tell it in the place and form in which openai understands it.
-_TOLD: Final = frozenset({Repair.ERROR_STATUS, Repair.ERROR_BODY, Repair.EMPTY_STREAM, Repair.TRUNCATED})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -248,6 +241,8 @@ class Policy:
         stream_deadline: After how many seconds without a byte a stream is given up and asked for again without
             streaming. None waits for as long as the client does: a slow prompt is not a hang.
         max_event_bytes: The largest event, in bytes. Large, because smaller limits have refused events with images.
+        on_repair: Called with a `RepairEvent` for every repair, where the answer is read, so it should be quick. What
+            it raises is logged, once for each answer, and does not break the stream.
     """
 
     strict: bool = False
@@ -257,74 +252,7 @@ class Policy:
     cumulative_text: bool = False
     stream_deadline: float | None = None
     max_event_bytes: int = 64 * 2**20
-
-
-@dataclass(slots=True)
-class RepairReport:
-    """What was done to one response.
-
-    Attributes:
-        policy: What was allowed.
-        repairs: How often each repair was made.
-        events: The number of events that came from the service.
-    """
-
-    policy: Policy = field(default_factory=Policy)
-    repairs: Counter[Repair] = field(default_factory=Counter[Repair])
-    events: int = 0
-
-    def allow(self, repair: Repair) -> bool:
-        """Ask whether a repair that is due may be made, and count it.
-
-        Returns:
-            False where the policy has switched the repair off.
-
-        Raises:
-            StreamError: The policy is strict.
-        """
-        if self.policy.off and repair in self.policy.off:
-            return False
-        if self.policy.strict and repair not in _TOLD:
-            message = (
-                f"Event {self.events} of the stream needs the repair '{repair.value}' ({RULES[repair].when}), "
-                "and the policy is strict. Use Policy(strict=False) to have it mended."
-            )
-            raise StreamError(message, code="repair_refused")
-        self.repairs[repair] += 1
-        return True
-
-    def log(self) -> None:
-        """Write one line about the response to the logger ``shim``; codes and counts only, never content."""
-        if self.repairs:
-            counts = ", ".join(f"{code} {count}" for code, count in sorted(self.repairs.items()))
-            logger.info("repaired a stream of %d events: %s", self.events, counts)
-
-
-class Due:
-    """Asks for each repair of one chunk or body once, however many places need it.
-
-    Attributes:
-        changed: Whether any was allowed.
-    """
-
-    def __init__(self, report: RepairReport, *, instead: Repair | None = None) -> None:
-        """Begin a chunk or body; where `instead` is given, all its repairs go under that one code."""
-        self._report = report
-        self._instead = instead
-        self._answers: dict[Repair, bool] = {}
-        self.changed = False
-
-    def __call__(self, repair: Repair) -> bool:
-        """Whether the repair, which is due, may be made.
-
-        Raises:
-            StreamError: The policy is strict.
-        """
-        code = self._instead or repair
-        if code not in self._answers:
-            self._answers[code] = self._report.allow(code)
-            self.changed |= self._answers[code]
-        return self._answers[code]
+    on_repair: Callable[[RepairEvent], None] | None = None
 
 
 def table() -> str:

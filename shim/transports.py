@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shim.exchange import EXTENSION, Close, Exchange, Memory, Read, ReadChunk, Send
-from shim.repairs import Policy, RepairReport
+from shim.exchange import Close, Exchange, Memory, Read, ReadChunk, Send
+from shim.repairs import Policy
 from shim.streams import AsyncBody, SyncBody
 
 if TYPE_CHECKING:
@@ -112,21 +112,6 @@ class AsyncRepairTransport(AsyncBaseTransport):
     ) -> None:
         """Leave the inner transport."""
         await self.inner.__aexit__(exc_type, exc_value, traceback)
-
-
-def report(source: Any) -> RepairReport | None:
-    """What was repaired in a response.
-
-    Args:
-        source: A stream of the official client, its ``.stream()`` helper, a raw or streaming response of it, or a
-            response of httpx or httpx2.
-
-    Returns:
-        The report, which grows while the stream is read; None where the shim had nothing to do with the response.
-    """
-    for name in ("response", "_response", "http_response"):
-        source = getattr(source, name, source)
-    return getattr(source, "extensions", {}).get(EXTENSION)
 
 
 def exchange(flow: Exchange, send: Callable[[Any], Any]) -> Any:

@@ -15,7 +15,8 @@ from shim.core.jsontext import dump, is_object, load
 from shim.core.text import ContentText
 from shim.core.toolcalls import ToolCalls
 from shim.errors import without_source_location
-from shim.repairs import Due, Repair, RepairReport
+from shim.repairs import Repair
+from shim.reports import Due, RepairReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +84,7 @@ def repair_completion(
     changed = False
     for position, choice in enumerate(cast("list[Any]", choices)):
         if is_object(choice):
-            if type(choice.get("index")) is not int and due(Repair.BODY_ENVELOPE):
+            if type(choice.get("index")) is not int and due(Repair.BODY_ENVELOPE, choice.get("index")):
                 choice["index"] = position
             changed |= _repair_choice(choice, request, report, due)
     return changed or due.changed
@@ -119,7 +120,7 @@ def _complete(members: dict[str, Any], owed: dict[str, Any], due: Due) -> None:
 
 def _remove_foreign(members: dict[str, Any], due: Due, code: Repair, *, if_null: tuple[str, ...] = ()) -> None:
     foreign = FOREIGN & members.keys() | {name for name in if_null if name in members and members[name] is None}
-    if foreign and due(code):
+    if foreign and due(code, foreign):
         for name in foreign:
             del members[name]
 
@@ -129,11 +130,11 @@ def _repair_envelope(
 ) -> None:
     identity, created = body.get("id"), body.get("created")
     has_id = isinstance(identity, str) and identity and not CONSTANT_ID.fullmatch(identity)
-    if not has_id and due(Repair.BODY_ENVELOPE):
+    if not has_id and due(Repair.BODY_ENVELOPE, identity):
         body["id"] = new_id()
-    if (type(created) is not int or created <= 0) and due(Repair.BODY_ENVELOPE):
+    if (type(created) is not int or created <= 0) and due(Repair.BODY_ENVELOPE, created):
         body["created"] = now()
-    if body.get("object") != _OBJECT and due(Repair.BODY_ENVELOPE):
+    if body.get("object") != _OBJECT and due(Repair.BODY_ENVELOPE, body.get("object")):
         body["object"] = _OBJECT
     if body.get("model") is None and request.model is not None and due(Repair.BODY_ENVELOPE):
         body["model"] = request.model
@@ -142,7 +143,7 @@ def _repair_envelope(
 def _repair_choice(choice: dict[str, Any], request: ChatRequest, report: RepairReport, due: Due) -> bool:
     """Repair one choice; whether its message changed in a way that `due` does not know of."""
     _remove_foreign(choice, due, Repair.BODY_MEMBERS)
-    if "finish_details" in choice and due(Repair.BODY_MEMBERS):
+    if "finish_details" in choice and due(Repair.BODY_MEMBERS, {"finish_details"}):
         del choice["finish_details"]
     _repair_place(choice, due)
     message: Any = choice.get("message")
@@ -155,7 +156,7 @@ def _repair_choice(choice: dict[str, Any], request: ChatRequest, report: RepairR
     reason = finish_reason(choice.get("finish_reason")) or "stop"
     if reason == "stop" and message.get("tool_calls") and not request.named_tool:
         reason = "tool_calls"
-    if choice.get("finish_reason") != reason and due(Repair.BODY_FINISH_REASON):
+    if choice.get("finish_reason") != reason and due(Repair.BODY_FINISH_REASON, choice.get("finish_reason")):
         choice["finish_reason"] = reason
     return changed
 
@@ -163,7 +164,7 @@ def _repair_choice(choice: dict[str, Any], request: ChatRequest, report: RepairR
 def _repair_calls(message: dict[str, Any], calls: ToolCalls, due: Due) -> bool:
     sent: Any = message["tool_calls"]
     if not sent:
-        if due(Repair.BODY_TOOL_CALLS):
+        if due(Repair.BODY_TOOL_CALLS, sent):
             del message["tool_calls"]
         return False
     changed = isinstance(sent, list) and calls.complete(cast("list[Any]", sent))
@@ -175,7 +176,11 @@ def _repair_calls(message: dict[str, Any], calls: ToolCalls, due: Due) -> bool:
 def _repair_place(choice: dict[str, Any], due: Due) -> None:
     """Leave `message` alone, where `delta` stands beside it or in its stead."""
     message, delta = choice.get("message"), choice.get("delta")
-    if "delta" not in choice or not (is_object(message) or is_object(delta)) or not due(Repair.BODY_MESSAGE):
+    if (
+        "delta" not in choice
+        or not (is_object(message) or is_object(delta))
+        or not due(Repair.BODY_MESSAGE, {"message", "delta"} & choice.keys())
+    ):
         return
     del choice["delta"]
     if not is_object(message):

@@ -13,12 +13,13 @@ from shim.core.dialect import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reas
 from shim.core.jsontext import is_object
 from shim.core.text import ContentText, Parts
 from shim.core.toolcalls import ToolCalls
-from shim.repairs import Repair, RepairReport
+from shim.repairs import Repair
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shim.core.request import ChatRequest
+    from shim.reports import RepairReport
 
 OBJECT: Final = "chat.completion.chunk"
 
@@ -66,6 +67,11 @@ class ChunkRepairer:
         self._usage_chunk: dict[str, Any] | None = None
 
     @property
+    def identity(self) -> str | None:
+        """The id of the answer, as soon as it is known."""
+        return self._id
+
+    @property
     def finished(self) -> bool:
         """Whether every choice that was begun has got its finish reason."""
         return bool(self._choices) and all(choice.finished for choice in self._choices.values())
@@ -90,7 +96,11 @@ class ChunkRepairer:
             if chunk.get("usage") is not None and not self._keeps_usage(chunk):
                 return []
         else:
-            if chunk.get("usage") is not None and not self._request.usage_in_chunks and self._due(Repair.USAGE):
+            if (
+                chunk.get("usage") is not None
+                and not self._request.usage_in_chunks
+                and self._due(Repair.USAGE, {"usage"})
+            ):
                 self._usage = chunk.pop("usage")
             entries = cast("list[Any]", choices)
             alone = len(entries) == 1 and not self._request.several_choices
@@ -129,28 +139,28 @@ class ChunkRepairer:
                 chunks.append(self._new_chunk([{"index": index, "delta": delta, "finish_reason": None}]))
         return chunks
 
-    def _due(self, repair: Repair) -> bool:
-        if not self._report.allow(repair):
+    def _due(self, repair: Repair, found: Any = None) -> bool:
+        if not self._report.allow(repair, found):
             return False
         self._changed = True
         return True
 
-    def _due_foreign(self) -> bool:
-        """Ask once for all foreign members of a chunk."""
+    def _due_foreign(self, found: frozenset[str] | set[str]) -> bool:
+        """Ask once for all foreign members of a chunk; the first that are found stand for them."""
         if self._foreign is None:
-            self._foreign = self._due(Repair.FOREIGN_MEMBERS)
+            self._foreign = self._due(Repair.FOREIGN_MEMBERS, found)
         return self._foreign
 
     def _remove_foreign(self, members: dict[str, Any]) -> None:
-        if not FOREIGN.isdisjoint(members) and self._due_foreign():
-            for name in FOREIGN & members.keys():
+        if not FOREIGN.isdisjoint(members) and self._due_foreign(found := FOREIGN & members.keys()):
+            for name in found:
                 del members[name]
 
     def _envelope(self, chunk: dict[str, Any]) -> None:
         self._remove_foreign(chunk)
-        if "error" in chunk and chunk["error"] is None and self._due_foreign():
+        if "error" in chunk and chunk["error"] is None and self._due_foreign({"error"}):
             del chunk["error"]
-        if chunk.get("object") != OBJECT and self._due(Repair.OBJECT):
+        if chunk.get("object") != OBJECT and self._due(Repair.OBJECT, chunk.get("object")):
             chunk["object"] = OBJECT
         if self._id is None or chunk.get("id") != self._id:
             self._repair_id(chunk)
@@ -166,14 +176,14 @@ class ChunkRepairer:
         own = chunk.get("id")
         if self._id is None and isinstance(own, str) and own and not CONSTANT_ID.fullmatch(own):
             self._id = own
-        elif self._due(Repair.ID):
+        elif self._due(Repair.ID, own):
             self._id = chunk["id"] = self._id or self._new_id()
 
     def _repair_created(self, chunk: dict[str, Any]) -> None:
         own = chunk.get("created")
         if self._created is None and type(own) is int and own > 0:
             self._created = own
-        elif self._due(Repair.CREATED):
+        elif self._due(Repair.CREATED, own):
             if self._created is None:
                 self._created = int(own) if isinstance(own, float) and isfinite(own) else self._now()
             chunk["created"] = self._created
@@ -181,7 +191,7 @@ class ChunkRepairer:
     def _keeps_usage(self, chunk: dict[str, Any]) -> bool:
         """Whether a chunk without choices that carries usage leaves now."""
         if not self._request.include_usage:
-            return not self._due(Repair.USAGE)
+            return not self._due(Repair.USAGE, {"choices", "usage"})
         if self.finished:
             self._usage = None
             return True
@@ -195,7 +205,7 @@ class ChunkRepairer:
         if known is None:
             known = self._choices[index] = _Choice(self._request, self._report)
         delta = self._delta(choice)
-        if "finish_details" in choice and self._due_foreign():
+        if "finish_details" in choice and self._due_foreign({"finish_details"}):
             del choice["finish_details"]
         if delta is not None:
             self._repair_delta(delta, known)
@@ -206,12 +216,12 @@ class ChunkRepairer:
     def _index(self, choice: dict[str, Any], position: int | None) -> int:
         index = choice.get("index")
         if position is None:
-            if index != 0 and self._due(Repair.CHOICE_INDEX):
+            if index != 0 and self._due(Repair.CHOICE_INDEX, index):
                 choice["index"] = 0
             return 0
         if isinstance(index, int):
             return index
-        if self._due(Repair.CHOICE_INDEX):
+        if self._due(Repair.CHOICE_INDEX, index):
             choice["index"] = position
         return position
 
@@ -219,10 +229,10 @@ class ChunkRepairer:
         """The choice's delta, after what stands in `message` has got its place."""
         delta = choice.get("delta")
         if delta is None:
-            if self._due(Repair.MESSAGE_TO_DELTA):
+            if self._due(Repair.MESSAGE_TO_DELTA, choice.get("message")):
                 message = choice.pop("message", None)
                 delta = choice["delta"] = message if is_object(message) else {}
-        elif "message" in choice and self._due(Repair.MESSAGE_BESIDE_DELTA):
+        elif "message" in choice and self._due(Repair.MESSAGE_BESIDE_DELTA, choice["message"]):
             message = choice.pop("message")
             # The text is in both; a call that stands in the message alone would be lost.
             if is_object(message) and message.get("tool_calls") and is_object(delta) and not delta.get("tool_calls"):
@@ -233,19 +243,19 @@ class ChunkRepairer:
         if delta.get("role") is not None:
             if not choice.has_role:
                 choice.has_role = True
-            elif self._due(Repair.ROLE):
+            elif self._due(Repair.ROLE, delta["role"]):
                 del delta["role"]
         if "tool_calls" in delta:
             self._repair_calls(delta, choice)
         for name in FOREIGN_IF_NULL:
-            if name in delta and delta[name] is None and self._due_foreign():
+            if name in delta and delta[name] is None and self._due_foreign({name}):
                 del delta[name]
         self._remove_foreign(delta)
 
     def _repair_calls(self, delta: dict[str, Any], choice: _Choice) -> None:
         calls: Any = delta["tool_calls"]
         if not calls:
-            if self._due(Repair.EMPTY_TOOL_CALLS):
+            if self._due(Repair.EMPTY_TOOL_CALLS, calls):
                 del delta["tool_calls"]
         elif isinstance(calls, list):
             self._changed = choice.calls.repair(cast("list[Any]", calls)) or self._changed
@@ -286,7 +296,7 @@ class ChunkRepairer:
         if sent is None:
             return
         reason = None if known.finished else self._spelled(sent, known)
-        if reason != sent and self._due(Repair.FINISH_REASON):
+        if reason != sent and self._due(Repair.FINISH_REASON, sent):
             choice["finish_reason"] = reason
         if choice["finish_reason"] is not None:
             known.finished = True

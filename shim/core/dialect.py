@@ -34,6 +34,21 @@ def finish_reason(sent: Any) -> Any:
     return _REASONS.get(sent.lower(), sent) if isinstance(sent, str) else sent
 
 
+def generation(answer: dict[str, Any]) -> str | None:
+    """Which releases of Foundry Local give such a chunk or body, by the samples of each; None where it does not tell.
+
+    All up to the 0.10 daemon and 1.x send the members of the Betalgo object. Usage was null in 0.2 to 0.7, left out in
+    0.8 to 0.10, and is there since 1.0 (microsoft/foundry-local, issues 173, 299 and 369).
+    """
+    if FOREIGN.isdisjoint(answer):
+        return None
+    if "choices" not in answer:
+        return "0.x or 1.x"
+    if "usage" not in answer:
+        return "0.8 to 0.10"
+    return "0.2 to 0.7" if answer["usage"] is None else "1.x"
+
+
 def new_id() -> str:
     """A fresh id for a response, in OpenAI's form."""
     return f"chatcmpl-{uuid.uuid4().hex}"

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shim.core.jsontext import DocumentScanner
 from shim.errors import StreamError
-from shim.repairs import Repair, RepairReport
+from shim.repairs import Repair
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    from shim.reports import RepairReport
 
 DONE: Final = b"[DONE]"
 
@@ -148,7 +150,7 @@ class Framer:
         chunk = self._take_pieces() + chunk
         while chunk.startswith(_BOM):
             chunk = chunk[len(_BOM) :]
-            if not self._report.allow(Repair.EVENT_BOUNDARY):
+            if not self._report.allow(Repair.EVENT_BOUNDARY, _BOM):
                 # It leaves; by the standard it is no part of the first line, and another one behind it is.
                 self._started = True
                 yield Frame(_BOM)
@@ -187,7 +189,7 @@ class Framer:
         if chunk[brace] != ord("{"):
             return -1
         self._check_size(brace - start)
-        return brace if self._report.allow(Repair.MISSING_DATA_PREFIX) else -1
+        return brace if self._report.allow(Repair.MISSING_DATA_PREFIX, chunk[start:brace]) else -1
 
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -262,7 +264,7 @@ class Framer:
             if not self._after_document or self._lines:
                 yield from self._event(raw)
             return
-        if line.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY):
+        if line.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY, line):
             # One stream was put behind another.
             raw = _BOMS.sub(b"", raw, count=1)
             line = _content(raw)
@@ -287,7 +289,7 @@ class Framer:
         """Whether the line is only the brackets and commas of a JSON array whose objects are events."""
         if not line.strip() or not _SEPARATORS.fullmatch(line):
             return False
-        return after_document or self._report.allow(Repair.MISSING_DATA_PREFIX)
+        return after_document or self._report.allow(Repair.MISSING_DATA_PREFIX, line)
 
     def _unprefixed(self, line: bytes) -> bytes | None:
         """The payload of a line that only nearly is a data line."""
@@ -298,7 +300,7 @@ class Framer:
             payload = line.strip()
         else:
             return None
-        return payload if self._report.allow(Repair.MISSING_DATA_PREFIX) else None
+        return payload if self._report.allow(Repair.MISSING_DATA_PREFIX, line) else None
 
     def _data_line(self, raw: bytes, value: bytes) -> Iterator[Frame]:
         ending = _ending(raw)
@@ -308,12 +310,12 @@ class Framer:
             ending = b"\n"
             raw += ending
         repeated = _REPEATED_PREFIX.match(value)
-        if repeated and self._report.allow(Repair.DOUBLE_DATA_PREFIX):
+        if repeated and self._report.allow(Repair.DOUBLE_DATA_PREFIX, value):
             value = value[repeated.end() :]
             raw = b"data: " + value + ending
         done = len(value) < _LONGEST_KEYWORD and _DONE_SPELLINGS.fullmatch(value.strip()) is not None
         if done and value != DONE:
-            done = self._report.allow(Repair.DONE_MARKER)
+            done = self._report.allow(Repair.DONE_MARKER, value)
             if done:
                 value = DONE
                 raw = b"data: " + DONE + ending
@@ -351,7 +353,7 @@ class Framer:
         raw = b"".join(lines) + (blank or _ending(lines[-1]))
         payload = b"\n".join(values)
         # The official client parses what is no payload as JSON, too, and fails.
-        if (_is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY):
+        if (_is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY, raw):
             return
         if values:
             head = b"".join([line for line in lines if not line.startswith(_DATA_LINE)])

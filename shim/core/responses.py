@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.jsontext import is_object
 from shim.errors import without_source_location
-from shim.repairs import Repair, RepairReport
+from shim.repairs import Repair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from shim.reports import RepairReport
 
 _NAMES: Final = {
     "response.reasoning.delta": "response.reasoning_text.delta",
@@ -33,10 +35,16 @@ class ResponsesRepairer:
         """Begin a stream; repairs are counted in the report."""
         self._report = report
         self._finished = False
+        self._identity: str | None = None
         # For an event that does not say where it belongs: the item that was added last, and the number of the event.
         self._item_id = ""
         self._output_index = 0
         self._sequence_number = -1
+
+    @property
+    def identity(self) -> str | None:
+        """The id of the response, as soon as it is known."""
+        return self._identity
 
     @property
     def finished(self) -> bool:
@@ -61,7 +69,10 @@ class ResponsesRepairer:
         if kind in _TEXT_EVENTS and event.get("logprobs") is None:
             missing.append((event, "logprobs"))
         completed = _add_lists(missing, self._report)
-        told = _cut_source_location(event.get("response"), self._report)
+        response: Any = event.get("response")
+        told = _cut_source_location(response, self._report)
+        if is_object(response) and isinstance(response.get("id"), str):
+            self._identity = response["id"]
         self._follow(event)
         return [event] if renamed or completed or told else None
 
@@ -74,7 +85,7 @@ class ResponsesRepairer:
         return []
 
     def _rename(self, event: dict[str, Any], name: str) -> bool:
-        if not self._report.allow(Repair.RESPONSES_EVENTS):
+        if not self._report.allow(Repair.RESPONSES_EVENTS, event):
             return False
         event["type"] = name
         event.setdefault("item_id", self._item_id)
@@ -112,7 +123,7 @@ def _cut_source_location(response: Any, report: RepairReport) -> bool:
     message: Any = error.get("message") if is_object(error) else None
     if not isinstance(message, str) or (told := without_source_location(message)) == message:
         return False
-    if not report.allow(Repair.ERROR_BODY):
+    if not report.allow(Repair.ERROR_BODY, message):
         return False
     error["message"] = told
     return True
@@ -120,7 +131,7 @@ def _cut_source_location(response: Any, report: RepairReport) -> bool:
 
 def _add_lists(missing: list[tuple[dict[str, Any], str]], report: RepairReport) -> bool:
     """Add what is missing in an event or a body, which is one repair."""
-    if not missing or not report.allow(Repair.RESPONSES_CONTENT):
+    if not missing or not report.allow(Repair.RESPONSES_CONTENT, {f"{name} missing" for _, name in missing}):
         return False
     for members, name in missing:
         members[name] = []

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.bodies import error_event, event_failure
 from shim.core.chunks import OBJECT, ChunkRepairer
-from shim.core.dialect import new_id, now
+from shim.core.dialect import generation, new_id, now
 from shim.core.framing import DONE, Frame, Framer
 from shim.core.jsontext import dump, is_object, load, split_documents
 from shim.core.request import ChatRequest
 from shim.core.responses import ResponsesRepairer
 from shim.errors import StreamError
-from shim.repairs import Policy, Repair, RepairReport
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -66,10 +67,15 @@ class StreamRepairer:
         self._is_plain = False
         self._refusal: StreamError | None = None
 
-    def note(self, repair: Repair) -> None:
+    @property
+    def identity(self) -> str | None:
+        """The id of the answer, as soon as it is known."""
+        return self._chunks.identity
+
+    def note(self, repair: Repair, found: Any = None) -> None:
         """Count a repair that was made outside the body; under a strict policy the stream begins with the error."""
         try:
-            self.report.allow(repair)
+            self.report.allow(repair, found)
         except StreamError as error:
             self.refuse(error)
 
@@ -142,16 +148,18 @@ class StreamRepairer:
             payload = load(data)
         except ValueError:
             documents = split_documents(data)
-            if len(documents) < 2 or not self.report.allow(Repair.MISSING_DATA_PREFIX):  # noqa: PLR2004 - "several"
+            if len(documents) < 2 or not self.report.allow(Repair.MISSING_DATA_PREFIX, data):  # noqa: PLR2004 - "several"
                 raise
             for document in documents:
                 self._payload(Frame(b"data: " + b" ".join(document.splitlines()) + b"\n\n", document), out)
             return
+        if self.report.events == 1 and is_object(payload):
+            self.report.generation = self.report.generation or generation(payload)
         if not is_object(payload):
             out.append(frame.raw)
         elif (status := event_failure(payload)) is not None:
             self._error(status, payload, frame, out)
-        elif frame.bare and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM):
+        elif frame.bare and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
             self._is_plain = True
             for chunk in _as_chunks(payload, include_usage=self._request.include_usage):
                 out.extend(map(_event, self._chunks.repair(chunk) or [chunk]))
@@ -164,7 +172,7 @@ class StreamRepairer:
         self._failed = True
         out.extend(self._released())
         told = error_event(payload)
-        if told is not None and self.report.allow(Repair.ERROR_BODY):
+        if told is not None and self.report.allow(Repair.ERROR_BODY, payload):
             payload = told
             out.append(_event(told, frame.head))
         else:
@@ -210,7 +218,7 @@ class StreamRepairer:
         """Take bytes behind the end marker."""
         if self.complete and rest.strip() and not self.report.repairs[Repair.DONE_MARKER]:
             try:
-                self.report.allow(Repair.DONE_MARKER)
+                self.report.allow(Repair.DONE_MARKER, rest)
             except StreamError:
                 # The answer is complete and has left; there is no place for an error any more.
                 return

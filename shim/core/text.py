@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.core.calltext import Call, CallExtractor
 from shim.core.reasoning import ReasoningSplitter
-from shim.repairs import Repair, RepairReport
+from shim.repairs import Repair
 
 if TYPE_CHECKING:
     from shim.core.request import ChatRequest
     from shim.core.toolcalls import ToolCalls
+    from shim.reports import RepairReport
 
 
 class Parts(NamedTuple):
@@ -62,7 +63,7 @@ class CumulativeText:
             self._held = text
             return ""
         self._proven = True
-        self._report.allow(Repair.CUMULATIVE_TEXT)
+        self._report.allow(Repair.CUMULATIVE_TEXT, text)
         new = text[len(self._so_far) :]
         self._so_far = text
         return new
@@ -117,7 +118,7 @@ class ContentText:
             elif part.kind == "reasoning":
                 reasoning.append(part.text)
             elif "<think>" in part.text:
-                self._report.allow(Repair.REASONING)
+                self._report.allow(Repair.REASONING, part.text)
         if at_end:
             self._sort(self._calls.finish(), texts, calls)
         return Parts("".join(texts), "".join(reasoning), tuple(calls))
@@ -125,7 +126,7 @@ class ContentText:
     def _sort(self, found: list[str | Call], texts: list[str], calls: list[Call]) -> None:
         for each in found:
             if isinstance(each, Call):
-                self._report.allow(Repair.TOOL_CALL_TEXT)
+                self._report.allow(Repair.TOOL_CALL_TEXT, each.arguments)
                 calls.append(each)
             else:
                 texts.append(each)

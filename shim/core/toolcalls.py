@@ -15,7 +15,8 @@ import orjson
 
 from shim.core.dialect import new_call_id
 from shim.core.jsontext import DocumentScanner, dump, is_object, load
-from shim.repairs import Due, Repair, RepairReport
+from shim.repairs import Repair
+from shim.reports import Due, RepairReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -126,26 +127,30 @@ class ToolCalls:
     def _keeps(self, sent: Any, *, streamed: bool) -> bool:
         """Repair one item; False where it is to be removed."""
         if not is_object(sent):
-            return not self._due(Repair.TOOL_CALL_ID)
+            return not self._due(Repair.TOOL_CALL_ID, sent)
         item = _Item(sent)
         call = self._continued(item) if streamed else None
         begins = call is None
         if call is None:
             call = self._begun(item, streamed=streamed)
         self._look_for_double(item, call, whole=begins)
-        if call.unwanted and self._due(call.unwanted):
+        if call.unwanted and self._due(call.unwanted, sent):
             return False
         if begins:
             call.number = self._number()
             self._complete(item, call, no_arguments="" if streamed else "{}")
         else:
             self._remove_repeated(item, call)
-        if streamed and item.index != call.number and self._due(Repair.TOOL_CALL_INDEX):
+        if streamed and item.index != call.number and self._due(Repair.TOOL_CALL_INDEX, item.index):
             sent["index"] = call.number
-        elif not streamed and "index" in sent and self._due(Repair.TOOL_CALL_INDEX):
+        elif not streamed and "index" in sent and self._due(Repair.TOOL_CALL_INDEX, item.index):
             del sent["index"]
         written = item.arguments
-        if written is not None and written != item.function["arguments"] and self._due(Repair.TOOL_CALL_ARGUMENTS):
+        if (
+            written is not None
+            and written != item.function["arguments"]
+            and self._due(Repair.TOOL_CALL_ARGUMENTS, item.function["arguments"])
+        ):
             item.function["arguments"] = written
         return True
 
@@ -191,7 +196,7 @@ class ToolCalls:
         """Give the first item of a call what belongs to it."""
         sent, function = item.sent, item.function
         free_id = self._free_id(item.id)
-        if item.id != free_id and self._due(Repair.TOOL_CALL_ID):
+        if item.id != free_id and self._due(Repair.TOOL_CALL_ID, item.id):
             sent["id"] = free_id
         if not sent.get("type") and self._due(Repair.TOOL_CALL_ID):
             sent["type"] = item.kind
@@ -205,7 +210,11 @@ class ToolCalls:
     def _remove_repeated(self, item: _Item, call: _Call) -> None:
         """Remove from a later item what would be joined to what the first one said."""
         for members, name in ((item.sent, "id"), (item.sent, "type"), (item.function, "name")):
-            if members.get(name) and not (name == "name" and call.name is None) and self._due(Repair.TOOL_CALL_ID):
+            if (
+                members.get(name)
+                and not (name == "name" and call.name is None)
+                and self._due(Repair.TOOL_CALL_ID, {name})
+            ):
                 del members[name]
         call.name = call.name or item.name
 

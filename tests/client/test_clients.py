@@ -104,17 +104,6 @@ class TestSubclass:
             assert report.repairs[shim.Repair.MESSAGE_BESIDE_DELTA] == 3
         assert shim.report(object()) is None
 
-    def test_log_names_codes_and_no_content(self, caplog):
-        """One line per stream on the logger `shim`: what was repaired, and nothing of prompt or answer."""
-        caplog.set_level("DEBUG", logger="shim")
-        with RawServer(sse_response([stream(betalgo(("secret",)))])) as server:
-            with shim.OpenAI(base_url=server.base_url) as client:
-                list(client.chat.completions.create(**ASK))
-        [record] = [record for record in caplog.records if record.name == "shim"]
-        assert "message-beside-delta 2" in record.getMessage()
-        assert "secret" not in caplog.text
-        assert "haiku" not in record.getMessage()
-
 
 class TestHttpClient:
     """`http_client()` for whoever builds the official client."""

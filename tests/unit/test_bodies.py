@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from shim.core.bodies import error_body, error_event, failure, repair_completion, repair_models, status_of
 from shim.core.request import ChatRequest
 from shim.errors import StreamError
-from shim.repairs import Policy, Repair, RepairReport
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
 from support.streams import MINTED, MODEL, NOW, WIRE, recorded_body
 
 ASKED = "POST /v1/chat/completions"

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shim.core.dialect import FOREIGN, FOREIGN_IF_NULL
 from shim.core.jsontext import is_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
@@ -64,6 +65,16 @@ pretty_places = st.just(0) | places
 sizes = st.lists(st.integers(15, 400), max_size=5)
 endings = st.sampled_from((b"\n", b"\n", b"\r\n", b"\r"))
 
+
+# What a hook may be told of what was found: a type, a size, and names out of the shim's own lists.
+LISTS_MISSING = ("annotations missing", "logprobs missing")
+NAMES = "|".join(
+    (*FOREIGN, *FOREIGN_IF_NULL, *LISTS_MISSING, "choices", "error", "finish_details", "id", "type", "usage")
+)
+SHAPE = re.compile(
+    r"nothing, or null|true|false|a number|a string of \d+ characters|\d+ bytes|a list of \d+"
+    rf"|an object of \d+ members|(?:{NAMES})(?:, (?:{NAMES}))*"
+)
 
 # What conforms.
 
@@ -129,8 +140,11 @@ def test_deviations_change_nothing(answer, chosen, pretty, ending, pieces):
 def mended(answer, chosen, *, ending=b"\n", pieces=(), **form):
     """Repair a deviated stream, and look whether it is what the model meant."""
     body = deviated(answer, chosen, **form).replace(b"\n", ending)
-    result = repair(cut(body, pieces), answer.request, policy_for(chosen))
+    told = []
+    result = repair(cut(body, pieces), answer.request, replace(policy_for(chosen), on_repair=told.append))
     assert result.error is None
+    assert all(SHAPE.fullmatch(each.found) for each in told)
+    assert len(told) == result.repairer.report.repairs.total()
     choices = heard(result.payloads)
     assert said(choices) == said(answer.choices)
     thoughts = {choice.reasoning.strip() for choice in choices}
@@ -256,8 +270,11 @@ def test_random_bytes_raise_nothing(body, spliced, request_, policy, responses, 
         body = body[:position] + put + body[position + removed :]
 
     def put_through(pieces):
-        repairer = StreamRepairer(request_, policy, responses=responses, new_id=lambda: MINTED, now=lambda: NOW)
+        told = []
+        listened = replace(policy, on_repair=told.append)
+        repairer = StreamRepairer(request_, listened, responses=responses, new_id=lambda: MINTED, now=lambda: NOW)
         out = b"".join(map(repairer.feed, pieces)) + (repairer.flush() if cut_off else repairer.finish())
+        assert all(SHAPE.fullmatch(each.found) for each in told)
         return re.sub(rb"call_[0-9a-f]{24}", b"call_minted", out)
 
     output = put_through([body])

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from shim.core.responses import ResponsesRepairer, repair_response
 from shim.errors import StreamError
-from shim.repairs import Policy, Repair, RepairReport
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
 from support.raw_server import RawServer, sse_response
 from support.streams import DONE, MODEL, NOW
 

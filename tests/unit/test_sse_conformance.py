@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from shim.core.framing import DONE, Frame, Framer
 from shim.errors import StreamError
-from shim.repairs import Policy, Repair, RepairReport
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
 
 STRICT_PROFILE = Policy(off=frozenset(Repair))
 BOM = b"\xef\xbb\xbf"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from shim.core.toolcalls import ToolCalls
 from shim.errors import StreamError
-from shim.repairs import Policy, Repair, RepairReport
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
 
 ARGUMENTS = '{"city": "Paris"}'
 
