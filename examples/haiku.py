@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import openai
 
 import shim
-from shim.errors import CatalogUnreachableError
+from shim import offline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,16 +84,9 @@ def service(options: argparse.Namespace) -> Service:
         return shim.FoundryLocal.attach(options.model, base_url=options.base_url)
     if options.model_path:
         return shim.FoundryLocal(model_path=options.model_path, port=options.port)
-    foundry = shim.FoundryLocal(options.model or "qwen2.5-1.5b", port=options.port, progress=Bar())
-    try:
-        return foundry.start()
-    except CatalogUnreachableError as error:
-        if options.model:
-            raise
-        from shim import offline  # noqa: PLC0415 - needs the extra `offline`, and only here
-
-        print(f"{error.message} Using the offline model SmolLM2-135M-Instruct.", file=sys.stderr)
-        return shim.FoundryLocal(model_path=offline.ensure_model(), port=options.port)
+    if options.model:
+        return shim.FoundryLocal(options.model, port=options.port, progress=Bar())
+    return offline.start_default_model(port=options.port, progress=Bar())
 
 
 class Bar:

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shim import raw
+    from shim import doctor, raw
     from shim.client import AsyncOpenAI, OpenAI, async_http_client, http_client, stream_chat
     from shim.errors import MissingExtraError, ServiceError, StreamError
     from shim.repairs import Policy, Repair
@@ -33,12 +33,14 @@ __all__ = [
     "StreamError",
     "async_http_client",
     "capture_repairs",
+    "doctor",
     "http_client",
     "raw",
     "report",
     "stream_chat",
 ]
 
+_MODULES = ("doctor", "raw")
 _HOMES = {
     "shim.client": ("AsyncOpenAI", "OpenAI", "async_http_client", "http_client", "stream_chat"),
     "shim.errors": ("MissingExtraError", "ServiceError", "StreamError"),
@@ -50,8 +52,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "raw":
-        return import_module("shim.raw")
+    if name in _MODULES:
+        return import_module(f"shim.{name}")
     for home, names in _HOMES.items():
         if name in names:
             value = globals()[name] = getattr(import_module(home), name)

@@ -20,11 +20,16 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shim.errors import ServiceError, import_extra
+from shim.errors import CatalogUnreachableError, ServiceError, import_extra
 from shim.smollm2 import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shim.service import FoundryLocal
+
+DEFAULT_MODEL = "qwen2.5-1.5b"
+"""The model of Foundry's catalog for whoever names none."""
 
 # The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
 MODEL_ID = "SmolLM2-135M-Instruct:1"
@@ -85,6 +90,31 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
         raise ServiceError(msg, remedy="Try newer packages: pip install --upgrade onnx gguf numpy") from error
     progress(f"{_NAME} is ready in {folder}")
     return folder
+
+
+def start_default_model(
+    *,
+    port: int = 0,
+    progress: Callable[[float], None] | None = None,
+    told: Callable[[str], None] = _print_to_stderr,
+) -> FoundryLocal:
+    """Start Foundry Local with the default model, or with the offline one where the catalog cannot be reached.
+
+    Args:
+        port: Where to listen on 127.0.0.1; 0 takes a free port.
+        progress: Called during a download from the catalog with the part that is done, in percent.
+        told: Called with a line of text when the offline model is taken, and for each step of making it.
+
+    Raises:
+        ServiceError: Neither could be started.
+    """
+    from shim.service import FoundryLocal  # noqa: PLC0415 - the model alone can be had without openai and httpx
+
+    try:
+        return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
+    except CatalogUnreachableError as error:
+        told(f"{error.message} Using the offline model {_NAME}.")
+        return FoundryLocal(model_path=ensure_model(progress=told), port=port).start()
 
 
 # The cache. A folder with the model's name and the runtime's configuration is whole; the rest is work under way.

@@ -115,7 +115,9 @@ RULES: Final[Mapping[Repair, Rule]] = {
     Repair.MESSAGE_TO_DELTA: Rule(
         "a choice with `message` and no `delta`", "moved", "Microsoft's SDK 1.x, JavaScript sample"
     ),
-    Repair.MESSAGE_BESIDE_DELTA: Rule("a choice with both", "`message` removed", f"{_ISSUE}299, live 1.x"),
+    Repair.MESSAGE_BESIDE_DELTA: Rule(
+        "a choice with `message` beside `delta`", "`message` removed", f"{_ISSUE}299, live 1.x"
+    ),
     Repair.ROLE: Rule("`role` in every delta", "in the first only", f"{_ISSUE}144, live 1.x"),
     Repair.FOREIGN_MEMBERS: Rule(
         "`CreatedAt`, `IsDelta`, `Successful`, `HttpStatusCode`, `StreamEvent`, `HeaderValues`, `finish_details`, "

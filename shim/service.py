@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -83,6 +83,17 @@ class Service:
         self.stop()
 
 
+class CatalogModel(NamedTuple):
+    """What Foundry's catalog tells of a model; None is what it does not tell."""
+
+    id: str
+    alias: str | None
+    loaded: bool | None
+    cached: bool | None
+    tools: bool | None
+    context_length: int | None
+
+
 class FoundryLocal(Service):
     """Foundry Local in this process: starts with the block, stops with it.
 
@@ -148,6 +159,30 @@ class FoundryLocal(Service):
         """
         return Service(find_service(base_url), model)
 
+    def catalog(self) -> list[CatalogModel]:
+        """Every variant of every model in Foundry's catalog.
+
+        Nothing is downloaded or loaded for it, and no web service starts.
+
+        Raises:
+            ServiceError: The SDK is missing or fails, or runs in this process already.
+        """
+        with self._running:
+            sdk, manager = self._open()
+            with _told("Foundry's catalog could not be read", sdk.exception.FoundryLocalException):
+                return [
+                    CatalogModel(
+                        variant.id,
+                        variant.alias,
+                        variant.is_loaded,
+                        variant.is_cached,
+                        variant.supports_tool_calling,
+                        variant.context_length,
+                    )
+                    for model in manager.catalog.list_models()
+                    for variant in model.variants
+                ]
+
     def start(self) -> Self:
         """Start the service and load the model. Does nothing where it runs already.
 
@@ -178,15 +213,8 @@ class FoundryLocal(Service):
                 f"The model folder {self._path} has no genai_config.json.",
                 remedy="Give the folder of a model for ONNX Runtime GenAI, in which that file lies.",
             )
-        sdk = _sdk()
-        if sdk.FoundryLocalManager.instance is not None:
-            raise ServiceError(
-                "Foundry Local is running in this process already, and one process can run only one.",
-                remedy="Use the running one, or stop it first (leave its `with` block).",
-            )
+        sdk, manager = self._open()
         failure = sdk.exception.FoundryLocalException
-        with _told("Foundry Local could not be initialised", failure):
-            manager = self._initialise(sdk)
         with _told(f"The model {self.model or self._path} could not be had", failure):
             model, prefix = self._catalog_model(manager) if self._path is None else self._own_model(sdk, manager)
         with _told(f"The model {self.model or self._path} could not be loaded", failure):
@@ -197,6 +225,17 @@ class FoundryLocal(Service):
         self._running.callback(manager.stop_web_service)
         self._model_id = model.id
         self.base_url = manager.urls[0].rstrip("/") + prefix
+
+    def _open(self) -> tuple[Any, Any]:
+        """The SDK and its manager, which is closed by `stop`."""
+        sdk = _sdk()
+        if sdk.FoundryLocalManager.instance is not None:
+            raise ServiceError(
+                "Foundry Local is running in this process already, and one process can run only one.",
+                remedy="Use the running one, or stop it first (leave its `with` block).",
+            )
+        with _told("Foundry Local could not be initialised", sdk.exception.FoundryLocalException):
+            return sdk, self._initialise(sdk)
 
     def _initialise(self, sdk: Any) -> Any:
         folder = self._app_data_dir
@@ -252,7 +291,7 @@ def find_service(base_url: str | None = None) -> str:
     """
     named = base_url or os.environ.get(ENDPOINT_VARIABLE)
     tried: list[str] = []
-    for source, address in [("the given address", named)] if named else _known_addresses():
+    for source, address in [("the given address", named)] if named else known_addresses():
         try:
             candidate = normalised(address)
             problem = _problem(candidate)
@@ -316,7 +355,8 @@ def _choose(name: str | None, ids: Iterable[str], owner: str) -> str:
     )
 
 
-def _known_addresses() -> Iterator[tuple[str, str]]:
+def known_addresses() -> Iterator[tuple[str, str]]:
+    """Where a service may be, by what Foundry Local has left behind and says: who names it, and the address."""
     daemon = Path.home() / ".foundry" / "daemon.json"
     try:
         urls: list[str] = json.loads(daemon.read_text(encoding="utf-8")).get("web_urls") or []

@@ -107,7 +107,7 @@ class TestReport:
             ),
             (sse_response([stream(betalgo()[:1], done=b"")]), {Repair.TRUNCATED}),
             (sse_response([stream(betalgo()[:1], done=b"")], end="cut"), {Repair.MESSAGE_BESIDE_DELTA}),
-            (plain_response(b"no", status="400 Bad Request"), {Repair.ERROR_BODY}),
+            (plain_response(b"no", status=400), {Repair.ERROR_BODY}),
             ([Close()], set()),
         ],
         ids=["first-event", "truncated", "cut", "status", "no-answer"],

@@ -15,6 +15,7 @@ import shim
 from shim.offline import cache_root
 from shim.service import find_service, normalised, resolve_model
 from support.environments import without_internet
+from support.foundry_catalog import catalog_entry
 from support.raw_server import Hold, RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 
@@ -255,22 +256,6 @@ class TestCatalog:
             done = run(code, tmp_path / "data", f"{server.url}/asset-gallery/v1.0/models")
         assert done.stdout.startswith("None The model scripted-a could not be had: "), done.stderr
         assert len(done.stdout.splitlines()) == 1
-
-
-def catalog_entry(name):
-    """What Foundry's catalog says of a model, as far as the runtime wants to know it."""
-    registry = "azureml://registries/azureml/models"
-    variant = {"modelType": "ONNX", "device": "cpu", "executionProvider": "CPUExecutionProvider", "fileSizeBytes": 1000}
-    return {
-        "assetId": f"{registry}/{name}/versions/1",
-        "name": name,
-        "alias": name.removesuffix("-generic-cpu"),
-        "version": "1",
-        "publisher": "Local",
-        "deploymentOptions": ["Foundry Local on Devices"],
-        "inferenceTasks": ["chat-completion"],
-        "variantInformation": {"parents": [{"assetId": f"{registry}/parent/versions/1"}], "variantMetadata": variant},
-    }
 
 
 def test_exactly_one_of_alias_and_path():

@@ -1,0 +1,98 @@
+"""Record one exchange with a service, for a report upstream."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import openai
+import typer
+
+from shim.cli.output import failures, note
+from shim.cli.services import BaseUrl, Model, open_service
+from shim.core.jsontext import is_object
+from shim.doctor.probes import PROMPT, told_error
+from shim.errors import ServiceError
+from shim.filler import without_private
+from shim.recording import RecordingTransport
+
+
+def capture(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the recording goes.", dir_okay=False)],
+    prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="What is asked.", show_default=False)] = PROMPT,
+    *,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    request: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Send this body to chat/completions, as your program does."),
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="The most tokens of the answer.")] = None,
+    deadline: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="When to give up; what has come is recorded.")
+    ] = 300.0,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep prompt and answer readable.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Record one streamed exchange with a service, as bytes with their times.
+
+    Keys and other secrets are removed, and the letters of prompt and answer replaced by x, in the same shape. Look at
+    it with: foundry-shim doctor --replay FILE
+    """
+    if file.exists() and not force:
+        raise typer.BadParameter(f"{file} is there already; --force replaces it", param_hint="FILE")
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}], "stream": True}
+    if request:
+        body = _request(request)
+    if max_tokens is not None:
+        body["max_tokens"] = max_tokens
+    with open_service(model, base_url, None) as foundry:
+        body.setdefault("model", foundry.model_id)
+        with RecordingTransport(verify=foundry.base_url.startswith("https")) as transport:
+            transport.deadline = time.monotonic() + deadline
+            try:
+                _exchange(transport, foundry.base_url, body)
+            except KeyboardInterrupt:
+                note("\nStopped; what has come is recorded.")
+            except failures() as error:
+                note(f"The exchange failed, and is recorded: {told_error(error)}")
+            recording = transport.recordings[0]
+    if not (recording.pieces or recording.ended):
+        raise ServiceError(
+            f"The service at {foundry.base_url} could not be asked.", remedy="Look whether it still runs."
+        )
+    without_private(recording, keep_text=keep_text).save(file)
+    size = len(recording.answer)
+    note(f"Recorded {size} bytes in {len(recording.pieces)} pieces into {file}")
+    if keep_text:
+        note("Prompt and answer are in it, keys are not.")
+    else:
+        note("Without keys, prompt and answer. Look through it before you send it to anybody.")
+
+
+def _exchange(transport: RecordingTransport, base_url: str, body: dict[str, Any]) -> None:
+    """Ask with the official client, without the shim, and read the answer as it comes."""
+    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
+    client = official(
+        base_url=base_url,
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        max_retries=0,
+        timeout=None,
+        http_client=httpx.Client(transport=transport, timeout=None),  # noqa: S113 - the transport has a deadline
+    )
+    completions = client.chat.completions.with_streaming_response
+    with completions.create(model=body["model"], messages=[], extra_body=body) as response:
+        for _ in response.iter_bytes():
+            pass
+
+
+def _request(path: Path) -> dict[str, Any]:
+    try:
+        body: Any = json.loads(path.read_bytes())
+    except ValueError:
+        body = None
+    if not is_object(body):
+        raise typer.BadParameter(f"{path} holds no JSON object", param_hint="--request")
+    return body

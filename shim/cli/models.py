@@ -1,0 +1,173 @@
+"""What models there are, as far as each source tells."""
+
+import json
+from typing import Annotated, Any, cast
+
+import httpx
+import typer
+from rich.table import Table
+
+import shim
+from shim.cli.output import note, printable, to_stdout
+from shim.cli.services import BaseUrl, running_service
+from shim.core.jsontext import is_object
+from shim.errors import MissingExtraError, ServiceError
+from shim.offline import DEFAULT_MODEL
+from shim.service import CatalogModel, find_service
+
+_SECONDS = 15.0
+"""A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
+
+_LOCAL_CATALOG = "/catalogs/local"
+"""Where 2.1 and later have the models that were registered with them (live 2.2.1)."""
+
+
+def models(
+    base_url: BaseUrl = None,
+    *,
+    catalog_url: Annotated[
+        str | None,
+        typer.Option("--catalog-url", metavar="URL", help="Another catalog than Foundry's, such as a mirror."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An array of objects instead of a table; null is unknown.")
+    ] = False,
+) -> None:
+    """List the models that can be used.
+
+    Those of the service at --base-url, or of one that runs; otherwise those of Foundry's catalog.
+
+    \b
+    The column "state" says as much as the source tells:
+      loaded   ready to answer
+      cached   on this machine
+      catalog  in the catalog; a service of 2.x does not tell whether it is on
+               this machine, too
+      -        not known
+    """  # noqa: D301 - typer wants the character itself: it keeps the lines as they are
+    if base_url:
+        found = _of_service(find_service(base_url))
+    elif running := running_service():
+        found = _of_service(running.base_url)
+    else:
+        found = _of_catalog(catalog_url)
+    if as_json:
+        typer.echo(json.dumps([model._asdict() for model in found], indent=2))
+    elif found:
+        _show(found)
+
+
+def _show(found: list[CatalogModel]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "alias", "state"):
+        table.add_column(name, overflow="fold")
+    table.add_column("tools")
+    table.add_column("context", justify="right")
+    for model in found:
+        tools = {True: "yes", False: "no", None: "-"}[model.tools]
+        context = "-" if model.context_length is None else str(model.context_length)
+        table.add_row(printable(model.id), printable(model.alias or "-"), _state(model), tools, context)
+    to_stdout().print(table)
+
+
+def _state(model: CatalogModel) -> str:
+    if model.loaded:
+        return "loaded"
+    if model.cached:
+        return "cached"
+    # A list that does not say what is loaded may hold models that are.
+    return "-" if model.loaded is None else "catalog"
+
+
+# The catalog, by the SDK.
+
+
+def _of_catalog(url: str | None) -> list[CatalogModel]:
+    try:
+        found = shim.FoundryLocal(DEFAULT_MODEL, catalog_url=url).catalog()
+    except MissingExtraError as error:
+        raise ServiceError(
+            "No Foundry Local service runs, and foundry-local-sdk is not installed.",
+            remedy=f"Start a service or give its address with --base-url. Or, for Foundry's catalog: {error.remedy}",
+        ) from error
+    if found:
+        note("No service runs; this is Foundry's catalog.", style="dim")
+    else:
+        note("No service runs, and Foundry's catalog is empty: it cannot be reached, and no model was downloaded.")
+    return found
+
+
+# A service, by HTTP.
+
+
+def _of_service(base_url: str) -> list[CatalogModel]:
+    root = base_url.removesuffix("/v1")
+    note(f"The models of {base_url}", style="dim")
+    with httpx.Client(timeout=_SECONDS) as http:
+
+        def get(url: str) -> Any:
+            try:
+                return http.get(url).raise_for_status().json()
+            except (httpx.HTTPError, ValueError):
+                return None  # another release, which has no such address
+
+        listing = get(f"{base_url}/models")
+        cached, catalog = None, list[dict[str, Any]]()
+        loaded = _names(get(f"{root}/models/loaded"))
+        if loaded is None:  # 0.x has addresses of its own
+            loaded = _names(get(f"{root}/openai/loadedmodels"))
+            cached = _names(get(f"{root}/openai/models"))
+            catalog = _objects(get(f"{root}/foundry/list"), "name")
+        listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
+        if cached is None and is_object(listing) and "IsDelta" in listing:
+            # 1.x lists its cache, and its list can be told by that member; 2.x lists all of its catalog.
+            cached = listed
+        found = [_described(entry, loaded, cached) for entry in catalog]
+        for name in (*listed, *(cached or ()), *(loaded or ())):
+            if not _among(name, [model.id for model in found]):
+                found.append(_described({"name": name}, loaded, cached))
+        if not found:
+            note("It lists no model. A service without internet cannot reach its catalog.")
+        local = f"{root}{_LOCAL_CATALOG}/v1"
+        if not root.endswith(_LOCAL_CATALOG) and is_object(more := get(f"{local}/models")) and more.get("data"):
+            note(f"It has models in its local catalog: --base-url {local}")
+    return found
+
+
+def _described(entry: dict[str, Any], loaded: list[str] | None, cached: list[str] | None) -> CatalogModel:
+    """What is known of a model: by the lists of names, and by its entry in the catalog of 0.x."""
+    name: str = entry["name"]
+    is_loaded = None if loaded is None else _among(name, loaded)
+    # What is loaded lies on this machine.
+    is_cached = True if is_loaded else None if cached is None else _among(name, cached)
+    alias, tools = entry.get("alias"), entry.get("supportsToolCalling")
+    return CatalogModel(
+        id=name,
+        alias=alias if isinstance(alias, str) else None,
+        loaded=is_loaded,
+        cached=is_cached,
+        tools=tools if isinstance(tools, bool) else None,
+        context_length=None,  # what some releases tell is the limit of one of both sides
+    )
+
+
+def _objects(value: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in an array that have a text under that name."""
+    entries = cast("list[Any]", value) if isinstance(value, list) else []
+    return [entry for entry in entries if is_object(entry) and isinstance(entry.get(name), str)]
+
+
+def _names(value: Any) -> list[str] | None:
+    """An array of names; None where it is none."""
+    if not isinstance(value, list):
+        return None
+    return [name for name in cast("list[Any]", value) if isinstance(name, str)]
+
+
+def _among(name: str, names: list[str]) -> bool:
+    """Whether a model is among others; 1.x writes some names without their version."""
+    return any(name == other or name == _bare(other) or _bare(name) == other for other in names)
+
+
+def _bare(name: str) -> str:
+    return name.rpartition(":")[0]

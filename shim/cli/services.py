@@ -1,0 +1,105 @@
+"""The service that a command talks to: the one that is named, or one that runs, or one that starts here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from shim import offline
+from shim.cli.output import note, to_stderr
+from shim.errors import ServiceError
+from shim.service import ENDPOINT_VARIABLE, FoundryLocal, Service
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from rich.console import Console
+
+BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", metavar="URL", help="A service that runs, such as http://localhost:5273/v1."),
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="NAME", help="The alias or id of the model, such as phi-4-mini.")
+]
+ModelPath = Annotated[
+    str | None,
+    typer.Option("--model-path", metavar="FOLDER", help="Serve the model in this folder (ONNX Runtime GenAI)."),
+]
+
+
+def open_service(model: str | None, base_url: str | None, model_path: str | None) -> Service:
+    """A service that answers, for a ``with`` block: what is started here stops with the block.
+
+    Raises:
+        ServiceError: None can be had.
+        typer.BadParameter: The options exclude each other.
+    """
+    if model_path and (base_url or model):
+        raise typer.BadParameter("it excludes --base-url and --model", param_hint="--model-path")
+    if base_url:
+        return FoundryLocal.attach(model, base_url=base_url)
+    if model_path:
+        return FoundryLocal(model_path=model_path).start()
+    if running := running_service(model):
+        return running
+    note("No service runs; starting Foundry Local …")
+    with DownloadBar(to_stderr()) as bar:
+        if model:
+            return FoundryLocal(model, progress=bar).start()
+        return offline.start_default_model(progress=bar)
+
+
+def running_service(model: str | None = None) -> Service | None:
+    """A service that runs already, if there is one.
+
+    Raises:
+        ServiceError: The person has named one in the environment, and it does not answer.
+    """
+    try:
+        return FoundryLocal.attach(model)
+    except ServiceError:
+        if os.environ.get(ENDPOINT_VARIABLE):
+            raise
+        return None
+
+
+class DownloadBar:
+    """A progress bar on a terminal; elsewhere a line for each tenth. Shows nothing where nothing is downloaded."""
+
+    def __init__(self, console: Console) -> None:
+        """Say where to show it."""
+        self._console = console
+        self._told = -1
+        self._bar = Progress(
+            TextColumn("Downloading"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
+        )
+
+    def __enter__(self) -> Self:
+        """Wait for the download."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        """Give the terminal back."""
+        if self._bar.tasks:
+            self._bar.stop()
+
+    def __call__(self, percent: float) -> None:
+        """Show the part that is done."""
+        if self._console.is_terminal:
+            if not self._bar.tasks:
+                self._bar.add_task("", total=100)
+                self._bar.start()
+            self._bar.update(self._bar.tasks[0].id, completed=percent)
+        elif int(percent) // 10 > self._told:
+            self._told = int(percent) // 10
+            self._console.print(f"Downloading: {self._told * 10} %")

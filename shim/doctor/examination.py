@@ -1,0 +1,276 @@
+"""The examination of a service, or of a recorded answer: every probe, each with a deadline."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import openai
+
+from shim.core.framing import DONE, Frame, Framer
+from shim.core.jsontext import load_object
+from shim.doctor.diagnosis import Deviation, Diagnosis, Finding, Problem, Timing
+from shim.doctor.identity import Identity, choose_model, identify
+from shim.doctor.probes import REPLAYED, VISITS, Ask, Outcome, Visit, recorded
+from shim.errors import ServiceError, StreamError
+from shim.filler import without_private
+from shim.recording import Recording, RecordingTransport, ReplayTransport
+from shim.repairs import Policy, Repair
+from shim.reports import RepairEvent, RepairReport, capture_repairs
+from shim.service import ENDPOINT_VARIABLE, known_addresses, normalised
+from shim.transports import RepairTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Self
+
+DEADLINE: Final = 30.0
+"""How long one probe may take, in seconds."""
+
+_MOST_LATE: Final = 2
+_LONGEST_SAMPLE: Final = 600
+
+
+def diagnose(
+    base_url: str | None = None,
+    *,
+    model: str | None = None,
+    prompt: str | None = None,
+    deadline: float = DEADLINE,
+    progress: Callable[[str], None] | None = None,
+) -> Diagnosis:
+    """Examine a service that runs.
+
+    It costs the service a few dozen tokens, and takes no longer than the deadline for each of eleven steps; where two
+    probes in a row are not answered in time, the others are not made.
+
+    Args:
+        base_url: Where the API is; without it a running service is looked for, as by `FoundryLocal.attach`.
+        model: The alias or id of the model to ask; without it the one that is loaded.
+        prompt: What to ask instead of the probes' own questions, such as the one with which a program fails.
+        deadline: How long each probe may take, in seconds.
+        progress: Called with the name of each probe before it is made.
+    """
+    diagnosis = Diagnosis()
+    found = _find(base_url, deadline, diagnosis)
+    if found is None:
+        return diagnosis
+    diagnosis.base_url, diagnosis.generation, diagnosis.told_by = found.base_url, found.generation, found.told_by
+    diagnosis.problems += found.problems
+    if not diagnosis.is_usable:
+        return diagnosis
+    diagnosis.model, problem = choose_model(found, model)
+    if problem is not None:
+        diagnosis.problems.append(problem)
+        return diagnosis
+    with _Examiner(diagnosis, prompt, deadline) as examiner:
+        for name in (*REPLAYED, *VISITS):
+            if progress:
+                progress(name)
+            diagnosis.findings.append(examiner.make(name))
+    return diagnosis
+
+
+def diagnose_recording(recording: Recording) -> Diagnosis:
+    """Examine the answer in a recording of a chat completion, as if the service gave it now.
+
+    Raises:
+        ServiceError: It is the recording of something else.
+    """
+    diagnosis = Diagnosis(base_url="", versions=dict(recording.details))
+    body = load_object(recording.body)
+    if body is None or not recording.target.partition("?")[0].endswith("/chat/completions"):
+        raise ServiceError(
+            f"The capture is of {recording.method} {recording.target}, and not of a chat completion.",
+            remedy="Record one with: foundry-shim capture FILE",
+        )
+    model = body.get("model")
+    diagnosis.model = model if isinstance(model, str) else ""
+    probe = recorded(body)
+    heard = _Heard()
+    finding = Finding("recording")
+    _listen(finding, ReplayTransport(recording), heard, probe, diagnosis)
+    _note(finding, recording, heard, probe)
+    finding.timing = Timing.of([piece.at for piece in recording.pieces if b'"content"' in piece.data])
+    diagnosis.findings.append(finding)
+    return diagnosis
+
+
+def _find(base_url: str | None, deadline: float, diagnosis: Diagnosis) -> Identity | None:
+    """The service at the given address, or the first known address at which there is one."""
+    named = base_url or os.environ.get(ENDPOINT_VARIABLE)
+    found: Identity | None = None
+    for _, address in [("", named)] if named else known_addresses():
+        try:
+            url = normalised(address)
+            with RecordingTransport(verify=url.startswith("https")) as transport:
+                found = identify(transport, url, deadline)
+        except (ValueError, httpx.InvalidURL) as error:
+            diagnosis.base_url = address
+            diagnosis.problems.append(
+                Problem("bad-address", f"{address} is no address: {error}.", "Give one such as http://localhost:5273.")
+            )
+            return None
+        if not any(problem.is_grave for problem in found.problems):
+            return found
+    if found is None:
+        diagnosis.problems.append(
+            Problem(
+                "no-service",
+                "No Foundry Local service was found: neither ~/.foundry/daemon.json nor `foundry service status` "
+                "names one.",
+                f"Start it; or give its address with --base-url, or in the variable {ENDPOINT_VARIABLE}.",
+            )
+        )
+    return found
+
+
+class _Heard:
+    """The first event of a stream in which each repair was made."""
+
+    def __init__(self) -> None:
+        self.first: dict[Repair, int] = {}
+
+    def __call__(self, event: RepairEvent) -> None:
+        self.first.setdefault(event.repair, event.event)
+
+
+class _Examiner:
+    """Makes the probes on one service, one after the other."""
+
+    def __init__(self, diagnosis: Diagnosis, prompt: str | None, deadline: float) -> None:
+        self._diagnosis = diagnosis
+        self._prompt = prompt
+        self._deadline = deadline
+        self._late = 0
+        self._why_not = ""
+        self._transport = RecordingTransport(verify=diagnosis.base_url.startswith("https"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._transport.close()
+
+    def make(self, name: str) -> Finding:
+        """Make a probe, unless those before it have shown that it is of no use."""
+        finding = Finding(name, skipped=self._why_not)
+        if self._why_not:
+            return finding
+        self._transport.recordings.clear()
+        self._transport.deadline = time.monotonic() + self._deadline
+        heard = _Heard()
+        if name in REPLAYED:
+            probe = self._asked(REPLAYED[name])
+            _listen(finding, self._transport, heard, probe, self._diagnosis)
+            _note(finding, self._transport.recordings[0], heard, probe)
+        else:
+            visit = VISITS[name]
+            _listen(finding, self._transport, heard, lambda ask: visit(self._visit(ask)), self._diagnosis)
+            finding.deviations.clear()  # the other probes have told them
+        self._look_on(finding)
+        return finding
+
+    def _asked(self, probe: Callable[[Ask], Outcome]) -> Callable[[Ask], Outcome]:
+        return lambda ask: probe(ask._replace(prompt=self._prompt))
+
+    def _visit(self, ask: Ask) -> Visit:
+        root = httpx.URL(self._diagnosis.base_url).copy_with(path="/models/loaded")
+        http = httpx.Client(transport=self._transport, timeout=self._deadline)
+        return Visit(ask._replace(prompt=self._prompt), lambda: self._transport.connections, lambda: http.get(root))
+
+    def _look_on(self, finding: Finding) -> None:
+        codes = {problem.code for problem in finding.problems}
+        self._late = self._late + 1 if "deadline" in codes else 0
+        if self._late == _MOST_LATE:
+            self._why_not = f"{_MOST_LATE} probes in a row were not answered within {self._deadline:.0f} s"
+        elif "service-gone" in codes:
+            self._why_not = "the service is gone"
+
+
+def _listen(
+    finding: Finding,
+    transport: httpx.BaseTransport,
+    heard: _Heard,
+    probe: Callable[[Ask], Outcome],
+    diagnosis: Diagnosis,
+) -> None:
+    """Make a probe with the repair, and note what was repaired."""
+    started = time.monotonic()
+    with capture_repairs() as captured:
+        outcome = probe(_ask(RepairTransport(transport, Policy(on_repair=heard)), diagnosis))
+    finding.seconds = round(time.monotonic() - started, 3)
+    finding.mended, finding.problems, finding.timing = outcome.said, outcome.problems, outcome.timing
+    finding.deviations = [Deviation.of(code, count) for code, count in sorted(captured.repairs.items())]
+    told = (report.generation for report in captured.reports)
+    diagnosis.generation = diagnosis.generation or next(filter(None, told), None)
+
+
+def _note(finding: Finding, recording: Recording, heard: _Heard, probe: Callable[[Ask], Outcome]) -> None:
+    """Note what came over the connection, and what a program without the shim makes of it."""
+    # What is told here may be pasted into an issue.
+    recording = without_private(recording)
+    finding.came, events = _wire(recording)
+    asked = load_object(recording.body) or {}
+    finding.alone = probe(_ask(ReplayTransport(recording), Diagnosis(model=str(asked.get("model"))))).said
+    finding.deviations = [
+        Deviation.of(Repair(each.code), each.count, _sample(events, heard.first.get(Repair(each.code), 0)))
+        for each in finding.deviations
+    ]
+
+
+def _ask(transport: httpx.BaseTransport, diagnosis: Diagnosis) -> Ask:
+    """The official client on a transport. It does not ask twice, and the transport keeps the time."""
+    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
+    client = official(
+        base_url=diagnosis.base_url or "http://recorded/v1",
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        max_retries=0,
+        timeout=None,
+        http_client=httpx.Client(transport=transport, timeout=None),  # noqa: S113 - the transport has a deadline
+    )
+    return Ask(client, diagnosis.model)
+
+
+def _wire(recording: Recording) -> tuple[str, list[bytes]]:
+    """What came over the connection, in a few words, and the payloads of its events."""
+    said: list[str] = []
+    body = b""
+    end = ""
+    with httpx.Client(transport=ReplayTransport(recording), timeout=None) as http:  # noqa: S113 - nothing is waited for
+        try:
+            with http.stream("POST", "http://recorded/") as response:
+                kind = response.headers.get("content-type", "no content type").split(";")[0].split(",")[0]
+                said.append(f"{response.status_code} {kind}")
+                for chunk in response.iter_bytes():
+                    body += chunk
+        except httpx.TimeoutException:
+            end = "silence"
+        except httpx.HTTPError:
+            end = "connection cut"
+    frames = [frame for frame in _frames(body) if frame.data is not None]
+    events = [frame.data or b"" for frame in frames if frame.data != DONE]
+    if frames and not all(frame.bare for frame in frames):
+        said.append(f"{len(events)} event{'s' * (len(events) != 1)}")
+        said += ["[DONE]"] * (len(events) < len(frames))
+    elif said and not body:
+        said.append("no body")
+    return ", ".join([*said, end] if end else said), events
+
+
+def _frames(body: bytes) -> Iterator[Frame]:
+    framer = Framer(RepairReport())
+    with suppress(StreamError):  # larger than an event may be
+        yield from framer.feed(body)
+        yield from framer.finish()
+
+
+def _sample(events: list[bytes], number: int) -> str:
+    """An event as text, if it is one, and not more of it than a person reads."""
+    if not 0 < number <= len(events):
+        return ""
+    text = events[number - 1].decode("utf-8", "replace")
+    return text if len(text) <= _LONGEST_SAMPLE else text[: _LONGEST_SAMPLE - 1] + "…"

@@ -1,0 +1,359 @@
+"""The command `foundry-shim chat`, run as a person runs it, against bytes of which each is known."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+pytest.importorskip("typer")
+
+from shim.cli.output import failures
+from support.commands import SECONDS, command, lonely
+from support.commands import run as run_command
+from support.raw_server import Hold, RawServer, Reset, plain_response, sse_response
+from support.stand_in_sdk import stand_in_sdk
+from support.streams import DONE, MODEL, betalgo, chunk, conforming, event
+from support.terminal import CTRL_C, CTRL_D, Terminal
+
+INSTALLED = version("foundry-local-shim")
+LISTING = plain_response(b'{"object":"list","data":[{"id":"%s","object":"model"}]}' % MODEL.encode())
+USAGE = {**chunk({}), "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}}
+ANSWER = [*map(event, conforming(["Hello", " [bold]world[/bold]"])), event(USAGE), DONE]
+DEFAULT = {"id": MODEL, "alias": "qwen2.5-1.5b", "is_cached": False}
+in_terminal = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """No internet, no service that somebody has left behind, and no wish about colours."""
+    return lonely(tmp_path)
+
+
+@pytest.fixture
+def run(environment):
+    """Run the command to its end, with further variables."""
+    return lambda *arguments, given=b"", program=None, **variables: run_command(
+        *arguments, environment={**environment, **variables}, given=given, program=program
+    )
+
+
+def serving(*answers):
+    """A service with one model, whose streams are these in turn."""
+    remaining = list(answers)
+
+    def script(_, request):
+        return LISTING if request.method == "GET" else remaining.pop(0)
+
+    return RawServer(script)
+
+
+def asked(server):
+    """The bodies of all requests for an answer."""
+    return [request.json() for request in server.requests if request.method == "POST"]
+
+
+class TestOneQuestion:
+    """With a prompt, or with a pipe for it."""
+
+    def test_answer_and_all_else_are_apart(self, run):
+        """The answer goes to standard output; the endpoint, statistics and repairs to standard error, uncoloured."""
+        wishes = ["--system", "Be kind.", "--max-tokens", 20, "--temperature", 0.5, "--show-repairs"]
+        with serving(sse_response(ANSWER)) as server:
+            done = run("chat", "Hi", "--base-url", server.url, *wishes)
+            assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
+            endpoint, statistics, repairs = done.stderr.splitlines()
+            assert endpoint == f"Using Foundry Local endpoint at {server.base_url}/chat/completions"
+            assert statistics.startswith("7 tokens, ")
+            assert " tokens/s, first token after " in statistics
+            assert repairs == "Repaired: nothing."
+            assert asked(server) == [
+                {
+                    "model": MODEL,
+                    "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
+                    "stream": True,
+                    "stream_options": {"include_usage": True},
+                    "max_tokens": 20,
+                    "temperature": 0.5,
+                }
+            ]
+
+    @pytest.mark.parametrize("path", [[], ["--raw"]], ids=["client", "raw"])
+    def test_repairs(self, run, path):
+        """Of a stream of 1.x each repair is told, with its number and its meaning, on both paths."""
+        chunks = betalgo(["a", "b", "c"])
+        with serving(sse_response([*map(event, chunks), DONE])) as server:
+            done = run("chat", "Hi", "--base-url", server.url, "--show-repairs", *path)
+            from_raw = server.requests[-1].header("x-stainless-lang") is None
+        assert from_raw == bool(path)
+        assert (done.returncode, done.stdout) == (0, "abc\n")
+        told = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stderr.splitlines()[2:]}
+        assert told["repaired"][0] == "times"
+        assert told["role"][0] == "3"
+        assert told["role"][1].strip() == "`role` in every delta: in the first only"
+        assert told["foreign-members"][0] == "4"
+
+    def test_prompt_from_a_pipe(self, run):
+        """Whatever bytes the prompt has, it is sent; whatever characters the answer has, the pipe gets them.
+
+        The service is one that the environment names.
+        """
+        text = "\x1b[31mred\x07\r\n"
+        with serving(sse_response([*map(event, conforming([text[:7], text[7:]])), DONE])) as server:
+            done = run("chat", FOUNDRY_LOCAL_ENDPOINT=server.url, given=b"caf\xc3\xa9 \xff")
+            assert (done.returncode, done.stdout) == (0, text)
+            assert done.stderr.splitlines()[1].startswith("2 chunks, ")
+            assert asked(server)[0]["messages"] == [{"role": "user", "content": "café \ufffd"}]
+
+    def test_limit_and_silence(self, run):
+        """An answer that says nothing, and that the limit has ended, is told as what it is."""
+        with serving(sse_response([*map(event, conforming([], reason="length")), DONE])) as server:
+            # An argument with bytes that are no UTF-8 is sent as near as it can be.
+            done = run(program=[*command("chat"), b"caf\xff", "--base-url", server.url])
+            assert asked(server)[0]["messages"] == [{"role": "user", "content": "caf?"}]
+        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stderr.splitlines()[1:] == ["The model said nothing (0 chunks, cut at the limit of tokens)."]
+
+    def test_reader_that_leaves(self, environment):
+        """Where nobody reads any more the stream is closed, without a word."""
+        with serving(sse_response(ANSWER[:2] * 50, gap=0.05)) as server:
+            with subprocess.Popen(
+                command("chat", "Hi", "--base-url", server.url),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+            ) as process:
+                assert process.stdout.read(5) == b"Hello"
+                process.stdout.close()
+                told = process.stderr.read().decode()
+                server.wait_until_no_connection_is_open()
+        assert process.returncode == 1
+        assert "Traceback" not in told
+        assert "foundry-shim:" not in told
+
+
+class TestStart:
+    """Where no service runs and none is named, Foundry Local starts, and stops at the end."""
+
+    def test_download_in_a_log(self, run, tmp_path):
+        """The default model is downloaded and served; the progress is a line for each tenth."""
+        with serving(sse_response(ANSWER)) as server:
+            done = run("chat", "Hi", **stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url))
+            assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
+            lines = done.stderr.splitlines()
+            assert lines[1:6] == [
+                *(f"Downloading: {percent} %" for percent in (0, 10, 50, 100)),
+                f"Using Foundry Local endpoint at {server.base_url}/chat/completions",
+            ]
+            assert lines[-1] == "the web service was stopped"
+
+    @in_terminal
+    def test_download_in_a_terminal(self, environment, tmp_path):
+        """The progress is a bar; Ctrl-C in the middle of the answer stops the service that was started."""
+        with serving(sse_response(ANSWER[:2], end="held")) as server:
+            sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url)
+            with Terminal(command("chat", "Hi", "--model", DEFAULT["alias"]), environment | sdk) as terminal:
+                assert "100%" in terminal.read_until("Using Foundry")
+                terminal.read_until("Hello")
+                terminal.write(CTRL_C)
+                assert terminal.wait() == 130
+        assert "the web service was stopped" in terminal.output
+
+
+class TestFailures:
+    """Each is one line on standard error and an exit code, never a traceback."""
+
+    @staticmethod
+    def told(done, code=1):
+        assert done.returncode == code
+        line = done.stderr.splitlines()[-1]
+        assert done.stderr.count("foundry-shim: ") == 1
+        assert line.startswith("foundry-shim: ")
+        return line
+
+    def test_error_in_the_middle(self, run):
+        """What came before stays, and the service's message follows."""
+        error = event({"error": {"message": "the\x1b[2J [bold]model broke", "type": "server_error", "code": None}})
+        with serving(sse_response([*ANSWER[:2], error])) as server:
+            done = run("chat", "Hi", "--base-url", server.url)
+        assert done.stdout == "Hello\n"
+        assert self.told(done) == "foundry-shim: the[2J [bold]model broke"
+
+    def test_connection_that_breaks(self, run):
+        """The same where the connection breaks."""
+        with serving(sse_response(ANSWER[:2], end="cut")) as server:
+            done = run("chat", "Hi", "--base-url", server.url)
+        assert done.stdout == "Hello\n"
+        assert "peer closed" in self.told(done)
+
+    @pytest.mark.parametrize("library", ["httpx", "httpx2"])
+    def test_errors_of_the_http_libraries(self, library):
+        """openai 1.x and 2.x let them through in the middle of a stream."""
+        assert issubclass(pytest.importorskip(library).ReadError, failures())
+
+    def test_service_that_goes_away(self, run):
+        """A service that answers the search for it and is gone then: the cause is told."""
+        with serving(*[[Reset()]] * 3) as server:
+            done = run("chat", "Hi", "--base-url", server.url)
+        assert "Connection error. [Errno " in self.told(done)
+
+    def test_named_service_that_does_not_answer(self, run):
+        """A service that the environment names is not replaced by another."""
+        with RawServer([Hold()]) as server:
+            gone = server.base_url
+        told = self.told(run("chat", "Hi", FOUNDRY_LOCAL_ENDPOINT=gone))
+        assert gone in told
+        assert "starting" not in told
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
+    def test_output_that_cannot_be_written(self, environment):
+        """A full disk is told."""
+        with serving(sse_response(ANSWER)) as server, open("/dev/full", "wb") as full:  # noqa: PTH123
+            done = subprocess.run(
+                command("chat", "Hi", "--base-url", server.url),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                timeout=SECONDS,
+                check=False,
+                env=environment,
+            )
+        assert b"foundry-shim: [Errno 28]" in done.stderr
+        assert b"Traceback" not in done.stderr
+        assert done.returncode in (1, 120)
+
+    def test_missing_extra(self, run):
+        """Without typer there is one line that says what to install."""
+        code = (
+            "import runpy, sys; sys.modules['typer'] = None; sys.argv = ['foundry-shim']; "
+            "runpy.run_module('shim', run_name='__main__')"
+        )
+        done = run(program=[sys.executable, "-c", code])
+        assert 'pip install "foundry-local-shim[cli]"' in self.told(done)
+        assert done.stderr.count("\n") == 1
+
+    def test_interrupt_at_the_beginning(self, run):
+        """Ctrl-C while the packages are imported ends the command, too."""
+        code = (
+            "import runpy, sys; sys.argv = ['foundry-shim']\n"
+            "class Interrupt:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'typer': raise KeyboardInterrupt\n"
+            "sys.meta_path.insert(0, Interrupt())\n"
+            "runpy.run_module('shim', run_name='__main__')"
+        )
+        done = run(program=[sys.executable, "-c", code])
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+    @pytest.mark.parametrize(
+        ("arguments", "told"),
+        [(["chat"], "PROMPT: it is empty"), (["chat", "Hi", "--model-path", "a", "--model", "b"], "--model-path: it")],
+        ids=["empty", "contradiction"],
+    )
+    def test_wrong_usage(self, run, arguments, told):
+        """It ends with 2, before any service is looked for."""
+        done = run(*arguments, given=b" \n")
+        assert done.returncode == 2
+        assert told in done.stderr
+
+
+class TestHelp:
+    """What a person reads first."""
+
+    def test_help(self, run):
+        """It names the commands and the exit codes, within 80 columns and without control sequences."""
+        done = run("--help", COLUMNS="200", FORCE_COLOR="1")
+        assert done.returncode == 0
+        lines = done.stdout.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert "\x1b" not in done.stdout
+        for beginning in ("0 ", "1 ", "2 ", "3 ", "130 ", "chat ", "models "):
+            assert any(line.strip().startswith(beginning) for line in lines)
+
+    def test_version(self, run):
+        """The version is that of the package."""
+        done = run("--version")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"foundry-shim {INSTALLED}\n", "")
+
+    def test_version_of_a_checkout(self, run):
+        """A checkout that is not installed has none."""
+        code = (
+            "import importlib.metadata, sys, shim.cli; sys.argv = ['foundry-shim', '--version']; "
+            "importlib.metadata.MetadataPathFinder.find_distributions = lambda *_: []; shim.cli.run()"
+        )
+        done = run(program=[sys.executable, "-c", code])
+        assert (done.returncode, done.stdout) == (0, "foundry-shim (not installed)\n")
+
+
+@in_terminal
+class TestConversation:
+    """Without a prompt, in a terminal."""
+
+    def test_history_interrupts_and_errors(self, environment):
+        """Ctrl-C stops an answer and nothing else; what was said so far is told to the model with the next question."""
+        error = event({"error": {"message": "out of memory", "type": "server_error", "code": None}})
+        with (
+            serving(
+                sse_response(ANSWER[:2], end="held"),
+                sse_response([error]),
+                sse_response([*ANSWER[:2], error]),
+                sse_response([*map(event, conforming(["\x1b[31mFine", "\r\n\x9b", "."])), event(USAGE), DONE]),
+            ) as server,
+            Terminal(command("chat", "--base-url", server.url, "--system", "Be kind."), environment) as terminal,
+        ):
+            assert "Using Foundry Local endpoint at" in terminal.read_until("> ")
+            terminal.write("One?\n")
+            terminal.read_until("Hello")
+            terminal.write(CTRL_C)
+            server.wait_until_no_connection_is_open()
+            assert "Stopped." in terminal.read_until("> ")
+            terminal.write("Two?\n")
+            assert "Error code: 500 - out of memory" in terminal.read_until("> ")
+            terminal.write("Three?\n")
+            assert "Hello\r\n" in terminal.read_until("foundry-shim: out of memory")
+            terminal.read_until("> ")
+            terminal.write("\nFour?\n")  # a question without words is none
+            assert "\r\n[31mFine\r\n.\r\n" in terminal.read_until("7 tokens")
+            assert "\x1b[2m7 tokens" in terminal.output
+            terminal.read_until("> ")
+            terminal.write("/exit\n")
+            assert terminal.wait() == 0
+            assert "Traceback" not in terminal.output
+            said = [(part["role"], part["content"]) for part in asked(server)[-1]["messages"]]
+        assert said == [
+            ("system", "Be kind."),
+            ("user", "One?"),
+            ("assistant", "Hello"),
+            # The question to which nothing was said is left out.
+            ("user", "Three?"),
+            ("assistant", "Hello"),
+            ("user", "Four?"),
+        ]
+
+    def test_leaving(self, environment):
+        """At the question, Ctrl-C leaves in peace, and NO_COLOR keeps control sequences away."""
+        with (
+            serving() as server,
+            Terminal(command("chat", "--base-url", server.url), {**environment, "NO_COLOR": "1"}) as terminal,
+        ):
+            terminal.read_until("> ")
+            terminal.press(CTRL_C)
+            assert terminal.wait() == 0
+        assert "Stopped" not in terminal.output
+        assert "\x1b" not in terminal.output
+
+    def test_answers_into_a_file(self, environment, tmp_path):
+        """Where standard output is a file it gets the answers, and the terminal the questions."""
+        with (
+            (tmp_path / "answers").open("wb") as file,
+            serving(sse_response(ANSWER)) as server,
+            Terminal(command("chat", "--base-url", server.url), environment, stdout=file) as terminal,
+        ):
+            terminal.read_until("> ")
+            terminal.write("Hi\n")
+            terminal.read_until("> ")
+            terminal.write(CTRL_D)
+            assert terminal.wait() == 0
+        assert (tmp_path / "answers").read_text(encoding="utf-8") == "Hello [bold]world[/bold]\n"
+        assert "Hello" not in terminal.output

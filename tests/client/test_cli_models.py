@@ -1,0 +1,166 @@
+"""The command `foundry-shim models`, run as a person runs it: what each source tells of its models, and no more."""
+
+import json
+import os
+import re
+
+import pytest
+
+pytest.importorskip("typer")
+
+from support.commands import command, lonely
+from support.commands import run as run_command
+from support.raw_server import RawServer, plain_response
+from support.stand_in_sdk import no_sdk, stand_in_sdk
+from support.terminal import Terminal
+
+UNKNOWN = {
+    "id": "phi-4-cpu:1",
+    "alias": "phi-4",
+    "is_loaded": False,
+    "is_cached": False,
+    "supports_tool_calling": None,
+    "context_length": None,
+}
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """No internet, no service that somebody has left behind, and no wish about colours."""
+    return lonely(tmp_path)
+
+
+@pytest.fixture
+def run(environment):
+    """Run the command to its end, with further variables."""
+    return lambda *arguments, **variables: run_command("models", *arguments, environment={**environment, **variables})
+
+
+def serving(answers):
+    """A service that answers these paths with this JSON, and all others with 404."""
+    ready = {path: plain_response(json.dumps(answer).encode()) for path, answer in answers.items()}
+    missing = plain_response(b"", status=404)
+    return RawServer(lambda _, request: ready.get(request.path, missing))
+
+
+def listing(*names, **members):
+    return {"object": "list", "data": [{"id": name, "object": "model"} for name in names], **members}
+
+
+def row(name, *, alias=None, loaded=None, cached=None, tools=None, context_length=None):
+    return {
+        "id": name,
+        "alias": alias,
+        "loaded": loaded,
+        "cached": cached,
+        "tools": tools,
+        "context_length": context_length,
+    }
+
+
+class TestService:
+    """By HTTP, from each of the releases."""
+
+    def test_zero(self, run):
+        """0.x tells all but the context length: of its catalog, its cache, and what is loaded."""
+        answers = {
+            "/v1/models": listing("phi-4-cpu:1"),
+            "/openai/loadedmodels": ["phi-4-cpu:1"],
+            "/openai/models": ["phi-4-cpu:1", "qwen-cpu:2", "my-own"],
+            "/foundry/list": [
+                {"name": "phi-4-cpu:1", "alias": "phi-4", "supportsToolCalling": False, "maxOutputTokens": 2048},
+                {"name": "qwen-cpu", "alias": "qwen", "supportsToolCalling": True},
+                {"name": "far-away", "alias": 7},
+                {"alias": "nameless"},
+            ],
+        }
+        with serving(answers) as server:
+            done = run("--json", "--base-url", server.url)
+        assert done.returncode == 0
+        assert json.loads(done.stdout) == [
+            row("phi-4-cpu:1", alias="phi-4", loaded=True, cached=True, tools=False),
+            row("qwen-cpu", alias="qwen", loaded=False, cached=True, tools=True),
+            row("far-away", loaded=False, cached=False),
+            row("my-own", loaded=False, cached=True),
+        ]
+
+    def test_one(self, run):
+        """1.x lists its cache, without versions; the service may be named by the environment."""
+        answers = {
+            "/v1/models": listing("phi-4-cpu", "qwen-cpu", IsDelta=False, Successful=True),
+            "/models/loaded": ["phi-4-cpu:1"],
+        }
+        with serving(answers) as server:
+            done = run(FOUNDRY_LOCAL_ENDPOINT=server.url)
+        assert done.returncode == 0
+        assert [line.split() for line in done.stdout.splitlines()] == [
+            ["id", "alias", "state", "tools", "context"],
+            ["phi-4-cpu", "-", "loaded", "-", "-"],
+            ["qwen-cpu", "-", "cached", "-", "-"],
+        ]
+        assert "\x1b" not in done.stdout + done.stderr
+
+    def test_two(self, run):
+        """2.x lists its whole catalog, and does not tell what of it is on the machine; its local one is elsewhere."""
+        answers = {
+            "/v1/models": listing("phi-4-cpu:1", "qwen-cpu:2"),
+            "/models/loaded": ["phi-4-cpu:1"],
+            "/catalogs/local/v1/models": listing("my-own:1"),
+        }
+        with serving(answers) as server:
+            done = run("--json", "--base-url", server.url)
+            assert f"--base-url {server.url}/catalogs/local/v1\n" in done.stderr
+        assert json.loads(done.stdout) == [
+            row("phi-4-cpu:1", loaded=True, cached=True),
+            row("qwen-cpu:2", loaded=False),
+        ]
+
+    def test_nothing(self, run):
+        """A service without models is told as one, and there is no table."""
+        with serving({"/v1/models": listing(), "/models/loaded": []}) as server:
+            done = run("--base-url", server.url)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "cannot reach its catalog" in done.stderr
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
+    def test_stranger_in_a_narrow_terminal(self, environment):
+        """Of names alone nothing is guessed. In 80 columns none is cut off, and none controls the terminal."""
+        name = "a-model-with-a-very-long-name-" * 3 + "cpu:1"
+        with (
+            serving({"/v1/models": listing(f"\x1b[2J{name}")}) as server,
+            Terminal(command("models", "--base-url", server.url), environment) as terminal,
+        ):
+            assert terminal.wait() == 0
+        lines = re.sub(r"\x1b\[\d?m", "", terminal.output).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert "".join(line.split()[0] for line in lines[2:]) == f"[2J{name}"
+        assert lines[2].split()[1:] == ["-", "-", "-", "-"]
+
+
+class TestCatalog:
+    """By the SDK, where no service runs."""
+
+    def test_models(self, run, tmp_path):
+        """Every variant, with all that the catalog tells."""
+        cached = {"id": "qwen-cpu:2", "alias": "qwen", "is_cached": True, "supports_tool_calling": True}
+        models = [UNKNOWN, {**UNKNOWN, **cached, "context_length": 32768}]
+        done = run(**stand_in_sdk(tmp_path / "sdk", models))
+        assert done.returncode == 0
+        assert [line.split() for line in done.stdout.splitlines()[1:]] == [
+            ["phi-4-cpu:1", "phi-4", "catalog", "-", "-"],
+            ["qwen-cpu:2", "qwen", "cached", "yes", "32768"],
+        ]
+        assert "Foundry's catalog" in done.stderr
+
+    def test_stand_in_is_right(self):
+        """The properties that are read are those of the real SDK's models."""
+        real = pytest.importorskip("foundry_local_sdk.imodel").IModel
+        assert {*UNKNOWN, "variants", "download", "load", "unload"} <= set(dir(real))
+
+    def test_no_service_and_no_sdk(self, run, tmp_path):
+        """One line names both ways to get one."""
+        done = run(**no_sdk(tmp_path / "sdk"))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert "--base-url" in done.stderr
+        assert 'pip install "foundry-local-shim[service]"' in done.stderr

@@ -1,0 +1,443 @@
+"""The doctor, on services that are all right, that fail in every way, and that are something else."""
+
+import json
+import time
+
+import pytest
+
+import shim
+from shim import doctor
+from shim.doctor import Diagnosis, as_markdown, diagnose, diagnose_recording
+from shim.doctor.probes import REPLAYED, VISITS
+from shim.errors import ServiceError
+from shim.recording import Piece, Recording
+from shim.repairs import Repair
+from support.openai_server import MODEL, TEXT, chunks, json_response, model_object, openai_server
+from support.raw_server import Close, Hold, RawServer, Send, Sleep, plain_response, response_head, sse_response
+from support.streams import betalgo, chunk, stream
+
+PROBES = [*REPLAYED, *VISITS]
+PAGE = b"<!doctype html><title>Router &amp; more</title>"
+
+
+def found(diagnosis):
+    return {finding.probe: finding for finding in diagnosis.findings}
+
+
+def codes(problems):
+    return [problem.code for problem in problems]
+
+
+def streamed(answer):
+    """A service whose streams are another answer."""
+    return lambda body, _request: answer if body.get("stream") and body["model"] == MODEL else None
+
+
+@pytest.fixture(scope="module")
+def examined():
+    """A conforming service, and what it was asked."""
+    with openai_server() as server:
+        return diagnose(server.base_url), server.requests
+
+
+class TestConformingService:
+    """A service that does what OpenAI does."""
+
+    def test_nothing_is_found(self, examined):
+        """No deviation, no problem, no generation of Foundry Local."""
+        diagnosis, _ = examined
+        assert [(finding.probe, finding.verdict) for finding in diagnosis.findings] == [(name, "ok") for name in PROBES]
+        assert not diagnosis.deviations
+        assert not diagnosis.all_problems
+        assert diagnosis.is_usable
+        assert diagnosis.generation is None
+        assert diagnosis.model == MODEL
+
+    def test_what_is_seen(self, examined):
+        """Each probe says what a program sees, the same with the shim and without."""
+        findings = found(examined[0])
+        assert findings["plain"].mended == "text, finish reason stop"
+        assert findings["stream"].mended == "text in 3 chunks, finish reason stop"
+        assert findings["tools"].mended == "1 tool call, finish reason tool_calls"
+        assert findings["usage"].mended == "text in 3 chunks, finish reason stop, usage once, at the end"
+        assert findings["bad parameter"].mended.startswith("BadRequestError 400: Invalid 'temperature'")
+        assert findings["unknown model"].mended.startswith("NotFoundError 404: ")
+        assert findings["too many tokens"].mended == "BadRequestError 400: max_tokens is too large"
+        assert findings["keep-alive"].mended == "the connection is used again"
+        same = [name for name in REPLAYED if findings[name].alone == findings[name].mended]
+        assert same == [name for name in REPLAYED if name != "unknown model"]  # the shim's message says more
+        assert findings["stream"].came == "200 text/event-stream, 5 events, [DONE]"
+        assert findings["plain"].came == "200 application/json"
+
+    def test_what_it_costs(self, examined):
+        """A few dozen tokens; no request is made twice, and none that is known to end a release."""
+        asked = [request.json() for request in examined[1] if request.path.endswith("/chat/completions")]
+        granted = [body for body in asked if body["model"] == MODEL and body["max_tokens"] < 1000]
+        assert sum(body["max_tokens"] for body in granted) < 100
+        assert len(asked) == len(REPLAYED) + 3  # two for the service that was left, one for the connection
+        assert not [request for request in examined[1] if "embeddings" in request.path]
+
+    def test_timing(self, examined):
+        """The stream's timing: the first text, and the gaps between the texts."""
+        timing = found(examined[0])["stream"].timing
+        assert timing.first > 0
+        assert len(timing.gaps) == len(TEXT) - 1
+
+    def test_as_data(self, examined):
+        """The same as data that JSON takes."""
+        data = json.loads(json.dumps(examined[0].as_data()))
+        assert data["is_usable"] is True
+        assert [each["verdict"] for each in data["findings"]] == ["ok"] * len(PROBES)
+
+    def test_report(self, examined):
+        """The report says what was tried, and tells no deviation."""
+        text = as_markdown(examined[0])
+        assert "| stream | 200 text/event-stream, 5 events, [DONE] | text in 3 chunks, finish reason stop |" in text
+        assert "otherwise than OpenAI" not in text
+
+
+class TestDeviatingService:
+    """A service whose streams are those of an old release."""
+
+    def test_each_side(self):
+        """What the client alone makes of it, and what it makes of it with the shim."""
+        old = [
+            {name: value for name, value in each.items() if name != "usage"} for each in betalgo(("secret", " word"))
+        ]
+        with openai_server(streamed(sse_response([stream([*old, {**old[-1], "choices": [], "usage": {}}])]))) as server:
+            diagnosis = diagnose(server.base_url)
+        finding = found(diagnosis)["stream"]
+        assert finding.verdict == "mended"
+        assert finding.alone == "text in 2 chunks, finish reason stop, then IndexError: list index out of range"
+        assert diagnosis.generation == "0.8 to 0.10"
+        assert Repair.ID.value in diagnosis.deviations
+
+    def test_samples_hold_no_text(self):
+        """A sample is the event in which the code was needed first, with an x for each letter of the answer."""
+        with openai_server(streamed(sse_response([stream(betalgo(("Secret", " word")))]))) as server:
+            diagnosis = diagnose(server.base_url, prompt="A private question")
+        role = next(each for each in found(diagnosis)["stream"].deviations if each.code == "role")
+        sample = json.loads(role.sample)
+        assert sample["choices"][0]["delta"] == {"role": "assistant", "content": " xxxx", "tool_calls": []}
+        text = as_markdown(diagnosis) + json.dumps(diagnosis.as_data())
+        assert "ecret" not in text
+        assert "rivate" not in text
+        assert "| role |" in as_markdown(diagnosis)
+        assert "https://github.com/microsoft/foundry-local/issues/144" in as_markdown(diagnosis)
+
+    def test_prompt_of_ones_own(self):
+        """`prompt` is what every probe asks."""
+        with openai_server() as server:
+            diagnose(server.base_url, prompt="My question")
+            asked = [request.json() for request in server.requests if request.path.endswith("completions")]
+        assert {body["messages"][0]["content"] for body in asked} == {"My question"}
+
+    def test_good_to_know(self):
+        """Neither deviation nor failure: parameters and models that are taken, usage and calls that never come."""
+        with openai_server(
+            lambda body, _: sse_response([stream(chunks({"model": "m"}))]) if body.get("stream") else None
+        ) as server:
+            diagnosis = diagnose(server.base_url)
+        assert codes(diagnosis.all_problems) == [
+            "no-tool-call",
+            "no-usage",
+            "parameter-ignored",
+            "unknown-model-answered",
+        ]
+        assert found(diagnosis)["usage"].verdict == "note"
+        assert found(diagnosis)["too many tokens"].mended == "granted"
+        assert diagnosis.is_usable
+
+    def test_calls_that_are_no_json(self):
+        """Arguments that cannot be decoded are told, not mended."""
+        call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": "{oops"}}
+        bad = sse_response([stream([chunk({"role": "assistant", "tool_calls": [call]}), chunk({}, "tool_calls")])])
+        with openai_server(lambda body, _: bad if "tools" in body else None) as server:
+            diagnosis = diagnose(server.base_url)
+        assert codes(diagnosis.all_problems) == ["bad-tool-arguments"]
+
+    def test_connection_that_is_closed(self):
+        """A service that closes the connection behind each stream."""
+        answers = sse_response([stream(chunks({"model": MODEL}))], end="close")
+        with openai_server(streamed(answers)) as server:
+            assert "connection-not-kept" in codes(found(diagnose(server.base_url))["keep-alive"].problems)
+
+
+class TestFailingService:
+    """Whatever a service does, the doctor ends in time, with a code and a remedy."""
+
+    def examined(self, script, seconds=1.0, **options):
+        started = time.monotonic()
+        with script if isinstance(script, RawServer) else RawServer(script) as server:
+            diagnosis = diagnose(options.pop("base_url", server.base_url), deadline=seconds, **options)
+        assert all(problem.remedy for problem in diagnosis.all_problems)
+        return diagnosis, time.monotonic() - started
+
+    def test_nobody_listens(self):
+        """An address where nothing runs."""
+        with RawServer([Hold()]) as server:
+            gone = server.base_url
+        diagnosis, _ = self.examined([Hold()], base_url=gone)
+        assert codes(diagnosis.problems) == ["no-service"]
+        assert gone.removesuffix("/v1") in diagnosis.problems[0].message
+        assert not diagnosis.findings
+
+    @pytest.mark.parametrize(
+        "script",
+        [[Hold()], [Send(b"HTTP/1.1 200 OK\r\n"), *[Send(b"X-Drip: 1\r\n"), Sleep(0.2)] * 100]],
+        ids=["silent", "drips"],
+    )
+    def test_service_that_hangs(self, script):
+        """One that accepts and says nothing, and one that says a little again and again."""
+        diagnosis, seconds = self.examined(script)
+        assert codes(diagnosis.problems) == ["service-hangs"]
+        assert seconds < 5
+
+    @pytest.mark.parametrize("script", [[Close()], [Send(b"SSH-2.0-OpenSSH_9\r\n"), Close()]], ids=["cut", "ssh"])
+    def test_no_http(self, script):
+        """One that breaks off, and one that speaks another protocol."""
+        assert codes(self.examined(script)[0].problems) == ["no-http"]
+
+    @pytest.mark.parametrize(
+        ("script", "told"),
+        [
+            (plain_response(PAGE, headers=[("Content-Type", "text/html")]), "a web page (Router & more)"),
+            (plain_response(PAGE, status=404), "status 404 and a web page"),
+            (plain_response(b"<p>hi</p>"), "status 200 and a web page"),
+            (plain_response(b'{"hello": 1}'), "no list of models"),
+            (plain_response(b"[" * 5000), "no list of models"),
+        ],
+        ids=["page", "404", "untitled", "json", "deep"],
+    )
+    def test_something_else_altogether(self, script, told):
+        """A web page, or any other service."""
+        [problem] = self.examined(script)[0].problems
+        assert problem.code == "not-foundry-local"
+        assert told in problem.message
+
+    def test_endless_page(self):
+        """A page without an end is not read to it."""
+
+        def endless(connection, _):
+            connection.send(response_head(headers=[("Content-Type", "text/html")]))
+            while True:
+                connection.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+
+        diagnosis, seconds = self.examined(endless, 3.0)
+        assert codes(diagnosis.problems) == ["not-foundry-local"]
+        assert seconds < 10
+
+    def test_bad_address(self):
+        """What is no address at all."""
+        assert codes(diagnose("http://[::1").problems) == ["bad-address"]
+
+    @pytest.mark.parametrize(
+        ("answer", "code"),
+        [
+            ([Hold()], "deadline"),
+            (sse_response([stream([chunk({"content": "x"})] * 500, done=b"")], gap=0.0, end="held"), "deadline"),
+            (sse_response([stream(chunks({"model": "m"})[:2], done=b"")], end="cut"), "connection-cut"),
+            (sse_response([stream(chunks({"model": "m"})[:2], done=b"")], end="reset"), "connection-cut"),
+            (sse_response([stream(chunks({"model": "m"})[:2], done=b"")]), "stream-truncated"),
+            (plain_response(b'{"error": {"message": "out of memory"}}', status=500), "refused"),
+        ],
+        ids=["hangs", "stops", "cut", "reset", "truncated", "refuses"],
+    )
+    def test_streams_that_fail(self, answer, code):
+        """Plain answers come, and streams fail, each in its own way."""
+        diagnosis, seconds = self.examined(openai_server(streamed(answer)))
+        assert found(diagnosis)["plain"].verdict == "ok"
+        finding = found(diagnosis)["stream"]
+        assert (finding.verdict, codes(finding.problems)) == ("wrong", [code])
+        assert not diagnosis.is_usable
+        assert seconds < 15
+
+    def test_two_late_answers_are_enough(self):
+        """Where two probes in a row are late, the others are not made."""
+        diagnosis, seconds = self.examined(openai_server(lambda *_: [Hold()]))
+        late = [finding for finding in diagnosis.findings if "deadline" in codes(finding.problems)]
+        assert [finding.probe for finding in late] == ["plain", "stream"]
+        assert {finding.verdict for finding in diagnosis.findings[2:]} == {"skipped"}
+        assert "2 probes in a row" in diagnosis.findings[2].skipped
+        assert found(diagnosis)["stream"].came == "silence"
+        assert seconds < 5
+
+    def test_service_that_dies(self):
+        """A service that goes at the second probe."""
+
+        def chat(body, _request):
+            if body.get("stream"):
+                server._listener.close()
+                return [Close()]
+            return None
+
+        server = openai_server(chat)
+        diagnosis, _ = self.examined(server)
+        assert codes(found(diagnosis)["stream"].problems) == ["connection-cut"]
+        assert codes(found(diagnosis)[".stream()"].problems) == ["service-gone"]
+        assert found(diagnosis)["tools"].skipped == "the service is gone"
+
+    def test_left_service_that_does_not_come_back(self):
+        """A service that answers no more once a stream was left."""
+        busy = []
+
+        def chat(body, request):
+            if busy or (body.get("max_tokens") == 1 and not body.get("stream")):
+                busy.append(True)
+                return [Hold()]
+            return None
+
+        diagnosis, _ = self.examined(openai_server(chat))
+        assert codes(found(diagnosis)["disconnect"].problems) == ["deadline"]
+
+
+class TestModels:
+    """Which model is asked."""
+
+    def asked(self, ids, loaded=None, **options):
+        pages = {"v1_models": json.dumps({"object": "list", "data": [model_object(name) for name in ids]}).encode()}
+        if loaded is not None:
+            pages["models_loaded"] = json.dumps(loaded).encode()
+        with openai_server(**pages) as server:
+            return diagnose(server.base_url, **options)
+
+    def test_loaded_one(self):
+        """The loaded one of many."""
+        assert self.asked(["a:1", MODEL, "b:1"], [MODEL]).model == MODEL
+
+    def test_named_one(self):
+        """The one that an alias names."""
+        assert self.asked(["a:1", MODEL], [], model="scripted").model == MODEL
+
+    def test_named_one_that_is_not_listed(self):
+        """A name that nobody lists is asked for as it is."""
+        assert self.asked(["a:1"], [], model="mine").model == "mine"
+
+    def test_none_loaded(self):
+        """Several, and none is loaded: no probe is made."""
+        diagnosis = self.asked(["a:1", "b:1"], [])
+        assert codes(diagnosis.problems) == ["no-model-loaded"]
+        assert "a:1, b:1" in diagnosis.problems[0].message
+        assert not diagnosis.findings
+
+    def test_nobody_tells_what_is_loaded(self):
+        """The first one, where a service does not tell."""
+        assert self.asked([MODEL, "b:1"]).model == MODEL
+
+    def test_no_models(self):
+        """A service without models."""
+        assert codes(self.asked([], []).problems) == ["no-models"]
+
+
+class TestGenerations:
+    """The generation is told by addresses that only it has; the live releases are in tests/live."""
+
+    def generation(self, **pages):
+        with openai_server(**pages) as server:
+            diagnosis = diagnose(server.base_url)
+        return diagnosis.generation, diagnosis
+
+    def test_0_x(self):
+        """`/openai/status` is there from 0.3 to 0.8."""
+        assert self.generation(openai_status=b'{"Endpoints": [], "ModelDirPath": "x"}')[0] == "0.3 to 0.8"
+
+    def test_members_of_the_list(self):
+        """A list of models with foreign members and nothing else to tell by."""
+        listing = {"data": [model_object()], "object": "list", "IsDelta": False}
+        assert self.generation(v1_models=json.dumps(listing).encode())[0] == "0.x or 1.x"
+
+    def test_local_catalog(self):
+        """2.1 and later with models of one's own: the other address is used, and said."""
+        local = json.dumps({"data": [model_object()], "object": "list"}).encode()
+        pages = {"v1_models": b'{"data": []}', "catalogs_local_v1_models": local, "status": b'{"modelCachePath": "x"}'}
+        generation, diagnosis = self.generation(**pages)
+        assert generation == "2.1 to 2.2"
+        assert diagnosis.base_url.endswith("/catalogs/local/v1")
+        assert codes(diagnosis.problems) == ["other-address"]
+        assert diagnosis.is_usable
+
+    def test_foundry_local_without_a_list(self):
+        """Foundry Local that cannot list its models is not taken for something else."""
+        pages = {"v1_models": b'"out of order"', "status": b'{"modelDirPath": "x"}', "v1_models_no-such-model": b'"no"'}
+        generation, diagnosis = self.generation(**pages)
+        assert (generation, codes(diagnosis.problems)) == ("1.0", ["no-model-list"])
+
+
+class TestFinding:
+    """Without an address a running service is looked for."""
+
+    def test_environment(self, monkeypatch):
+        """The variable names it."""
+        with openai_server() as server:
+            monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
+            assert diagnose().base_url == server.base_url
+
+    def test_daemon_file(self, monkeypatch, tmp_path):
+        """The first address of the daemon's file at which there is a service."""
+        monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("USERPROFILE", str(tmp_path))
+        monkeypatch.setenv("PATH", "")
+        assert codes(diagnose().problems) == ["no-service"]
+        with RawServer([Hold()]) as closed:
+            gone = closed.base_url
+        (tmp_path / ".foundry").mkdir()
+        with openai_server() as server:
+            (tmp_path / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": [gone, server.base_url]}))
+            assert diagnose().base_url == server.base_url
+
+
+class TestRecording:
+    """A recorded answer is examined as if it came now."""
+
+    def recording(self, body, script_pieces, target="/v1/chat/completions"):
+        pieces = [Piece(0.1 * (1 + number), data) for number, data in enumerate(script_pieces)]
+        return Recording("POST", target, [], json.dumps(body).encode(), pieces)
+
+    def sent(self, steps):
+        return [step.data for step in steps if isinstance(step, Send)]
+
+    def test_stream(self):
+        """Deviations, both sides, and the timing of the recording."""
+        body = {"model": "m", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
+        events = [stream([each], done=b"") for each in betalgo()]
+        diagnosis = diagnose_recording(self.recording(body, self.sent(sse_response([*events, b"data: [DONE]\n\n"]))))
+        [finding] = diagnosis.findings
+        assert finding.verdict == "mended"
+        assert (diagnosis.generation, diagnosis.model) == ("1.x", "m")
+        assert [round(gap, 3) for gap in finding.timing.gaps] == [0.1, 0.1]
+        assert round(finding.timing.first, 3) == 0.2
+
+    def test_plain(self):
+        """A plain completion."""
+        body = {"model": MODEL, "messages": []}
+        with openai_server() as server:
+            with shim.http_client() as http:
+                content = http.post(f"{server.base_url}/chat/completions", json=body).content
+        diagnosis = diagnose_recording(self.recording(body, self.sent(plain_response(content))))
+        assert diagnosis.findings[0].mended == "text, finish reason stop"
+
+    def test_cut(self):
+        """A recording that ends in the middle is a failure, not a crash."""
+        body = {"model": "m", "messages": [], "stream": True}
+        recording = self.recording(body, self.sent(sse_response([stream(betalgo()[:1], done=b"")]))[:-1])
+        recording.ended = "closed"
+        diagnosis = diagnose_recording(recording)
+        assert codes(diagnosis.all_problems) == ["connection-cut"]
+        assert diagnosis.findings[0].came == "200 text/event-stream, 1 event, connection cut"
+
+    @pytest.mark.parametrize("target", ["/v1/models", "/v1/responses"])
+    def test_of_something_else(self, target):
+        """Only chat completions can be examined."""
+        with pytest.raises(ServiceError, match="not of a chat completion"):
+            diagnose_recording(self.recording({"model": "m"}, [], target))
+
+
+def test_fences_and_bars_in_a_report():
+    """What a service says cannot break the report's table or its blocks."""
+    finding = doctor.Finding("stream", came="a | b\nc", alone="x")
+    finding.deviations = [doctor.Deviation("id", 1, "when", "seen", "```\nfree")]
+    text = as_markdown(Diagnosis(findings=[finding]))
+    assert "| stream | a \\| b c | x |" in text
+    assert text.count("```") == 2
+    assert json_response({}) == plain_response(b"{}")

@@ -1,0 +1,81 @@
+"""Exchanges with a real service: recorded, rid of what is private, saved, loaded and replayed."""
+
+import re
+
+import httpx
+import openai
+import pytest
+
+import shim
+from shim.filler import KEPT_WORDS, without_private
+from shim.recording import Recording, RecordingTransport, ReplayTransport
+from support.scripted_model import SCRIPTS, WEATHER, marker
+
+KEY = "sk-secret-4711-Harbour"
+PROMPT = "Please tell our cormorants everything about lighthouses."
+
+
+def ask(transport, service, script, tools):
+    """What a program gets of a repaired stream, and the report."""
+    options = {"tools": [WEATHER]} if tools else {}
+    messages = [{"role": "user", "content": f"{PROMPT} {marker(script)}"}]
+    http = httpx.Client(transport=shim.RepairTransport(transport), timeout=60)
+    with openai.OpenAI(base_url=service.base_url, api_key=KEY, http_client=http, max_retries=0) as client:
+        try:
+            stream = client.chat.completions.create(
+                model=service.model_id, messages=messages, max_tokens=4000, stream=True, **options
+            )
+            return list(stream), shim.report(stream).repairs, None
+        except openai.APIError as error:
+            return [], None, type(error)
+
+
+def shape(chunks):
+    """Lengths, calls and reasons; not the texts."""
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    calls = [call.function for delta in deltas for call in delta.tool_calls or ()]
+    return (
+        len("".join(delta.content or "" for delta in deltas)),
+        [(len(call.name or ""), len(call.arguments or "")) for call in calls],
+        [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason],
+    )
+
+
+@pytest.mark.parametrize("tools", [False, True], ids=["text", "tools"])
+@pytest.mark.parametrize("script", ["haiku", "emoji", "tool", "think", "crlf"])
+def test_what_is_left_of_a_stream(service, script, tools, tmp_path):
+    """The repairs and the shape stay; the key, the prompt and the answer go."""
+    transport = RecordingTransport(verify=False)
+    chunks, repairs, error = ask(transport, service, script, tools)
+    [recording] = transport.recordings
+    path = tmp_path / "capture.json"
+    without_private(recording).save(path)
+    loaded = Recording.load(path)
+    assert loaded.is_filled
+    replayed, same_repairs, same_error = ask(ReplayTransport(loaded), service, script, tools)
+    assert (same_repairs, same_error) == (repairs, error)
+    assert shape(replayed) == shape(chunks)
+    assert ask(ReplayTransport(recording), service, script, tools)[1:] == (repairs, error)
+
+    told = path.read_text(encoding="ascii")
+    for part in KEY.split("-"):
+        assert part not in told.replace("removed", "")
+    words = set(re.findall(r"[a-z]+", (loaded.body + loaded.answer.partition(b"\r\n\r\n")[2]).decode().lower()))
+    private = re.findall(r"[a-z]{3,}", f"{PROMPT} {SCRIPTS[script]}".lower())
+    assert len(private) > 5
+    assert not {word for word in private if word not in KEPT_WORDS} & words
+    assert not {char for char in told if not char.isascii()}
+
+
+def test_an_error_that_is_told(service):
+    """What the service says of a bad request is in the file."""
+    transport = RecordingTransport(verify=False)
+    with httpx.Client(transport=transport, timeout=60) as client:
+        answer = client.post(
+            f"{service.base_url}/chat/completions",
+            json={"model": "no-such-model", "messages": [{"role": "user", "content": PROMPT}]},
+        )
+    filled = without_private(transport.recordings[0])
+    assert len(filled.answer) == len(transport.recordings[0].answer)
+    with httpx.Client(transport=ReplayTransport(filled)) as client:
+        assert client.get("http://h/").text == answer.text

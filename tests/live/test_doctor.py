@@ -1,0 +1,77 @@
+"""The doctor on the real services: the right generation, the right deviations, and the service as it was before."""
+
+import pytest
+
+from shim.doctor import as_markdown, diagnose
+from shim.doctor.probes import REPLAYED, VISITS
+from support.scripted_model import SCRIPTS, marker
+
+GENERATIONS = {
+    "1.0.0": "1.0",
+    "1.1.0": "1.1 to 1.2",
+    "1.2.4": "1.1 to 1.2",
+    "2.0.1": "2.0",
+    "2.1.0": "2.1 to 2.2",
+    "2.2.0": "2.1 to 2.2",
+    "2.2.1": "2.1 to 2.2",
+}
+OF_1_X = {"id", "foreign-members", "role", "message-beside-delta", "empty-tool-calls", "usage", "body-members"}
+
+
+def found(diagnosis):
+    return {finding.probe: finding for finding in diagnosis.findings}
+
+
+def test_generation_and_deviations(service):
+    """Each release is known for what it is; all of its deviations are found, mended, and told in the report."""
+    diagnosis = diagnose(service.base_url)
+    assert diagnosis.generation == GENERATIONS[service.version]
+    assert diagnosis.model == service.model_id
+    assert [finding.probe for finding in diagnosis.findings] == [*REPLAYED, *VISITS]
+    assert diagnosis.is_usable
+    assert "skipped" not in {finding.verdict for finding in diagnosis.findings}
+    codes = set(diagnosis.deviations)
+    if service.version.startswith("1."):
+        assert codes >= OF_1_X
+        assert "content-type" not in codes
+        assert "parameter-ignored" in {problem.code for problem in diagnosis.all_problems}
+    else:
+        assert codes == {"content-type", "error-body", "error-status"}
+    report = as_markdown(diagnosis)
+    assert GENERATIONS[service.version] in report
+    assert all(f"| {code} |" in report for code in codes)
+    assert not [word for word in SCRIPTS["haiku"].replace(",", "").split() if len(word) > 3 and word in report]
+    assert service.alive
+
+
+def test_what_each_side_sees(service):
+    """Alone it fails where the release makes it fail; with the shim it gets the answer, or the reason."""
+    findings = found(diagnose(service.base_url))
+    first_generation = service.version.startswith("1.")
+    fails = first_generation and service.version != "1.0.0"
+    assert ("IndexError" in findings["stream"].alone) is fails
+    assert findings["stream"].mended == "text in 16 chunks, finish reason length"
+    assert findings["unknown model"].mended.startswith("NotFoundError 404: ")
+    assert findings["unknown model"].alone.startswith("NotFoundError 404: ") is not first_generation
+    assert "token" in findings["too many tokens"].mended
+    assert findings["usage"].mended.endswith("usage once, at the end") or service.version == "1.0.0"
+    assert findings["stream"].timing.first > 0
+    assert len(findings["stream"].timing.gaps) == 15
+
+
+def test_tool_calls(service):
+    """A model that calls a function: as text in some releases, and a call with the shim in all."""
+    finding = found(diagnose(service.base_url, prompt=marker("tool")))["tools"]
+    assert finding.mended == "1 tool call, finish reason tool_calls"
+    as_text = service.version.startswith("1.") or service.version == "2.0.1"
+    assert ("tool-call-text" in {deviation.code for deviation in finding.deviations}) is as_text
+    assert finding.alone.startswith("text in") is as_text
+
+
+@pytest.mark.parametrize("given", ["origin", "status"])
+def test_address_as_a_person_has_it(service, given):
+    """The address of the server alone, or of its status page, is enough."""
+    origin = service.base_url.removesuffix("/v1").removesuffix("/catalogs/local")
+    diagnosis = diagnose(origin if given == "origin" else f"{origin}/openai/status")
+    assert diagnosis.base_url == service.base_url
+    assert diagnosis.is_usable

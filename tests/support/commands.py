@@ -1,0 +1,44 @@
+"""The command `foundry-shim`, run as a person runs it: as a program of its own, without internet."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from shim import offline
+from support.environments import without_internet
+
+SECONDS = 120
+
+
+def command(*arguments: Any) -> list[str]:
+    """The program and its arguments."""
+    return [sys.executable, "-m", "shim", *map(str, arguments)]
+
+
+def lonely(home: Path, **variables: str) -> dict[str, str]:
+    """No internet, no service or model that somebody has left behind but for the offline model, no wish for colours."""
+    homes = {"HOME": os.fspath(home), "USERPROFILE": os.fspath(home), "FOUNDRY_SHIM_CACHE": str(offline.cache_root())}
+    return without_internet(**homes, PYTHONUTF8="1", NO_COLOR="", **variables)
+
+
+def run(
+    *arguments: Any,
+    environment: Mapping[str, str],
+    given: bytes = b"",
+    program: Sequence[str | bytes] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, or another program, to its end, with something to read on its standard input."""
+    done = subprocess.run(
+        program or command(*arguments),
+        input=given,
+        capture_output=True,
+        timeout=SECONDS,
+        check=False,
+        env=dict(environment),
+    )
+    told = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    assert "Traceback" not in told.stderr
+    return told
