@@ -10,7 +10,7 @@ pytest.importorskip("typer")
 from shim.recording import Recording
 from support.commands import command, lonely, run
 from support.openai_server import MODEL, openai_server
-from support.raw_server import Hold, RawServer, Sleep, plain_response, sse_response
+from support.raw_server import Close, Hold, RawServer, Sleep, plain_response, sse_response
 from support.streams import betalgo, stream
 from support.terminal import CTRL_C, Terminal
 
@@ -92,12 +92,21 @@ class TestDoctor:
         assert done.returncode == 1
         assert done.stdout.startswith("Wrong, and not mended:\n  no-service")
 
-    def test_service_that_hangs(self, environment):
-        """An answer within the deadline."""
-        with RawServer([Hold()]) as server:
+    @pytest.mark.parametrize(
+        ("script", "code"),
+        [
+            ([Hold()], "service-hangs"),
+            ([Close()], "no-http"),
+            (plain_response(b"<title>My router</title>", headers=[("Content-Type", "text/html")]), "not-foundry-local"),
+        ],
+        ids=["hangs", "cuts", "page"],
+    )
+    def test_what_is_no_service(self, environment, script, code):
+        """An answer within the deadline, with a code and a remedy, whatever listens there."""
+        with RawServer(script) as server:
             done = run("doctor", "--base-url", server.base_url, "--deadline", 0.5, environment=environment)
         assert done.returncode == 1
-        assert "service-hangs" in done.stdout
+        assert code in done.stdout
 
     @pytest.mark.parametrize(
         "options", [["--json", "--report"], ["--replay", "x", "--model", "m"], ["--deadline", "0"]]
