@@ -10,7 +10,7 @@ import httpx
 import openai
 import typer
 
-from shim.cli.output import failures, note
+from shim.cli.output import encodable, failures, note
 from shim.cli.services import BaseUrl, Model, open_service
 from shim.core.jsontext import is_object
 from shim.doctor.probes import PROMPT, told_error
@@ -43,13 +43,14 @@ def capture(
     """
     if file.exists() and not force:
         raise typer.BadParameter(f"{file} is there already; --force replaces it", param_hint="FILE")
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}], "stream": True}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": encodable(prompt)}], "stream": True}
     if request:
         body = _request(request)
     if max_tokens is not None:
         body["max_tokens"] = max_tokens
     with open_service(model, base_url, None) as foundry:
-        body.setdefault("model", foundry.model_id)
+        if "model" not in body:
+            body["model"] = foundry.model_id
         with RecordingTransport(verify=foundry.base_url.startswith("https")) as transport:
             transport.deadline = time.monotonic() + deadline
             try:

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 import shim
-from shim.cli.output import complain, failures, note, printable, to_stderr
+from shim.cli.output import complain, encodable, failures, note, printable, to_stderr
 from shim.cli.services import BaseUrl, Model, ModelPath, open_service
 from shim.repairs import RULES, Repair
 from shim.service import Service
@@ -44,7 +44,7 @@ def chat(
         prompt = sys.stdin.read()
     if prompt is not None and not prompt.strip():
         raise typer.BadParameter("it is empty", param_hint="PROMPT")
-    beginning = [_said_by("system", _encodable(system))] if system else []
+    beginning = [_said_by("system", encodable(system))] if system else []
     wishes = {"max_tokens": max_tokens, "temperature": temperature}
     with open_service(model, base_url, model_path) as foundry:
         note(f"Using Foundry Local endpoint at {foundry.base_url}/chat/completions")
@@ -52,7 +52,7 @@ def chat(
             if prompt is None:
                 _converse(speaker, beginning)
             else:
-                speaker.answer([*beginning, _said_by("user", _encodable(prompt))], _Answer())
+                speaker.answer([*beginning, _said_by("user", encodable(prompt))], _Answer())
 
 
 @dataclass
@@ -153,9 +153,8 @@ class _Speaker:
 
 def _converse(speaker: _Speaker, beginning: list[dict[str, str]]) -> None:
     """Questions and answers, until the person leaves."""
-    with suppress(
-        ImportError
-    ):  # Windows has none, and edits lines by itself; importing it is what gives input() its keys
+    # Windows has none, and edits lines by itself; importing it is what gives input() its keys.
+    with suppress(ImportError):
         import_module("readline")
     note("Ctrl-C stops an answer; /exit or Ctrl-D leaves.", style="dim")
     messages = list(beginning)
@@ -179,7 +178,7 @@ def _question() -> str | None:
     question = ""
     while not question:
         try:
-            question = _encodable(_input()).strip()
+            question = encodable(_input()).strip()
         except (EOFError, KeyboardInterrupt):
             note("")
             return None
@@ -195,11 +194,6 @@ def _input() -> str:
 
 def _said_by(role: str, text: str) -> dict[str, str]:
     return {"role": role, "content": text}
-
-
-def _encodable(text: str) -> str:
-    """The text without the lone surrogates that stand for bytes which are no UTF-8: they cannot be sent."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _write(text: str) -> None:

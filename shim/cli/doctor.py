@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shim import doctor as examine
-from shim.cli.output import ExitCode, printable, to_stderr, to_stdout
+from shim.cli.output import ExitCode, encodable, printable, to_stderr, to_stdout
 from shim.cli.services import BaseUrl, Model
 from shim.doctor import Deviation, Diagnosis, Finding, Problem, Timing
 from shim.doctor.examination import DEADLINE
@@ -59,7 +59,7 @@ def doctor(
             diagnosis = examine.diagnose(
                 base_url,
                 model=model,
-                prompt=prompt,
+                prompt=encodable(prompt) if prompt else None,
                 deadline=deadline,
                 progress=lambda name: status.update(f"Probe: {name} …") if status else None,
             )
@@ -143,7 +143,7 @@ def _problems(problems: list[Problem]) -> Table:
 
 def _show_timing(timing: Timing) -> None:
     out = to_stdout()
-    said = f"Timing of the stream: first text after {_seconds(timing.first)}"
+    said = f"Timing: first text after {_seconds(timing.first)}"
     if not timing.gaps:
         out.print(said)
         return

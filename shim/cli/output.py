@@ -99,3 +99,8 @@ def console(file: TextIO) -> Console:
 def printable(text: str) -> str:
     """The text without control characters, but for newlines and tabs: what a terminal may be given."""
     return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+
+
+def encodable(text: str) -> str:
+    """The text without the lone surrogates that stand for bytes which are no UTF-8: they cannot be sent."""
+    return text.encode("utf-8", "replace").decode()

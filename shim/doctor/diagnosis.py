@@ -51,12 +51,12 @@ class Deviation:
     count: int
     when: str
     evidence: str
-    sample: str
+    sample: str = ""
 
     @classmethod
-    def of(cls, code: Repair, count: int, sample: str = "") -> Deviation:
-        """What is known of a repair that was made."""
-        return cls(code.value, count, RULES[code].when, RULES[code].evidence, sample)
+    def of(cls, code: Repair, count: int) -> Deviation:
+        """What is known of a repair that was made so often."""
+        return cls(code.value, count, RULES[code].when, RULES[code].evidence)
 
 
 @dataclass(frozen=True, slots=True)

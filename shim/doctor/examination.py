@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -18,7 +19,7 @@ from shim.doctor.probes import REPLAYED, VISITS, Ask, Outcome, Visit, recorded
 from shim.errors import ServiceError, StreamError
 from shim.filler import without_private
 from shim.recording import Recording, RecordingTransport, ReplayTransport
-from shim.repairs import Policy, Repair
+from shim.repairs import Policy
 from shim.reports import RepairEvent, RepairReport, capture_repairs
 from shim.service import ENDPOINT_VARIABLE, known_addresses, normalised
 from shim.transports import RepairTransport
@@ -90,10 +91,9 @@ def diagnose_recording(recording: Recording) -> Diagnosis:
     model = body.get("model")
     diagnosis.model = model if isinstance(model, str) else ""
     probe = recorded(body)
-    heard = _Heard()
     finding = Finding("recording")
-    _listen(finding, ReplayTransport(recording), heard, probe, diagnosis)
-    _note(finding, recording, heard, probe)
+    first = _listen(finding, ReplayTransport(recording), probe, diagnosis)
+    _compare(finding, recording, first, probe, diagnosis)
     finding.timing = Timing.of([piece.at for piece in recording.pieces if b'"content"' in piece.data])
     diagnosis.findings.append(finding)
     return diagnosis
@@ -128,16 +128,6 @@ def _find(base_url: str | None, deadline: float, diagnosis: Diagnosis) -> Identi
     return found
 
 
-class _Heard:
-    """The first event of a stream in which each repair was made."""
-
-    def __init__(self) -> None:
-        self.first: dict[Repair, int] = {}
-
-    def __call__(self, event: RepairEvent) -> None:
-        self.first.setdefault(event.repair, event.event)
-
-
 class _Examiner:
     """Makes the probes on one service, one after the other."""
 
@@ -162,14 +152,14 @@ class _Examiner:
             return finding
         self._transport.recordings.clear()
         self._transport.deadline = time.monotonic() + self._deadline
-        heard = _Heard()
         if name in REPLAYED:
             probe = self._asked(REPLAYED[name])
-            _listen(finding, self._transport, heard, probe, self._diagnosis)
-            _note(finding, self._transport.recordings[0], heard, probe)
+            first = _listen(finding, self._transport, probe, self._diagnosis)
+            if self._transport.recordings:
+                _compare(finding, self._transport.recordings[0], first, probe, self._diagnosis)
         else:
             visit = VISITS[name]
-            _listen(finding, self._transport, heard, lambda ask: visit(self._visit(ask)), self._diagnosis)
+            _listen(finding, self._transport, lambda ask: visit(self._visit(ask)), self._diagnosis)
             finding.deviations.clear()  # the other probes have told them
         self._look_on(finding)
         return finding
@@ -192,34 +182,38 @@ class _Examiner:
 
 
 def _listen(
-    finding: Finding,
-    transport: httpx.BaseTransport,
-    heard: _Heard,
-    probe: Callable[[Ask], Outcome],
-    diagnosis: Diagnosis,
-) -> None:
-    """Make a probe with the repair, and note what was repaired."""
+    finding: Finding, transport: httpx.BaseTransport, probe: Callable[[Ask], Outcome], diagnosis: Diagnosis
+) -> dict[str, int]:
+    """Make a probe with the repair, and note what was repaired; gives the first event of each repair."""
+    first: dict[str, int] = {}
+
+    def note(event: RepairEvent) -> None:
+        first.setdefault(event.repair, event.event)
+
     started = time.monotonic()
     with capture_repairs() as captured:
-        outcome = probe(_ask(RepairTransport(transport, Policy(on_repair=heard)), diagnosis))
+        outcome = probe(_ask(RepairTransport(transport, Policy(on_repair=note)), diagnosis))
     finding.seconds = round(time.monotonic() - started, 3)
     finding.mended, finding.problems, finding.timing = outcome.said, outcome.problems, outcome.timing
     finding.deviations = [Deviation.of(code, count) for code, count in sorted(captured.repairs.items())]
     told = (report.generation for report in captured.reports)
     diagnosis.generation = diagnosis.generation or next(filter(None, told), None)
+    return first
 
 
-def _note(finding: Finding, recording: Recording, heard: _Heard, probe: Callable[[Ask], Outcome]) -> None:
+def _compare(
+    finding: Finding,
+    recording: Recording,
+    first: dict[str, int],
+    probe: Callable[[Ask], Outcome],
+    diagnosis: Diagnosis,
+) -> None:
     """Note what came over the connection, and what a program without the shim makes of it."""
     # What is told here may be pasted into an issue.
     recording = without_private(recording)
     finding.came, events = _wire(recording)
-    asked = load_object(recording.body) or {}
-    finding.alone = probe(_ask(ReplayTransport(recording), Diagnosis(model=str(asked.get("model"))))).said
-    finding.deviations = [
-        Deviation.of(Repair(each.code), each.count, _sample(events, heard.first.get(Repair(each.code), 0)))
-        for each in finding.deviations
-    ]
+    finding.alone = probe(_ask(ReplayTransport(recording), diagnosis)).said
+    finding.deviations = [replace(each, sample=_sample(events, first.get(each.code, 0))) for each in finding.deviations]
 
 
 def _ask(transport: httpx.BaseTransport, diagnosis: Diagnosis) -> Ask:
@@ -238,25 +232,24 @@ def _ask(transport: httpx.BaseTransport, diagnosis: Diagnosis) -> Ask:
 def _wire(recording: Recording) -> tuple[str, list[bytes]]:
     """What came over the connection, in a few words, and the payloads of its events."""
     said: list[str] = []
-    body = b""
+    body: list[bytes] = []
     end = ""
     with httpx.Client(transport=ReplayTransport(recording), timeout=None) as http:  # noqa: S113 - nothing is waited for
         try:
             with http.stream("POST", "http://recorded/") as response:
                 kind = response.headers.get("content-type", "no content type").split(";")[0].split(",")[0]
                 said.append(f"{response.status_code} {kind}")
-                for chunk in response.iter_bytes():
-                    body += chunk
+                body.extend(response.iter_bytes())
         except httpx.TimeoutException:
             end = "silence"
         except httpx.HTTPError:
             end = "connection cut"
-    frames = [frame for frame in _frames(body) if frame.data is not None]
+    frames = [frame for frame in _frames(b"".join(body)) if frame.data is not None]
     events = [frame.data or b"" for frame in frames if frame.data != DONE]
     if frames and not all(frame.bare for frame in frames):
         said.append(f"{len(events)} event{'s' * (len(events) != 1)}")
         said += ["[DONE]"] * (len(events) < len(frames))
-    elif said and not body:
+    elif said and not any(body):
         said.append("no body")
     return ", ".join([*said, end] if end else said), events
 

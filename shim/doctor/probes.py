@@ -418,7 +418,7 @@ def disconnect(visit: Visit) -> Outcome:
     seen = visit.ask.plain(max_tokens=1)
     if seen.error is not None:
         return Outcome(f"after a stream was left: {seen.said()}", _failure(seen))
-    return Outcome(f"the next answer comes {time.monotonic() - started:.1f} s later")
+    return Outcome(f"the next answer comes {time.monotonic() - started:.2f} s later")
 
 
 def keep_alive(visit: Visit) -> Outcome:

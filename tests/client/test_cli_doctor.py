@@ -56,7 +56,7 @@ class TestDoctor:
         assert max(map(len, plain.splitlines())) <= 80
         assert "Foundry Local 1.x" in plain
         assert "shim:  text in 4 chunks, finish reason stop" in plain
-        assert "Timing of the stream: first text after " in plain
+        assert "Timing: first text after " in plain
         assert "message-beside-delta" in plain
         assert "all mended" in plain
 
@@ -170,6 +170,12 @@ class TestCapture:
             [sent] = [request.json() for request in server.requests if request.method == "POST"]
         assert done.returncode == 0
         assert sent == {**body, "max_tokens": 5}
+
+    def test_odd_bytes(self, environment, tmp_path):
+        """A prompt that is no UTF-8 is recorded, not a traceback."""
+        with old_service() as server:
+            program = [*command("capture", tmp_path / "c.json", "--base-url", server.base_url), b"caf\xff"]
+            assert run(environment=environment, program=program).returncode == 0
 
     def test_refusal(self, environment, tmp_path):
         """An error is an exchange, too."""

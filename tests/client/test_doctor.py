@@ -290,6 +290,13 @@ class TestFailingService:
         diagnosis, _ = self.examined(openai_server(chat))
         assert codes(found(diagnosis)["disconnect"].problems) == ["deadline"]
 
+    def test_question_that_cannot_be_sent(self):
+        """What never leaves is told as the client's own failure."""
+        diagnosis, _ = self.examined(openai_server(), prompt="caf\udcff")
+        assert codes(found(diagnosis)["plain"].problems) == ["client-error"]
+        assert found(diagnosis)["plain"].came == ""
+        assert "UnicodeEncodeError" in found(diagnosis)["plain"].mended
+
 
 class TestModels:
     """Which model is asked."""
