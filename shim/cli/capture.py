@@ -20,8 +20,8 @@ from shim.recording import RecordingTransport
 
 
 def capture(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the recording goes.", dir_okay=False)],
-    prompt: Annotated[str, typer.Argument(metavar="[PROMPT]", help="What is asked.", show_default=False)] = PROMPT,
+    file: Annotated[Path, typer.Argument(help="Where the recording goes.", dir_okay=False)],
+    prompt: Annotated[str, typer.Argument(help="What is asked.")] = PROMPT,
     *,
     model: Model = None,
     base_url: BaseUrl = None,
@@ -36,10 +36,11 @@ def capture(
     keep_text: Annotated[bool, typer.Option("--keep-text", help="Keep prompt and answer readable.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Record one streamed exchange with a service, as bytes with their times.
+    """Record one exchange for a report upstream.
 
-    Keys and other secrets are removed, and the letters of prompt and answer replaced by x, in the same shape. Look at
-    it with: foundry-shim doctor --replay FILE
+    The answer is streamed, and recorded as the bytes of the connection with their times. Keys and other secrets are
+    removed, and the letters of prompt and answer replaced by x, in the same shape. Look at it with: foundry-shim doctor
+    --replay FILE
     """
     if file.exists() and not force:
         raise typer.BadParameter(f"{file} is there already; --force replaces it", param_hint="FILE")

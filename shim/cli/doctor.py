@@ -40,7 +40,7 @@ def doctor(
     ] = False,
     replay: Annotated[Path | None, typer.Option(metavar="FILE", help="Examine a capture instead of a service.")] = None,
 ) -> None:
-    """Find out what is wrong with a service, and whether the shim mends it.
+    """Find out what is wrong with a service.
 
     Asks the service a few short questions, each with a deadline, and shows what a program sees with the official
     client alone and with the shim. It costs the service a few dozen tokens.
