@@ -1,6 +1,7 @@
 """Find out what is wrong with a service, and whether the shim mends it."""
 
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -113,13 +114,27 @@ def _findings(findings: list[Finding]) -> Table:
     table.add_column(overflow="fold")
     for finding in findings:
         verdict = finding.verdict
-        said = finding.mended
-        if finding.skipped:
-            said = f"not made: {finding.skipped}"
-        elif finding.alone and finding.alone != finding.mended:
-            said = f"alone: {finding.alone}\nshim:  {finding.mended}"
-        table.add_row(Text(verdict, style=_STYLES[verdict]), finding.probe, printable(said))
+        lines = [Text(printable(line), style=style) for line, style in _lines(finding)]
+        table.add_row(Text(verdict, style=_STYLES[verdict]), finding.probe, Text("\n").join(lines))
     return table
+
+
+def _lines(finding: Finding) -> Iterator[tuple[str, str]]:
+    """What came, what a program sees of it on each side, the codes of what was mended and what was not; with styles."""
+    if finding.skipped:
+        yield f"not made: {finding.skipped}", "dim"
+        return
+    if finding.came:
+        yield finding.came, "dim"
+    if finding.alone in ("", finding.mended):
+        yield finding.mended, ""
+    else:
+        yield f"alone: {finding.alone}", ""
+        yield f"shim:  {finding.mended}", ""
+    if finding.deviations:
+        yield f"mended: {', '.join(deviation.code for deviation in finding.deviations)}", "dim"
+    if finding.problems:
+        yield f"see: {', '.join(problem.code for problem in finding.problems)}", "dim"
 
 
 def _deviations(deviations: list[Deviation]) -> Table:

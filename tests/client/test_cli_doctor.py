@@ -41,7 +41,9 @@ class TestDoctor:
         assert (done.returncode, done.stderr) == (0, "")
         lines = done.stdout.splitlines()
         assert lines[0] == f"A service that names no generation at {server.base_url}"
-        assert "ok  stream           text in 3 chunks, finish reason stop" in [line.rstrip() for line in lines]
+        lines = [line.rstrip() for line in lines]
+        at = lines.index("ok  stream           200 text/event-stream, 5 events, [DONE]")
+        assert lines[at + 1].split() == ["text", "in", "3", "chunks,", "finish", "reason", "stop"]
         assert lines[-1] == "Nothing to mend: what this service sends is what OpenAI sends."
         assert "\x1b" not in done.stdout
 
@@ -57,7 +59,8 @@ class TestDoctor:
         assert "Foundry Local 1.x" in plain
         assert "shim:  text in 4 chunks, finish reason stop" in plain
         assert "Timing: first text after " in plain
-        assert "message-beside-delta" in plain
+        assert "mended: empty-tool-calls, finish-reason," in plain
+        assert "a choice with `message` beside `delta`" in plain
         assert "all mended" in plain
 
     def test_json(self, environment):
