@@ -206,8 +206,8 @@ def new_report(policy: Policy) -> RepairReport:
 def remember(identity: Any, report: RepairReport) -> None:
     """Keep the report of an answer with this id, among the last few hundred."""
     if isinstance(identity, str):
-        _remembered[identity] = report
-        _remembered.move_to_end(identity)
+        _remembered.pop(identity, None)
+        _remembered[identity] = report  # the last one, also where the id is a constant
         while len(_remembered) > _MOST_REMEMBERED:
             with suppress(KeyError):  # another thread did it
                 _remembered.popitem(last=False)
