@@ -60,11 +60,11 @@ def capture(
                 note("\nStopped; what has come is recorded.")
             except failures() as error:
                 note(f"The exchange failed, and is recorded: {told_error(error)}")
-            recording = transport.recordings[0]
-    if not (recording.pieces or recording.ended):
+    if not transport.connections:
         raise ServiceError(
             f"The service at {foundry.base_url} could not be asked.", remedy="Look whether it still runs."
         )
+    recording = transport.recordings[0]
     without_private(recording, keep_text=keep_text).save(file)
     size = len(recording.answer)
     note(f"Recorded {size} bytes in {len(recording.pieces)} pieces into {file}")
