@@ -252,6 +252,27 @@ class TestFailingService:
         assert not diagnosis.is_usable
         assert seconds < 15
 
+    @pytest.mark.parametrize("probe", ["bad parameter", "unknown model", "too many tokens"])
+    def test_refusals_that_are_none(self, probe):
+        """What has to be refused with words, and breaks off instead, is wrong."""
+        is_meant = {
+            "bad parameter": lambda body: "temperature" in body,
+            "unknown model": lambda body: body["model"] != MODEL,
+            "too many tokens": lambda body: body["max_tokens"] > 1000,
+        }[probe]
+        cut = sse_response([stream(chunks({"model": "m"})[:1], done=b"")], end="cut")
+        diagnosis, _ = self.examined(openai_server(lambda body, _: cut if is_meant(body) else None))
+        assert codes(diagnosis.all_problems) == ["connection-cut"]
+        assert found(diagnosis)[probe].verdict == "wrong"
+
+    def test_too_many_tokens_that_are_granted(self):
+        """The stream is left at once: its many tokens are not waited for."""
+        begun = sse_response([stream(chunks({"model": "m"})[:3], done=b"")], end="held")
+        with openai_server(lambda body, _: begun if body["max_tokens"] > 1000 else None) as server:
+            diagnosis = diagnose(server.base_url, deadline=2.0)
+        finding = found(diagnosis)["too many tokens"]
+        assert (finding.mended, finding.verdict) == ("granted", "ok")
+
     def test_two_late_answers_are_enough(self):
         """Where two probes in a row are late, the others are not made."""
         diagnosis, seconds = self.examined(openai_server(lambda *_: [Hold()]))
