@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shim.cli import capture, chat, doctor, models
+from shim.cli import capture, chat, doctor, models, proxy
 from shim.cli.output import Commands
 
 HELP = """Talk to Microsoft Foundry Local, whatever release it is, and see whether its streams are right.
@@ -23,6 +23,7 @@ Examples:
   foundry-shim models                         what can be used
   foundry-shim doctor                         is the service all right?
   foundry-shim capture answer.json            for a report upstream
+  foundry-shim proxy                          for programs in any language
 
 \b
 Exit codes:
@@ -50,6 +51,7 @@ app.command()(chat.chat)
 app.command()(models.models)
 app.command()(doctor.doctor)
 app.command()(capture.capture)
+app.command()(proxy.proxy)
 
 
 def run() -> None:

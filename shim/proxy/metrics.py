@@ -1,0 +1,107 @@
+"""What has happened: counts in the text format of Prometheus (version 0.0.4), a line for each request in the log.
+
+Codes, counts and times only: nothing of what was asked or answered.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from collections import Counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from shim.repairs import Repair
+
+logger = logging.getLogger("shim.proxy.access")
+
+MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """Counts.
+
+    Attributes:
+        open: How many requests are being answered.
+    """
+
+    def __init__(self) -> None:
+        """Begin at nothing."""
+        self.open = 0
+        self._requests: Counter[int] = Counter()
+        self._repairs: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._streams = 0
+        self._chunks = 0
+        self._first = [0] * (len(_BUCKETS) + 1)
+        self._first_sum = 0.0
+
+    def note(
+        self,
+        asked: str,
+        status: int,
+        *,
+        seconds: float = 0.0,
+        repairs: Mapping[Repair, int] = MappingProxyType({}),
+        failure: str = "",
+        chunks: int = 0,
+        first: float | None = None,
+    ) -> None:
+        """Count a request that was answered, or refused.
+
+        Args:
+            asked: Its method and path.
+            status: The status of the answer.
+            seconds: How long it took; nothing for what was refused.
+            repairs: What was repaired.
+            failure: Why it failed, in a word, if it did.
+            chunks: How many pieces of a stream have left.
+            first: For a stream, after how many seconds the first one did.
+        """
+        self._requests[status] += 1
+        self._repairs.update({code.value: count for code, count in repairs.items()})
+        if failure:
+            self._failures[failure] += 1
+        if first is not None:
+            self._streams += 1
+            self._chunks += chunks
+            self._first[bisect_left(_BUCKETS, first)] += 1
+            self._first_sum += first
+        told = " ".join(f"{code}={count}" for code, count in sorted(repairs.items()))
+        logger.info("%s %d %.3fs chunks=%d %s%s", asked, status, seconds, chunks, failure or "ok", told and f" {told}")
+
+    def text(self) -> str:
+        """All of them, for Prometheus."""
+        return "\n".join((*self._lines(), ""))
+
+    def _lines(self) -> Iterator[str]:
+        yield from _metric("requests_total", "counter", "Requests, by the status of the answer.")
+        yield from (
+            f'foundry_shim_requests_total{{status="{status}"}} {n}' for status, n in sorted(self._requests.items())
+        )
+        yield from _metric("open_requests", "gauge", "Requests that are being answered.")
+        yield f"foundry_shim_open_requests {self.open}"
+        yield from _metric("streams_total", "counter", "Streams that have begun.")
+        yield f"foundry_shim_streams_total {self._streams}"
+        yield from _metric("chunks_total", "counter", "Pieces of streams that have left.")
+        yield f"foundry_shim_chunks_total {self._chunks}"
+        yield from _metric("repairs_total", "counter", "Repairs, by code.")
+        yield from (f'foundry_shim_repairs_total{{code="{code}"}} {n}' for code, n in sorted(self._repairs.items()))
+        yield from _metric("failures_total", "counter", "Requests that failed or were refused, by reason.")
+        yield from (f'foundry_shim_failures_total{{reason="{why}"}} {n}' for why, n in sorted(self._failures.items()))
+        yield from _metric("first_chunk_seconds", "histogram", "Time to the first piece of a stream.")
+        so_far = 0
+        for bound, count in zip((*map(str, _BUCKETS), "+Inf"), self._first, strict=True):
+            so_far += count
+            yield f'foundry_shim_first_chunk_seconds_bucket{{le="{bound}"}} {so_far}'
+        yield f"foundry_shim_first_chunk_seconds_sum {self._first_sum:.6f}"
+        yield f"foundry_shim_first_chunk_seconds_count {so_far}"
+
+
+def _metric(name: str, kind: str, about: str) -> Iterator[str]:
+    yield f"# HELP foundry_shim_{name} {about}"
+    yield f"# TYPE foundry_shim_{name} {kind}"

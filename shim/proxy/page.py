@@ -1,0 +1,285 @@
+"""The page of the proxy: a prompt, its answer, and beside it the wire before and after the repair."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import hashlib
+import re
+import time
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import httpx
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from shim.core.jsontext import dump, is_object, load_object
+from shim.proxy.answers import METRICS, RefusedError
+from shim.proxy.client_side import read_body, until_client_leaves
+from shim.repairs import RULES
+from shim.reports import RepairEvent, report
+from shim.transports import AsyncRepairTransport
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from ssl import SSLContext
+
+    from starlette.types import Receive, Scope, Send
+
+    from shim.proxy.app import Settings
+    from shim.proxy.forwarding import Forwarder
+    from shim.proxy.metrics import Metrics
+
+_TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
+_RULES_PLACE: Final = '<script type="application/json" id="rules">{}</script>'
+_BAD_GATEWAY: Final = 502
+_CLIENT_LEFT: Final = 499  # the word of nginx's log, for there is no such status
+
+
+def page_routes(settings: Settings, forwarder: Forwarder) -> list[Route]:
+    """The routes of the page: itself, and what it alone asks.
+
+    Args:
+        settings: Those of the proxy.
+        forwarder: Knows where the service is.
+    """
+    content = _page()
+    headers = _headers(content)
+
+    async def page(_: Request) -> Response:
+        return Response(content, headers=headers, media_type="text/html")
+
+    return [Route("/", page), Route("/", _Prompts(settings, forwarder), methods=["POST"])]
+
+
+def _page() -> str:
+    # A "<" could end the element that the rules stand in.
+    rules = dump({code.value: {"when": rule.when, "action": rule.action} for code, rule in RULES.items()})
+    told = rules.decode().replace("<", "\\u003c")
+    page = files("shim.proxy").joinpath("page.html").read_text(encoding="utf-8")
+    return page.replace(_RULES_PLACE, _RULES_PLACE.replace("{}", told))
+
+
+def _headers(page: str) -> dict[str, str]:
+    """What the browser is told: the page's own style and script, this proxy, and nothing else."""
+    policy = (
+        "default-src 'none'",
+        f"style-src {_hashes(page, 'style')}",
+        f"script-src {_hashes(page, 'script')}",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        # The text of a model cannot become HTML, whatever the script does with it.
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+    return {
+        "content-security-policy": "; ".join(policy),
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "cache-control": "no-cache",
+    }
+
+
+def _hashes(page: str, element: str) -> str:
+    inline: list[str] = re.findall(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inline)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+
+class _Prompts:
+    """Answers a chat request with all that happens to it, as JSON lines."""
+
+    def __init__(self, settings: Settings, forwarder: Forwarder) -> None:
+        self._settings = settings
+        self._forwarder = forwarder
+        # To read the certificates takes longer than a request does.
+        self._ssl = httpx.create_ssl_context(trust_env=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        self._settings.guard.check_key(request.headers)
+        metrics: Metrics = scope[METRICS]
+        try:
+            body = _streaming(await read_body(request, self._settings.max_body_bytes))
+        except ClientDisconnect:
+            metrics.note("POST /", _CLIENT_LEFT, failure="client_left")
+            return
+        telling = _Telling(send, metrics, replace(self._settings, base_url=self._forwarder.base_url), self._ssl)
+        await until_client_leaves(request, lambda: telling.tell(body))
+
+
+@dataclass(slots=True)
+class _Telling:
+    """One prompt and what became of it.
+
+    Attributes:
+        send: To the page.
+        metrics: It is counted there, as any other request.
+        settings: Those of the proxy, with the present address of the service.
+        ssl: For an address that begins with https.
+        status: That of the answer, or of there being none.
+        failure: Why it failed, in a word, if it did.
+        chunks: How many pieces have left.
+        first: After how many seconds the first one did.
+    """
+
+    send: Send
+    metrics: Metrics
+    settings: Settings
+    ssl: SSLContext
+    status: int = _CLIENT_LEFT
+    failure: str = "client_left"
+    chunks: int = 0
+    first: float | None = None
+    _began: float = field(init=False, default_factory=time.monotonic)
+    _repairs: list[RepairEvent] = field(init=False, default_factory=list[RepairEvent])
+
+    async def tell(self, body: bytes) -> None:
+        """Send the prompt, and tell what happens when it happens."""
+        headers = [(b"content-type", b"application/x-ndjson"), (b"x-content-type-options", b"nosniff")]
+        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
+        hidden = _Noted(httpx.AsyncHTTPTransport(verify=self.ssl, trust_env=False), self.say)
+        policy = replace(self.settings.policy, on_repair=self._note)
+        transport: Any = AsyncRepairTransport(hidden, policy)
+        client = httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+        request = client.build_request(
+            "POST",
+            f"{self.settings.base_url}/chat/completions",
+            content=body,
+            headers={"content-type": "application/json"},
+        )
+        try:
+            await self._exchange(client, request)
+        except httpx.HTTPError as error:
+            self.failure = "broke_off"
+            if self.status == _CLIENT_LEFT:
+                self.status, self.failure = _BAD_GATEWAY, "upstream_unreachable"
+            await self.say(error={"message": _words(error, self.settings.base_url), "code": self.failure})
+        finally:
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
+            found = report(request)
+            self.metrics.note(
+                "POST /",
+                self.status,
+                seconds=self._seconds(),
+                repairs=found.repairs if found else {},
+                failure=self.failure,
+                chunks=self.chunks,
+                first=self.first,
+            )
+        await self.say(
+            done=True,
+            repairs=dict(sorted(found.repairs.items())) if found else {},
+            generation=found.generation if found else None,
+        )
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _exchange(self, client: httpx.AsyncClient, request: httpx.Request) -> None:
+        response = await client.send(request, stream=True)
+        self.status = response.status_code
+        await self.say(status=response.status_code, headers=_shown(response))
+        decode = _decoder()
+        if response.is_stream_consumed:  # a plain answer, which the repair has read
+            await self.say(left=decode(response.content))
+        else:
+            async for piece in response.aiter_raw():
+                self.chunks += 1
+                self.first = self.first or self._seconds()
+                await self.say(left=decode(piece))
+        self.failure = ""
+        if not response.is_success:
+            await self.say(error=_error(response))
+
+    async def say(self, **line: Any) -> None:
+        """Send one line, behind those of the repairs that were made before it."""
+        lines: list[dict[str, Any]] = [
+            {"repair": event.repair, "event": event.event, "found": event.found} for event in self._repairs
+        ]
+        self._repairs.clear()
+        body = b"".join(dump(each) + b"\n" for each in (*lines, {**line, "at": self._seconds()}))
+        await self.send({"type": "http.response.body", "body": body, "more_body": True})
+
+    def _note(self, event: RepairEvent) -> None:
+        self._repairs.append(event)
+        if self.settings.policy.on_repair is not None:
+            self.settings.policy.on_repair(event)
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._began, 6)
+
+
+class _Noted(httpx.AsyncBaseTransport):
+    """What lies below the repair: tells what is asked of the service, and the very bytes that it answers with."""
+
+    def __init__(self, inner: httpx.AsyncHTTPTransport, say: Callable[..., Awaitable[None]]) -> None:
+        self._inner = inner
+        self._say = say
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await self._say(asked=f"{request.method} {request.url.path}")
+        response = await self._inner.handle_async_request(request)
+        await self._say(answered=response.status_code, headers=_shown(response))
+        response.stream = _NotedBody(response.stream, self._say)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _NotedBody(httpx.AsyncByteStream):
+    def __init__(self, inner: Any, say: Callable[..., Awaitable[None]]) -> None:
+        self._inner = inner
+        self._say = say
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        decode = _decoder()
+        async for piece in self._inner:
+            await self._say(came=decode(piece))
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _decoder() -> Callable[[bytes], str]:
+    """Makes text of pieces that may end within a character."""
+    return codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+
+
+def _shown(response: httpx.Response) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in response.headers.multi_items() if name != "set-cookie"]
+
+
+def _error(response: httpx.Response) -> dict[str, Any]:
+    """The error of an answer, which the repair has made OpenAI's; a redirect, which is not followed, is one too."""
+    error: Any = (load_object(response.content) or {}).get("error") if response.is_error else None
+    return error if is_object(error) else {"message": f"The service answers with status {response.status_code}."}
+
+
+def _words(error: httpx.HTTPError, base_url: str) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return str(error)
+    if isinstance(error, httpx.TimeoutException):
+        return f"The service at {base_url} does not answer in time."
+    return f"The service at {base_url} broke off: {error}."
+
+
+def _streaming(body: bytes) -> bytes:
+    """The request with streaming asked for.
+
+    Raises:
+        RefusedError: It is no JSON object.
+    """
+    members = load_object(body)
+    if members is None:
+        raise RefusedError(400, "The body of the request is not a JSON object.", "invalid_json")
+    return dump({**members, "stream": True})

@@ -1,0 +1,255 @@
+"""The command `foundry-shim proxy`, run as a person runs it."""
+
+import json
+import os
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("typer")
+
+import httpx
+
+from support.commands import command as program
+from support.commands import lonely
+from support.commands import run as run_command
+from support.openai_server import TEXT, openai_server
+from support.proxies import CHAT, OPTIONS, address_in, proxy_command, wait_until
+from support.raw_server import Send, response_head, sse_response
+from support.raw_server import chunk as http_chunk
+from support.streams import DONE, END, betalgo, conforming, event, payloads, stream, text_of
+from support.terminal import CTRL_C, Terminal
+
+in_terminal = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """No internet, no service that somebody has left behind, and no wish about colours."""
+    return lonely(tmp_path)
+
+
+@pytest.fixture
+def run(environment):
+    """Run the command to its end, with further variables."""
+    return lambda *arguments, program=None, **variables: run_command(
+        "proxy", *arguments, environment={**environment, **variables}, program=program
+    )
+
+
+class TestServing:
+    """It says where it is, and there it is."""
+
+    def test_stream(self, environment):
+        """A stream of 1.x comes through it as OpenAI's, a key is wanted from the environment, and sockets are not."""
+        answer = sse_response([stream(betalgo(["Hello", " world"]))])
+        environment = {**environment, "FOUNDRY_SHIM_PROXY_KEY": "a-key"}
+        with openai_server(lambda *_: answer) as server:
+            with proxy_command("--upstream", server.url, environment=environment) as proxy:
+                assert proxy.complaints[0] == f"Using Foundry Local endpoint at {server.base_url}/chat/completions\n"
+                assert proxy.complaints[1].endswith("/v1 (Ctrl-C ends)\n")
+                *chunks, end = payloads(proxy.post(CHAT, headers={"Authorization": "Bearer a-key"}).content)
+                assert (text_of(chunks), end) == ("Hello world", END)
+                assert proxy.post(CHAT).status_code == 401
+                socket_wish = ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: YWJjZA=="]
+                lines = ["Host: localhost", "Authorization: Bearer a-key", *socket_wish]
+                assert proxy.raw("GET /v1/models HTTP/1.1", *lines).status_code == 200
+                assert "server" not in proxy.get("/models").headers
+
+    def test_options(self, environment):
+        """Names, origins and the largest body can be chosen."""
+        options = ["--allow-host", "My.Name", "--allow-origin", "https://example.com", "--max-body", 500]
+        with openai_server() as server:
+            with proxy_command("--upstream", server.url, *options, environment=environment) as proxy:
+                lines = ["Host: my.name:1", "Origin: https://example.com"]
+                assert proxy.raw("GET /v1/models HTTP/1.1", *lines).status_code == 200
+                assert proxy.raw("GET /v1/models HTTP/1.1", "Host: your.name").status_code == 421
+                assert proxy.post({"x": "y" * 500}).status_code == 413
+
+    def test_access_log(self, environment):
+        """A line for each request, if it is wanted: what was asked for, the status, the repairs, and no content."""
+        with openai_server(lambda *_: sse_response([stream(betalgo(["Secretly"]))])) as server:
+            with proxy_command("--upstream", server.url, "--access-log", environment=environment) as proxy:
+                proxy.post({**CHAT, "messages": [{"role": "user", "content": "Privately"}]})
+                wait_until(lambda: any("POST /v1/chat/completions 200" in line for line in proxy.complaints))
+            with proxy_command("--upstream", server.url, environment=environment) as silent:
+                silent.post(CHAT)
+        [line] = [line for line in proxy.complaints if "POST " in line]
+        assert "message-beside-delta=2" in line
+        assert "Secretly" not in "".join(proxy.complaints)
+        assert "Privately" not in "".join(proxy.complaints)
+        assert not [line for line in silent.complaints if "POST " in line]
+
+    def test_headers_are_bounded(self, environment):
+        """A request whose headers never end is refused."""
+        with openai_server() as server:
+            with (
+                proxy_command("--upstream", server.url, environment=environment) as proxy,
+                proxy.connect() as connection,
+            ):
+                connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 2**17)
+                assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_address(self, environment, host):
+        """The address that it tells is one that can be used."""
+        if host == "::1" and not _has_ipv6():
+            pytest.skip("this machine has no IPv6")
+        with openai_server() as server:
+            options = ["--host", host, "--upstream", server.url]
+            with proxy_command(*options, environment=environment) as proxy:
+                address = proxy.complaints[1].split()[5]
+                assert httpx.get(f"{address}/models", **OPTIONS).status_code == 200
+
+    def test_others_can_reach_it_with_a_key(self, environment):
+        """Elsewhere than on this machine alone it wants a key."""
+        key = "a-key"
+        with openai_server() as server:
+            options = ["--host", "0.0.0.0", "--api-key", key, "--upstream", server.url]
+            with proxy_command(*options, environment=environment) as proxy:
+                assert proxy.get("/models").status_code == 401
+                assert proxy.get("/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+    def test_running_service(self, environment, tmp_path):
+        """Without an address it is in front of the service that runs, wherever that has moved meanwhile."""
+        daemon = tmp_path / ".foundry" / "daemon.json"
+        daemon.parent.mkdir()
+        with ExitStack() as stack:
+            with openai_server() as first:
+                daemon.write_text(json.dumps({"web_urls": [first.url]}), encoding="utf-8")
+                proxy = stack.enter_context(proxy_command(environment=environment))
+                assert proxy.get("/models").status_code == 200
+            with openai_server() as second:
+                daemon.write_text(json.dumps({"web_urls": [second.url]}), encoding="utf-8")
+                assert proxy.post(CHAT).content.endswith(DONE)
+                assert second.requests[-1].path == "/v1/chat/completions"
+
+
+@in_terminal
+class TestInterrupt:
+    """Ctrl-C, while a stream is open."""
+
+    @pytest.fixture
+    def go_on(self):
+        """When the rest of the stream may come."""
+        return threading.Event()
+
+    @pytest.fixture
+    def server(self, go_on):
+        """A service that stops after the first piece of its answer until it may go on."""
+
+        def answer(connection, request):
+            first, *rest = map(event, conforming(TEXT))
+            yield Send(response_head() + http_chunk(first))
+            while not go_on.is_set():
+                connection.sleep(0.05)
+            yield Send(http_chunk(b"".join(rest) + DONE) + b"0\r\n\r\n")
+
+        with openai_server(lambda *_: answer) as started:
+            yield started
+
+    def test_finished(self, server, go_on, environment):
+        """What ends soon is finished, while nobody else is let in."""
+        with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
+            terminal.read_until("(Ctrl-C ends)")
+            proxy = address_in(terminal.output)
+            with proxy.stream(CHAT) as answer:
+                pieces = answer.iter_raw()
+                received = next(pieces)
+                terminal.write(CTRL_C)
+                wait_until(lambda: _is_closed(proxy.port))
+                go_on.set()
+                *chunks, end = payloads(received + b"".join(pieces))
+                assert (text_of(chunks), end) == ("".join(TEXT), END)
+            assert terminal.wait() == 130
+        assert "Traceback" not in terminal.output
+
+    def test_cut(self, server, environment):
+        """What does not end is cut, and the connection to the service is closed."""
+        with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
+            terminal.read_until("(Ctrl-C ends)")
+            with address_in(terminal.output).stream(CHAT) as answer:
+                pieces = answer.iter_raw()
+                received = next(pieces)
+                terminal.write(CTRL_C)
+                with pytest.raises(httpx.RemoteProtocolError):
+                    received += b"".join(pieces)
+                assert END not in payloads(received)
+            assert terminal.wait() == 130
+            server.wait_until_no_connection_is_open()
+        assert "Traceback" not in terminal.output
+
+    def test_idle(self, server, environment):
+        """Without a request it ends at once, although a client keeps its connection."""
+        with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
+            terminal.read_until("(Ctrl-C ends)")
+            proxy = address_in(terminal.output)
+            with httpx.Client(**OPTIONS) as client:
+                assert client.get(f"{proxy.base_url}/models").status_code == 200
+                terminal.write(CTRL_C)
+                assert terminal.wait() == 130
+        assert "Traceback" not in terminal.output
+
+
+class TestRefusals:
+    """What cannot be is said in a line."""
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", ""])
+    def test_open_to_all(self, run, host):
+        """Others are not let in without a key; this is wrong usage."""
+        done = run("--host", host, "--upstream", "http://127.0.0.1:9")
+        assert done.returncode == 2
+        assert "--api-key" in done.stderr
+
+    def test_empty_key(self, run):
+        """A key that a script has left empty protects nothing."""
+        done = run("--api-key", " ", "--upstream", "http://127.0.0.1:9")
+        assert done.returncode == 2
+        assert "empty" in done.stderr
+
+    def test_port_in_use(self, run):
+        """Somebody else listens there."""
+        with openai_server() as server, socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            done = run("--port", port, "--upstream", server.url)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert f"127.0.0.1, port {port}: " in line
+        assert "--port" in line
+
+    def test_no_service(self, run):
+        """Nothing answers at the address that is given."""
+        with openai_server() as server:
+            url = server.url
+        done = run("--port", 0, "--upstream", url)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert url in line
+
+    @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+    def test_missing_extra(self, run, package):
+        """The command that installs what is missing is told."""
+        script = f"import sys; sys.modules[{package!r}] = None; from shim.__main__ import main; main()"
+        done = run(program=[sys.executable, "-c", script, "proxy", "--port", "0"])
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert package in line
+        assert 'pip install "foundry-local-shim[proxy]"' in line
+
+
+def _has_ipv6():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_closed(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
