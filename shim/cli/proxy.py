@@ -12,9 +12,6 @@ from shim.cli.services import Model, ModelPath, open_service
 from shim.errors import ServiceError, import_extra
 from shim.service import FoundryLocal, find_service
 
-_GRACE_SECONDS = 5
-_LARGEST_HEADERS = 64 * 1024
-
 
 def proxy(
     *,
@@ -46,8 +43,8 @@ def proxy(
     elsewhere, which needs a key; only pages of its own can, unless you allow others.
     """
     import_extra("proxy", "starlette")
-    uvicorn = import_extra("proxy", "uvicorn")
-    from shim.proxy import Guard, Settings, is_local, proxy_app  # noqa: PLC0415 - needs the extra `proxy`
+    import_extra("proxy", "uvicorn")
+    from shim.proxy import Guard, Settings, is_local, proxy_app, server  # noqa: PLC0415 - needs the extra `proxy`
 
     if api_key is not None and not api_key.strip():
         raise typer.BadParameter("it is empty", param_hint="--api-key")
@@ -69,18 +66,7 @@ def proxy(
             shown = f"[{address}]" if ":" in address else address
             note(f"Using Foundry Local endpoint at {foundry.base_url}/chat/completions")
             note(f"Serving the repaired API at http://{shown}:{bound}/v1 (Ctrl-C ends)")
-            config = uvicorn.Config(
-                proxy_app(settings),
-                http="h11",
-                ws="none",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                h11_max_incomplete_event_size=_LARGEST_HEADERS,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
-            )
-            uvicorn.Server(config).run(sockets=[listener])
+            server(proxy_app(settings)).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -2,5 +2,6 @@
 
 from shim.proxy.app import Settings, proxy_app
 from shim.proxy.guard import Guard, is_local
+from shim.proxy.server import server
 
-__all__ = ["Guard", "Settings", "is_local", "proxy_app"]
+__all__ = ["Guard", "Settings", "is_local", "proxy_app", "server"]

@@ -214,6 +214,18 @@ class TestLimits:
             assert connection.recv(4096).startswith(b"HTTP/1.1 414")
         assert upstream.requests == []
 
+    def test_connections(self):
+        """Who comes when as many are connected as may be is let go, and has a place again when another has left."""
+        with openai_server() as server, proxying(server.base_url, max_connections=2) as proxy:
+            with proxy.connect() as first, proxy.connect() as second:
+                for each in (first, second):
+                    each.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    assert each.recv(100).startswith(b"HTTP/1.1 200")
+                with proxy.connect() as third:
+                    assert third.recv(100) == b""
+                second.close()
+                wait_until(lambda: _answers(proxy))
+
     def test_requests(self):
         """Requests beyond the limit are told to come again, and may, as soon as another has ended."""
         with RawServer(sse_response([*map(event, conforming())], end="held")) as server:
@@ -625,3 +637,10 @@ class TestMetrics:
         answer = proxy.post({**CHAT, "model": "none"})
         assert answer.status_code == 404
         assert MODEL in error_of(answer)["message"]
+
+
+def _answers(proxy):
+    try:
+        return httpx.get(f"{proxy.url}/healthz", **OPTIONS).is_success
+    except httpx.HTTPError:
+        return False

@@ -13,9 +13,10 @@ pytest.importorskip("uvicorn")
 import openai
 
 from shim.offline import cache_root
+from support.commands import lonely
 from support.environments import _locked
-from support.proxies import SECONDS, proxying
-from support.scripted_model import SCRIPTS, WEATHER, marker
+from support.proxies import SECONDS, proxy_command, proxying
+from support.scripted_model import SCRIPTS, WEATHER, ensure_scripted_model, marker
 from support.streams import END, payloads, text_of
 
 NODE_OPENAI = "openai@^5"
@@ -53,6 +54,18 @@ for (const request of JSON.parse(readFileSync(0, "utf8"))) {
 }
 console.log(JSON.stringify(results));
 """
+
+
+@pytest.mark.live
+def test_started_model(tmp_path):
+    """Where a model is named, the proxy starts Foundry Local with it itself."""
+    model = ensure_scripted_model(cache_root(), boundary_ids=True)
+    with proxy_command("--model-path", model, environment=lonely(tmp_path)) as proxy:
+        client = openai.OpenAI(base_url=proxy.base_url, api_key="none")
+        (served,) = client.models.list()
+        asked = [{"role": "user", "content": marker("haiku")}]
+        chunks = client.chat.completions.create(model=served.id, messages=asked, stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SCRIPTS["haiku"]
 
 
 @pytest.fixture
