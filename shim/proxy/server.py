@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from shim.proxy.answers import error_object
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,6 +32,14 @@ def server(app: ASGIApp, *, max_connections: int = 1000) -> uvicorn.Server:
             super().connection_made(transport)
             if len(self.connections) > max_connections:
                 transport.close()
+
+        def send_400_response(self, msg: str) -> None:
+            """What is no request of HTTP gets an error in the form that all others have."""
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            said = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (said, h11.Data(data=error_object(400, msg, "bad_request")), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
     # h11, and no websockets: what comes in is bounded, and all of it passes the proxy's guard.
     options: dict[str, Any] = {"http": Bounded, "ws": "none", "h11_max_incomplete_event_size": _LARGEST_HEADERS}
