@@ -17,7 +17,7 @@ from shim.core.request import ChatRequest
 from shim.core.responses import repair_response
 from shim.core.stream import StreamRepairer
 from shim.errors import StreamError
-from shim.models import KnownModels, matching
+from shim.models import LOADED_PATHS, KnownModels, listed_ids, matching, names_in
 from shim.repairs import Policy, Repair
 from shim.reports import EXTENSION, new_report, remember
 
@@ -348,17 +348,15 @@ class Exchange:
 
     def _known_models(self) -> Flow:
         """What the service says that it has; None where it does not answer."""
-        loaded: tuple[str, ...] | None = None
-        for path in ("/models/loaded", "/openai/loadedmodels"):  # 1.x and later; 0.x
+        loaded: list[str] | None = None
+        for path in LOADED_PATHS:
             status, content = yield from self._looked_up(_root(self._request, path))
             if status == 0:
                 return None
-            names = _json(content)
-            if status < FIRST_ERROR_STATUS and isinstance(names, list):
-                loaded = tuple(name for name in cast("list[Any]", names) if isinstance(name, str))
+            if status < FIRST_ERROR_STATUS and (loaded := names_in(_json(content))) is not None:
                 break
         _, content = yield from self._looked_up(_sibling(self._request, "/models"))
-        return KnownModels(loaded, _ids(content))
+        return KnownModels(loaded, listed_ids(load_object(content)))
 
     def _looked_up(self, url: Any) -> Flow:
         """The status and the content at an address of the same service; 0 where it does not answer."""
@@ -472,15 +470,6 @@ def _sibling(request: Any, path: str) -> Any:
     """Another path of the same API."""
     base = re.sub(r"/(?:chat/completions|responses)$", "", request.url.path)
     return request.url.copy_with(path=base + path)
-
-
-def _ids(content: bytes) -> tuple[str, ...] | None:
-    """The ids in a list of models; None where it is something else."""
-    entries: Any = (load_object(content) or {}).get("data")
-    if not isinstance(entries, list):
-        return None
-    listed = cast("list[Any]", entries)
-    return tuple(entry["id"] for entry in listed if is_object(entry) and isinstance(entry.get("id"), str))
 
 
 def _message(content: bytes) -> str:

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from shim.core.dialect import FIRST_ERROR_STATUS, FOREIGN
-from shim.core.jsontext import is_object, load
+from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.recording import Piece, Recording
 
@@ -624,7 +624,7 @@ def without_private(recording: Recording, *, keep_text: bool = False) -> Recordi
     details = dict(recording.details)
     headers = [(name, _request_header(name, value, texts)) for name, value in recording.headers]
     path, mark, query = recording.target.partition("?")
-    asked = _asked(recording.body)
+    asked = ChatRequest.from_members(load_object(recording.body) or {})
     if keep_text:
         body = texts.without_secrets(recording.body)
     elif any(name.lower() == "content-encoding" for name, _ in recording.headers):
@@ -650,14 +650,6 @@ def without_private(recording: Recording, *, keep_text: bool = False) -> Recordi
         is_filled=not keep_text,
         details=details,
     )
-
-
-def _asked(body: bytes) -> ChatRequest:
-    try:
-        members = load(body)
-    except ValueError:
-        members = None
-    return ChatRequest.from_members(members if is_object(members) else {})
 
 
 def _request_header(name: str, value: str, texts: _Texts) -> str:

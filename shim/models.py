@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from shim.core.jsontext import is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+LOADED_PATHS: Final = ("/models/loaded", "/openai/loadedmodels")
+"""Where a service tells which models are loaded: 1.x and later, and 0.x."""
 
 _MOST_TOLD: Final = 8
+
+
+def names_in(value: Any) -> list[str] | None:
+    """The names in a list of them, as a service tells which models it has loaded; None where it is something else."""
+    return [name for name in cast("list[Any]", value) if isinstance(name, str)] if isinstance(value, list) else None
+
+
+def listed_ids(listing: Any) -> list[str] | None:
+    """The ids in a list of models as ``/v1/models`` gives it; None where it is something else."""
+    entries: Any = listing.get("data") if is_object(listing) else None
+    if not isinstance(entries, list):
+        return None
+    return names_in([entry.get("id") for entry in cast("list[Any]", entries) if is_object(entry)])
 
 
 def matching(name: str, ids: Iterable[str]) -> list[str]:
@@ -35,11 +53,11 @@ class KnownModels(NamedTuple):
         listed: Those of ``/v1/models``: the loaded ones, or those in the cache, or the whole catalog.
     """
 
-    loaded: tuple[str, ...] | None
-    listed: tuple[str, ...] | None
+    loaded: Sequence[str] | None
+    listed: Sequence[str] | None
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> Sequence[str]:
         """The best that is known; 2.x does not count the models of its local catalog as loaded, and serves them."""
         return self.loaded or self.listed or ()
 

@@ -1,19 +1,16 @@
 """Record one exchange with a service, for a report upstream."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
-import openai
 import typer
 
 from shim.cli.output import encodable, failures, note
 from shim.cli.services import BaseUrl, Model, open_service
 from shim.core.jsontext import is_object
-from shim.doctor.probes import PROMPT, told_error
+from shim.doctor.probes import PROMPT, official_client, told_error
 from shim.errors import ServiceError
 from shim.filler import without_private
 from shim.recording import RecordingTransport
@@ -76,15 +73,7 @@ def capture(
 
 def _exchange(transport: RecordingTransport, base_url: str, body: dict[str, Any]) -> None:
     """Ask with the official client, without the shim, and read the answer as it comes."""
-    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
-    client = official(
-        base_url=base_url,
-        api_key=os.environ.get("OPENAI_API_KEY") or "none",
-        max_retries=0,
-        timeout=None,
-        http_client=httpx.Client(transport=transport, timeout=None),  # noqa: S113 - the transport has a deadline
-    )
-    completions = client.chat.completions.with_streaming_response
+    completions = official_client(transport, base_url).chat.completions.with_streaming_response
     with completions.create(model=body["model"], messages=[], extra_body=body) as response:
         for _ in response.iter_bytes():
             pass

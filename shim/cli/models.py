@@ -12,6 +12,7 @@ from shim.cli.output import note, printable, to_stdout
 from shim.cli.services import BaseUrl, running_service
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
+from shim.models import names_in
 from shim.offline import DEFAULT_MODEL
 from shim.service import CatalogModel, find_service
 
@@ -113,10 +114,10 @@ def _of_service(base_url: str) -> list[CatalogModel]:
 
         listing = get(f"{base_url}/models")
         cached, catalog = None, list[dict[str, Any]]()
-        loaded = _names(get(f"{root}/models/loaded"))
+        loaded = names_in(get(f"{root}/models/loaded"))
         if loaded is None:  # 0.x has addresses of its own
-            loaded = _names(get(f"{root}/openai/loadedmodels"))
-            cached = _names(get(f"{root}/openai/models"))
+            loaded = names_in(get(f"{root}/openai/loadedmodels"))
+            cached = names_in(get(f"{root}/openai/models"))
             catalog = _objects(get(f"{root}/foundry/list"), "name")
         listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
         if cached is None and is_object(listing) and "IsDelta" in listing:
@@ -155,13 +156,6 @@ def _objects(value: Any, name: str) -> list[dict[str, Any]]:
     """The objects in an array that have a text under that name."""
     entries = cast("list[Any]", value) if isinstance(value, list) else []
     return [entry for entry in entries if is_object(entry) and isinstance(entry.get(name), str)]
-
-
-def _names(value: Any) -> list[str] | None:
-    """An array of names; None where it is none."""
-    if not isinstance(value, list):
-        return None
-    return [name for name in cast("list[Any]", value) if isinstance(name, str)]
 
 
 def _among(name: str, names: list[str]) -> bool:

@@ -6,16 +6,15 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
-import openai
 
 from shim.core.framing import DONE, Frame, Framer
 from shim.core.jsontext import load_object
 from shim.doctor.diagnosis import Deviation, Diagnosis, Finding, Problem, Timing
 from shim.doctor.identity import Identity, choose_model, identify
-from shim.doctor.probes import REPLAYED, VISITS, Ask, Outcome, Visit, recorded
+from shim.doctor.probes import REPLAYED, VISITS, Ask, Outcome, Visit, official_client, recorded
 from shim.errors import ServiceError, StreamError
 from shim.filler import without_private
 from shim.recording import Recording, RecordingTransport, ReplayTransport
@@ -217,16 +216,8 @@ def _compare(
 
 
 def _ask(transport: httpx.BaseTransport, diagnosis: Diagnosis) -> Ask:
-    """The official client on a transport. It does not ask twice, and the transport keeps the time."""
-    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
-    client = official(
-        base_url=diagnosis.base_url or "http://recorded/v1",
-        api_key=os.environ.get("OPENAI_API_KEY") or "none",
-        max_retries=0,
-        timeout=None,
-        http_client=httpx.Client(transport=transport, timeout=None),  # noqa: S113 - the transport has a deadline
-    )
-    return Ask(client, diagnosis.model)
+    """The model of the diagnosis, to be asked over a transport."""
+    return Ask(official_client(transport, diagnosis.base_url or "http://recorded/v1"), diagnosis.model)
 
 
 def _wire(recording: Recording) -> tuple[str, list[bytes]]:

@@ -7,20 +7,20 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
 from shim.core.dialect import generation
 from shim.core.jsontext import is_object
 from shim.doctor.diagnosis import Problem
-from shim.models import matching
+from shim.doctor.probes import UNKNOWN_MODEL
+from shim.models import LOADED_PATHS, listed_ids, matching, names_in
 
 if TYPE_CHECKING:
     from shim.recording import RecordingTransport
 
 _LOCAL_CATALOG: Final = "/catalogs/local/v1"
-_NO_MODEL: Final = "no-such-model"
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LONGEST_TITLE: Final = 80
 _MOST_NAMED: Final = 5
@@ -96,10 +96,10 @@ def identify(transport: RecordingTransport, base_url: str, seconds: float) -> Id
         found.problems.append(_no_answer(visitor.root, listing.failure, seconds))
         return found
     found.generation, found.told_by = _generation(visitor, listing)
-    listed = _ids(listing.value)
+    listed = listed_ids(listing.value)
     if not listed and found.generation and found.generation.startswith("2"):
         # 2.1 and later serve models that were registered with them under an address of their own.
-        own = _ids(visitor.look(visitor.root + _LOCAL_CATALOG + "/models").value)
+        own = listed_ids(visitor.look(visitor.root + _LOCAL_CATALOG + "/models").value)
         if own:
             found.base_url, listed = visitor.root + _LOCAL_CATALOG, own
             found.problems.append(
@@ -114,10 +114,9 @@ def identify(transport: RecordingTransport, base_url: str, seconds: float) -> Id
         found.problems.append(_no_list(f"{base_url}/models", listing, found.generation))
         return found
     found.listed = listed
-    for path in ("/models/loaded", "/openai/loadedmodels"):
-        names: Any = visitor.look(visitor.root + path).value
-        if isinstance(names, list):
-            found.loaded = [name for name in cast("list[Any]", names) if isinstance(name, str)]
+    for path in LOADED_PATHS:
+        found.loaded = names_in(visitor.look(visitor.root + path).value)
+        if found.loaded is not None:
             break
     return found
 
@@ -151,11 +150,11 @@ def _generation(visitor: _Visitor, listing: _Page) -> tuple[str | None, str]:
     """Which releases it may be and what tells so; all of it was seen on running releases, but for 0.x."""
     status: Any = visitor.look(f"{visitor.root}/status").value
     if is_object(status) and "modelCachePath" in status:
-        local = _ids(visitor.look(f"{visitor.root}{_LOCAL_CATALOG}/models").value)
+        local = listed_ids(visitor.look(f"{visitor.root}{_LOCAL_CATALOG}/models").value)
         number, has = ("2.0", "no") if local is None else ("2.1 to 2.2", "a")
         return number, f"/status names modelCachePath, and there is {has} local catalog"
     if is_object(status) and "modelDirPath" in status:
-        unknown = visitor.look(f"{visitor.base_url}/models/{_NO_MODEL}").text
+        unknown = visitor.look(f"{visitor.base_url}/models/{UNKNOWN_MODEL}").text
         form, first = ("a JSON string", "1.0") if unknown.startswith('"') else ("OpenAI's error object", "1.1 to 1.2")
         return first, f"/status names modelDirPath, and an unknown model is told in {form}"
     older: Any = visitor.look(f"{visitor.root}/openai/status").value
@@ -165,14 +164,6 @@ def _generation(visitor: _Visitor, listing: _Page) -> tuple[str | None, str]:
     if is_object(listed) and (told := generation(listed)):
         return told, "the list of models has members that only Foundry Local sends"
     return None, ""
-
-
-def _ids(listing: Any) -> list[str] | None:
-    entries: Any = listing.get("data") if is_object(listing) else None
-    if not isinstance(entries, list):
-        return None
-    ids = [entry.get("id") for entry in cast("list[Any]", entries) if is_object(entry)]
-    return [name for name in ids if isinstance(name, str)]
 
 
 def _no_answer(root: str, failure: httpx.HTTPError, seconds: float) -> Problem:

@@ -8,6 +8,7 @@ never asked for: with a chat model that ends the process of 1.1 to 2.0.
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -42,6 +43,18 @@ _LONGEST_MESSAGE: Final = 160
 
 _TIMEOUTS: Final = {"APITimeoutError", "ReadTimeout", "ConnectTimeout", "WriteTimeout", "PoolTimeout"}
 _CUTS: Final = {"RemoteProtocolError", "ReadError", "WriteError"}
+
+
+def official_client(transport: httpx.BaseTransport, base_url: str) -> Any:
+    """The official client on a transport. It does not ask twice, and the transport keeps the time."""
+    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
+    return official(
+        base_url=base_url,
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        max_retries=0,
+        timeout=None,
+        http_client=httpx.Client(transport=transport, timeout=None),  # noqa: S113 - the transport has a deadline
+    )
 
 
 class Ask(NamedTuple):

@@ -16,6 +16,7 @@ from shim.core.jsontext import dump
 from shim.errors import ServiceError, StreamError
 from shim.proxy.answers import RefusedError, asked
 from shim.proxy.client_side import read_body, until_client_leaves
+from shim.proxy.metrics import CLIENT_LEFT
 from shim.reports import report
 from shim.transports import AsyncRepairTransport
 
@@ -41,9 +42,9 @@ _NOT_SENT_ON: Final = frozenset(
 _NOT_SENT_BACK: Final = _NOT_SENT_ON - {"content-length"} | {"set-cookie", "server", "date"}
 _KEPT_FETCH: Final = (b"sec-", b"x-forwarded-")
 REPAIRS_HEADER: Final = "x-foundry-shim-repairs"
-_TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0).as_dict()
+TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
+"""How long the service may be silent, in seconds."""
 _MOST_CONNECTIONS: Final = 1000
-_CLIENT_LEFT: Final = 499  # as others count it who stand between; nobody gets to see it
 
 
 class Forwarder:
@@ -89,7 +90,7 @@ class Forwarder:
         await until_client_leaves(request, lambda: self._exchange(request, path, body, send))
 
     def _note_left(self, request: Request) -> None:
-        self._metrics.note(asked(request), _CLIENT_LEFT, failure="client_left")
+        self._metrics.note(asked(request), CLIENT_LEFT, failure="client_left")
 
     async def _exchange(self, request: Request, path: str, body: bytes, send: Send) -> None:
         began = time.monotonic()
@@ -125,11 +126,9 @@ class Forwarder:
         except httpx.ConnectError as error:
             if await self._moved(tried):
                 return await self._asked_again(request, path, body)
-            raise _unreachable(error) from error
-        except httpx.TimeoutException as error:
-            raise RefusedError(504, f"The service at {self.base_url} does not answer in time.", "timeout") from error
+            raise upstream_failure(error, self.base_url) from error
         except httpx.HTTPError as error:
-            raise RefusedError(502, f"The service at {self.base_url} broke off: {error}.", "broke_off") from error
+            raise upstream_failure(error, self.base_url) from error
         except httpx.InvalidURL as error:
             raise RefusedError(414, f"The service cannot be asked for this address: {error}.", "invalid_url") from error
 
@@ -149,7 +148,9 @@ class Forwarder:
         ]
         url = httpx.URL(self.base_url + path + (f"?{query}" if query else ""))
         # Not built by the client, which would add what it accepts itself, and cookies that were another client's.
-        asking = httpx.Request(request.method, url, headers=headers, content=body, extensions={"timeout": _TIMEOUT})
+        asking = httpx.Request(
+            request.method, url, headers=headers, content=body, extensions={"timeout": TIMEOUT.as_dict()}
+        )
         return await self._http.send(asking, stream=True)
 
     async def _moved(self, tried: str) -> bool:
@@ -220,6 +221,15 @@ class _Answer:
             return
         async for piece in self.response.aiter_raw():
             yield piece
+
+
+def upstream_failure(error: httpx.HTTPError, base_url: str) -> RefusedError:
+    """What it means for the client that the service gave no answer."""
+    if isinstance(error, httpx.ConnectError):
+        return _unreachable(error)
+    if isinstance(error, httpx.TimeoutException):
+        return RefusedError(504, f"The service at {base_url} does not answer in time.", "timeout")
+    return RefusedError(502, f"The service at {base_url} broke off: {error}.", "broke_off")
 
 
 def _unreachable(error: httpx.HTTPError) -> RefusedError:

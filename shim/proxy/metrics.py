@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("shim.proxy.access")
 
+CLIENT_LEFT: Final = 499
+"""The status of a request whose client has left, as others count it who stand between; nobody gets to see it."""
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 

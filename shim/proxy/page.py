@@ -20,6 +20,8 @@ from starlette.routing import Route
 from shim.core.jsontext import dump, is_object, load_object
 from shim.proxy.answers import METRICS, RefusedError
 from shim.proxy.client_side import read_body, until_client_leaves
+from shim.proxy.forwarding import TIMEOUT, upstream_failure
+from shim.proxy.metrics import CLIENT_LEFT
 from shim.repairs import RULES
 from shim.reports import RepairEvent, report
 from shim.transports import AsyncRepairTransport
@@ -34,10 +36,8 @@ if TYPE_CHECKING:
     from shim.proxy.forwarding import Forwarder
     from shim.proxy.metrics import Metrics
 
-_TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
 _RULES_PLACE: Final = '<script type="application/json" id="rules">{}</script>'
 _BAD_GATEWAY: Final = 502
-_CLIENT_LEFT: Final = 499  # the word of nginx's log, for there is no such status
 
 
 def page_routes(settings: Settings, forwarder: Forwarder) -> list[Route]:
@@ -110,7 +110,7 @@ class _Prompts:
         try:
             body = _streaming(await read_body(request, self._settings.max_body_bytes))
         except ClientDisconnect:
-            metrics.note("POST /", _CLIENT_LEFT, failure="client_left")
+            metrics.note("POST /", CLIENT_LEFT, failure="client_left")
             return
         telling = _Telling(send, metrics, replace(self._settings, base_url=self._forwarder.base_url), self._ssl)
         await until_client_leaves(request, lambda: telling.tell(body))
@@ -135,7 +135,7 @@ class _Telling:
     metrics: Metrics
     settings: Settings
     ssl: SSLContext
-    status: int = _CLIENT_LEFT
+    status: int = CLIENT_LEFT
     failure: str = "client_left"
     chunks: int = 0
     first: float | None = None
@@ -149,7 +149,7 @@ class _Telling:
         hidden = _Noted(httpx.AsyncHTTPTransport(verify=self.ssl, trust_env=False), self.say)
         policy = replace(self.settings.policy, on_repair=self._note)
         transport: Any = AsyncRepairTransport(hidden, policy)
-        client = httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+        client = httpx.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
         request = client.build_request(
             "POST",
             f"{self.settings.base_url}/chat/completions",
@@ -160,9 +160,11 @@ class _Telling:
             await self._exchange(client, request)
         except httpx.HTTPError as error:
             self.failure = "broke_off"
-            if self.status == _CLIENT_LEFT:
+            if self.status == CLIENT_LEFT:
                 self.status, self.failure = _BAD_GATEWAY, "upstream_unreachable"
-            await self.say(error={"message": _words(error, self.settings.base_url), "code": self.failure})
+            await self.say(
+                error={"message": upstream_failure(error, self.settings.base_url).message, "code": self.failure}
+            )
         finally:
             with anyio.CancelScope(shield=True):
                 await client.aclose()
@@ -263,14 +265,6 @@ def _error(response: httpx.Response) -> dict[str, Any]:
     """The error of an answer, which the repair has made OpenAI's; a redirect, which is not followed, is one too."""
     error: Any = (load_object(response.content) or {}).get("error") if response.is_error else None
     return error if is_object(error) else {"message": f"The service answers with status {response.status_code}."}
-
-
-def _words(error: httpx.HTTPError, base_url: str) -> str:
-    if isinstance(error, httpx.ConnectError):
-        return str(error)
-    if isinstance(error, httpx.TimeoutException):
-        return f"The service at {base_url} does not answer in time."
-    return f"The service at {base_url} broke off: {error}."
 
 
 def _streaming(body: bytes) -> bytes:

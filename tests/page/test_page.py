@@ -211,7 +211,7 @@ def test_cut(address, upstream):
 
 def test_silence(serve, upstream, monkeypatch):
     """A service that says nothing for too long is given up."""
-    monkeypatch.setattr(page_module, "_TIMEOUT", httpx.Timeout(0.2))
+    monkeypatch.setattr(page_module, "TIMEOUT", httpx.Timeout(0.2))
     upstream.answer = sse_response([], end="held")
     (error,) = (line["error"] for line in ask(serve(upstream.server.base_url)) if "error" in line)
     assert "in time" in error["message"]

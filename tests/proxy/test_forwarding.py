@@ -281,7 +281,7 @@ class TestFailures:
 
     def test_times_out(self, monkeypatch):
         """A service that does not answer in time."""
-        monkeypatch.setattr(forwarding, "_TIMEOUT", httpx.Timeout(0.3).as_dict())
+        monkeypatch.setattr(forwarding, "TIMEOUT", httpx.Timeout(0.3))
         with RawServer([Hold()]) as server, proxying(server.base_url) as proxy:
             answer = proxy.post(CHAT)
             assert (answer.status_code, error_of(answer)["code"]) == (504, "timeout")
