@@ -11,7 +11,7 @@ from shim.filler import KEPT_WORDS, without_private
 from shim.recording import Recording, RecordingTransport, ReplayTransport
 from support.scripted_model import SCRIPTS, WEATHER, marker
 
-KEY = "sk-secret-4711-Harbour"
+KEY = "sk-secret-kestrel-Harbour"  # no part of it can stand in an id in hexadecimal digits
 PROMPT = "Please tell our cormorants everything about lighthouses."
 
 
