@@ -61,18 +61,19 @@ class RepairReport:
         events: The number of events that came from the service.
         generation: Which releases of Foundry Local answer in this way, such as "1.x"; None where nothing in the answer
             tells. `foundry-shim doctor` asks the service and knows more.
+        is_told: Whether a hook or the log gets every single repair.
     """
 
     policy: Policy = field(default_factory=Policy)
     repairs: Counter[Repair] = field(default_factory=Counter[Repair])
     events: int = 0
     generation: str | None = None
-    _is_told: bool = field(init=False, repr=False, compare=False)
+    is_told: bool = field(init=False, repr=False, compare=False)
     _hook_failed: bool = field(init=False, repr=False, compare=False, default=False)
 
     def __post_init__(self) -> None:
         """Decide once whether anybody listens: a repair may be made for every chunk."""
-        self._is_told = self.policy.on_repair is not None or logger.isEnabledFor(logging.DEBUG)
+        self.is_told = self.policy.on_repair is not None or logger.isEnabledFor(logging.DEBUG)
 
     def allow(self, repair: Repair, found: Any = None) -> bool:
         """Ask whether a repair that is due may be made, and count it.
@@ -97,7 +98,7 @@ class RepairReport:
             )
             raise StreamError(message, code="repair_refused")
         self.repairs[repair] += 1
-        if self._is_told:
+        if self.is_told:
             self._tell(RepairEvent(repair, self.events, shape_of(found), RULES[repair].evidence))
         return True
 

@@ -115,8 +115,8 @@ class SyncBody(Body):
 
     def __next__(self) -> bytes:
         """The next bytes that leave."""
-        if head := self._take_head():
-            return head
+        if self._head:
+            return self._take_head()
         while self._wants_more():
             if out := self._take(self.read_chunk()):
                 return out
@@ -187,8 +187,8 @@ class AsyncBody(Body):
 
     async def __anext__(self) -> bytes:
         """The next bytes that leave."""
-        if head := self._take_head():
-            return head
+        if self._head:
+            return self._take_head()
         while self._wants_more():
             if out := self._take(await self.read_chunk()):
                 return out

@@ -136,9 +136,13 @@ class CallExtractor:
         self._inside = False
         self._open: list[str] = []
 
+    def passes(self, text: str) -> bool:
+        """Whether a piece of the content is certainly no part of a call, and nothing is held back."""
+        return not (self._form or self._beside_call or self._text or _MARKER.search(text))
+
     def feed(self, text: str) -> list[str | Call]:
         """Take the next piece of the content and give what is certain now, in order; adjacent text is joined."""
-        if not (self._form or self._beside_call or self._text or _MARKER.search(text)):
+        if self.passes(text):
             return [text] if text else []  # most pieces, at a fourth of the cost
         self._text += text
         while self._read():

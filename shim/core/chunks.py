@@ -76,6 +76,12 @@ class ChunkRepairer:
         """Whether every choice that was begun has got its finish reason."""
         return bool(self._choices) and all(choice.finished for choice in self._choices.values())
 
+    @property
+    def passes(self) -> Callable[[str], bool] | None:
+        """Says whether a text leaves as it came; None where every text does."""
+        readers = [choice.content for choice in self._choices.values() if choice.content]
+        return (lambda text: all(reader.passes(text) for reader in readers)) if readers else None
+
     def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Repair one chunk in place.
 

@@ -90,6 +90,18 @@ class Framer:
         self._scanner = DocumentScanner()
         self._scanned = 0
 
+    @property
+    def between_events(self) -> bool:
+        """Whether an event of the usual shape may begin with the next byte."""
+        return (
+            self._started
+            and not self._pieces
+            and not self._lines
+            and not self._in_document
+            and not self._after_document
+            and not self._newline_ends_event
+        )
+
     def feed(self, chunk: bytes) -> Iterator[Frame]:
         """Take the next bytes and give every event that they complete.
 

@@ -31,6 +31,11 @@ class ReasoningSplitter:
         self._opened = 0
         self._parts: list[Part] = []
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer has begun: nothing but content can come."""
+        return self._read == self._answer
+
     def feed(self, text: str) -> list[Part]:
         """Take the next piece of the content and give the parts that are certain now."""
         while text:

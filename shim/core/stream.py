@@ -11,6 +11,7 @@ from shim.core.chunks import OBJECT, ChunkRepairer
 from shim.core.dialect import generation, new_id, now
 from shim.core.framing import DONE, Frame, Framer
 from shim.core.jsontext import dump, is_object, load, split_documents
+from shim.core.repeats import Repeats
 from shim.core.request import ChatRequest
 from shim.core.responses import ResponsesRepairer
 from shim.errors import StreamError
@@ -63,6 +64,11 @@ class StreamRepairer:
             else ChunkRepairer(request or ChatRequest(), self.report, new_id=new_id, now=now)
         )
         self._request = request or ChatRequest()
+        self._repeats = None if responses else Repeats(self.report, usage_counts=self._request.include_usage)
+        # The pieces of the event that is not complete yet, and the repairs that were made before it.
+        self._event: list[bytes] = []
+        self._repairs_before: dict[Repair, int] = {}
+        self._may_repeat = False
         self._failed = False
         self._is_plain = False
         self._refusal: StreamError | None = None
@@ -85,6 +91,40 @@ class StreamRepairer:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes from the service and give what leaves for the client now."""
+        if self._repeats is None or self.ended:
+            return self._fed(data)
+        out: list[bytes] = []
+        position = 0
+        while True:
+            if self._may_repeat:
+                position = self._repeats.take(data, position, out)
+            if position == len(data):
+                return b"".join(out)
+            # One event, in most streams; the framer does not mind where its input is cut.
+            end = data.find(b"\n\n", position) + 2
+            piece = data[position : end if end > 1 else len(data)]
+            out.append(self._learned(piece, self._repeats))
+            position += len(piece)
+
+    def _learned(self, piece: bytes, repeats: Repeats) -> bytes:
+        """Repair a piece, and remember what became of the event that it ends."""
+        report = self.report
+        if self._framer.between_events:
+            self._event = []
+            self._repairs_before = dict(report.repairs)
+        self._event.append(piece)
+        events = report.events
+        out = self._fed(piece)
+        if report.events > events:
+            before = self._repairs_before
+            made = {repair: count - before.get(repair, 0) for repair, count in report.repairs.items()}
+            made = {repair: count for repair, count in made.items() if count}
+            repeats.learn(b"".join(self._event), out, made, cast("ChunkRepairer", self._chunks).passes)
+            self._event = []
+        self._may_repeat = repeats.known and self._framer.between_events and not self.ended
+        return out
+
+    def _fed(self, data: bytes) -> bytes:
         if self.ended:
             self._drop(data)
             return b""

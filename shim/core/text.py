@@ -36,6 +36,9 @@ class CumulativeText:
 
     That they do is believed when the third delta with text begins with the second and the second with the first; the
     second waits for that. A delta that does not begin with the text so far ends it: nothing is dropped.
+
+    Attributes:
+        over: Whether that was seen; every text leaves as it comes.
     """
 
     def __init__(self, report: RepairReport) -> None:
@@ -44,11 +47,11 @@ class CumulativeText:
         self._so_far = ""
         self._held: str | None = None
         self._proven = False
-        self._over = False
+        self.over = False
 
     def feed(self, text: str) -> str:
         """Take the content of a delta and give what is new in it."""
-        if self._over or not text:
+        if self.over or not text:
             return text
         held, self._held = self._held, None
         known = self._so_far if held is None else held
@@ -57,7 +60,7 @@ class CumulativeText:
             self._so_far = text
             return text
         if not repeats:
-            self._over = True
+            self.over = True
             return (held or "") + text
         if not self._proven and held is None:
             self._held = text
@@ -93,6 +96,14 @@ class ContentText:
         """Whether there is anything to look for in the content of a choice."""
         policy = report.policy
         return policy.cumulative_text or policy.reasoning == "split" or (policy.tool_calls and bool(request.tools))
+
+    def passes(self, text: str) -> bool:
+        """Whether a piece of content would leave as it comes and change nothing for those after it."""
+        return (
+            (self._cumulative is None or self._cumulative.over)
+            and (self._reasoning.is_over or not (self._split or self._lifts))
+            and (self._calls.passes(text) or not self._lifts)
+        )
 
     def feed(self, text: str, *, at_end: bool = False) -> Parts:
         """Take a piece of content and give what is certain now; at the end, all that was held.

@@ -1,0 +1,180 @@
+"""What leaves for a chunk that differs from the ones before it in nothing but its text.
+
+Nearly all chunks of a stream are such ones. To take each apart and put it together again would cost more than all else
+that the shim does; here its bytes are compared with those of the last. What leaves is the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shim.repairs import Repair
+    from shim.reports import RepairReport
+
+_NAME: Final = b'"content":"'
+_MEMBER: Final = re.compile(rb'"content":"(?:[^"\\]|\\.)*"')
+_BACKSLASH: Final = ord("\\")
+# Escapes that are written in the same way again.
+_ESCAPED: Final = re.compile(rb"(?:[^\\]|\\[\\bfnrt])*")
+# Pieces of calls are put together, so each of them counts.
+_CALLS: Final = b'"tool_calls"'
+# What 1.x writes anew into every chunk. The repair leaves it out.
+_NUMBER: Final = rb'"\w+":(?:0|[1-9]\d*)'
+_VALUE: Final = re.compile(rb'\{%b(?:,%b)*\}|"[\w:+-]*"' % (_NUMBER, _NUMBER))
+_VARYING: Final = re.compile(rb'(?:(?<="usage":)|(?<="CreatedAt":))(?:%b)' % _VALUE.pattern)
+_NAMES: Final = (b'"usage":', b'"CreatedAt":')
+
+
+class _Shape(NamedTuple):
+    """An event without its text, as it comes and as it leaves.
+
+    Attributes:
+        head: The bytes before the text.
+        between: The bytes between the places where the text stands, if there are several.
+        behind: The bytes behind the last place, cut where a value varies.
+        left: The bytes of what leaves, cut where the text stands; None where it leaves as it came.
+        repairs: How often each repair was made.
+    """
+
+    head: bytes
+    between: tuple[bytes, ...]
+    behind: tuple[bytes, ...]
+    left: tuple[bytes, ...] | None
+    repairs: dict[Repair, int]
+
+
+class Repeats:
+    """Learns what becomes of the events of one stream, and takes those that repeat the last.
+
+    Two events in a row with different texts and the same outcome are believed: all that the repair remembers of such an
+    event it has remembered at the first. Any other event is an end to it, until there are two again.
+
+    Attributes:
+        known: Whether there is anything that could be taken.
+    """
+
+    def __init__(self, report: RepairReport, *, usage_counts: bool) -> None:
+        """Count in the report what the repair would have counted.
+
+        Args:
+            report: The report.
+            usage_counts: Whether the usage of each event matters, although it does not leave with it.
+        """
+        self.known = False
+        self._usage_counts = usage_counts
+        self._report = report
+        self._limit = report.policy.max_event_bytes
+        self._shape: _Shape | None = None
+        self._text = b""
+        self._passes: Callable[[str], bool] | None = None
+
+    def learn(
+        self, event: bytes, left: bytes, repairs: dict[Repair, int], passes: Callable[[str], bool] | None
+    ) -> None:
+        """Take an event.
+
+        Args:
+            event: Its bytes.
+            left: What left for it.
+            repairs: Those that were made.
+            passes: Says whether a text of the next event would leave as it came; None where every text does.
+        """
+        self._passes = passes
+        last, last_text = self._shape, self._text
+        self._shape = self._shape_of(event, left, repairs)
+        self.known = self._shape is not None and self._shape == last and (self.known or self._text != last_text)
+        if repairs and self._report.is_told:
+            # Somebody wants to be told of each.
+            self.known = False
+
+    def _shape_of(self, event: bytes, left: bytes, repairs: dict[Repair, int]) -> _Shape | None:
+        found = _MEMBER.search(event)
+        if found is None or event.find(b"\n") != len(event) - 2 or b"\r" in event or _CALLS in left:
+            return None
+        self._text = found.group()[len(_NAME) : -1]
+        head, *between, last = _around(self._text, event)
+        behind = (last,) if self._usage_counts else tuple(_VARYING.split(last))
+        if event == left:
+            behind, parts = (last,), None
+        elif len(parts := _around(self._text, left)) == 1 or (len(behind) > 1 and any(name in left for name in _NAMES)):
+            return None
+        return _Shape(head, tuple(between), behind, parts, repairs)
+
+    def take(self, data: bytes, start: int, out: list[bytes]) -> int:
+        """Take all events from an offset on that repeat the last one, and add what leaves for them.
+
+        Args:
+            data: Bytes of the stream.
+            start: The offset at which an event begins.
+            out: What leaves.
+
+        Returns:
+            The offset behind the last event that was taken.
+        """
+        shape = self._shape
+        if shape is None or not self.known:
+            return start
+        head, between, behind, left, repairs = shape
+        position = start
+        count = 0
+        while data.startswith(head, position):
+            begin = position + len(head)
+            end = data.find(b'"', begin)
+            text = data[begin:end]
+            if end < 0 or not _is_written_alike(text, self._passes):
+                break
+            for part in between:
+                again = part + text
+                end = end + len(again) if data.startswith(again, end) else len(data)
+            end = _end_of(behind, data, end)
+            if not 0 < end <= position + self._limit:
+                break
+            out.append(text.join(left) if left else data[position:end])
+            position = end
+            count += 1
+        if count:
+            self._report.events += count
+            counts = self._report.repairs
+            for repair, times in repairs.items():
+                counts[repair] += times * count
+        return position
+
+
+def _around(text: bytes, event: bytes) -> tuple[bytes, ...]:
+    """The bytes of an event between the places where the text stands as a content."""
+    first, *others = event.split(_NAME + text + b'"')
+    parts = [first]
+    for part in others:
+        parts[-1] += _NAME
+        parts.append(b'"' + part)
+    return tuple(parts)
+
+
+def _end_of(behind: tuple[bytes, ...], data: bytes, start: int) -> int:
+    """The offset behind the last place's rest, -1 where something else is there."""
+    end = start
+    for number, part in enumerate(behind):
+        if number:
+            value = _VALUE.match(data, end)
+            if value is None:
+                return -1
+            end = value.end()
+        if not data.startswith(part, end):
+            return -1
+        end += len(part)
+    return end
+
+
+def _is_written_alike(text: bytes, passes: Callable[[str], bool] | None) -> bool:
+    """Whether a text, as it stands in JSON, is proper and leaves in the same spelling."""
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError:
+        return False
+    if not decoded.isprintable() or (_BACKSLASH in text and (passes or not _ESCAPED.fullmatch(text))):
+        return False
+    return passes is None or passes(decoded)

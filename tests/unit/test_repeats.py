@@ -1,0 +1,145 @@
+"""The short way for events that repeat the last: the same bytes and the same counts as the long way."""
+
+import json
+import os
+import re
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shim.core.request import ChatRequest
+from shim.core.stream import StreamRepairer
+from shim.repairs import Policy, Repair
+from support.dialects import DIALECTS
+from support.streams import DONE, MINTED, NOW, betalgo, chunk, conforming, event, recorded_body, recordings
+from unit.test_split import FRAGMENTS, cut
+
+TOOLS = {"get_weather": {"type": "object", "properties": {"city": {"type": "string"}}}}
+PIECES = (
+    *("a", "b", " tick", "", "é", "🌸", "\n", "\t", '"', "\\", "\\n", "/", "\x7f", "\u2028", "\x00", "'", "<", "["),
+    *("<think>", "</think>", "<tool_call>", '{"name": "get_weather", "arguments": {}}', "</tool_call>", "functools"),
+)
+texts = st.lists(st.sampled_from(PIECES), min_size=3, max_size=9)
+
+
+def long_way(repairer):
+    repairer._repeats = None
+    return repairer
+
+
+def outcome(pieces, request, policy, prepare=lambda repairer: repairer):
+    """All that is to be seen of a repair: what leaves and when, and the report."""
+    repairer = prepare(StreamRepairer(request, policy, new_id=lambda: MINTED, now=lambda: NOW))
+    left = [repairer.feed(piece) for piece in pieces]
+    left.append(repairer.finish())
+    left = [re.sub(rb"call_[0-9a-f]{24}", b"call_", piece) for piece in left]
+    report = repairer.report
+    return left, dict(+report.repairs), report.events, report.generation, repairer.complete, repairer.opening_error
+
+
+def assert_same(pieces, request=None, policy=None):
+    assert outcome(pieces, request, policy) == outcome(pieces, request, policy, long_way)
+
+
+def ascii_event(payload):
+    """As System.Text.Json writes it, with its escapes."""
+    text = re.sub(r"[<'+&]", lambda found: f"\\u{ord(found[0]):04X}", json.dumps(payload))
+    return b"data: " + text.encode() + b"\n\n"
+
+
+CALL = {"index": 0, "function": {"arguments": "x"}}
+# Ways to say the same pieces, event by event.
+FORMS = {
+    "2.x": lambda pieces: [event(each) for each in conforming(pieces)],
+    "crlf": lambda pieces: [event(each).replace(b"\n", b"\r\n") for each in conforming(pieces)],
+    "1.x": lambda pieces: [event(each) for each in betalgo(pieces)],
+    "escaped": lambda pieces: [ascii_event(each) for each in betalgo(pieces, reason=None)],
+    "clock": lambda pieces: [event({**each, "CreatedAt": f"18:{at:02}"}) for at, each in enumerate(betalgo(pieces))],
+    "odd usage": lambda pieces: [event({**each, "usage": {"n": at / 2}}) for at, each in enumerate(betalgo(pieces))],
+    "calls": lambda pieces: [event(chunk({"content": piece, "tool_calls": [CALL]})) for piece in pieces],
+    "two choices": lambda pieces: [event(chunk({"content": piece}, index=at % 2)) for at, piece in enumerate(pieces)],
+    "twice": lambda pieces: [event(chunk({"content": piece, "also": {"content": piece}})) for piece in pieces],
+    "once": lambda pieces: [event(chunk({"content": piece, "also": {"content": "a"}})) for piece in pieces],
+    "cumulative": lambda pieces: [event(chunk({"content": "".join(pieces[:at])})) for at in range(len(pieces))],
+}
+runs = st.builds(lambda form, pieces: form(pieces), st.sampled_from(list(FORMS.values())), texts)
+streams = st.lists(runs | st.sampled_from(FRAGMENTS).map(lambda each: [each]), min_size=1, max_size=5).map(
+    lambda parts: b"".join(piece for part in parts for piece in part)
+)
+requests = st.builds(
+    ChatRequest,
+    model=st.just("m"),
+    include_usage=st.booleans(),
+    usage_in_chunks=st.booleans(),
+    several_choices=st.booleans(),
+    tools=st.sampled_from([{}, TOOLS]),
+)
+policies = st.builds(
+    Policy,
+    strict=st.booleans(),
+    off=st.frozensets(st.sampled_from(list(Repair)), max_size=3),
+    max_event_bytes=st.sampled_from([300, 700, 2**20]),
+    reasoning=st.sampled_from(["keep", "split"]),
+    cumulative_text=st.booleans(),
+    on_repair=st.sampled_from([None, lambda _: None]),
+)
+
+
+@settings(max_examples=max(500, int(os.environ.get("FOUNDRY_SHIM_EXAMPLES", "0"))), deadline=None)
+@given(streams, st.lists(st.integers(0, 600), max_size=12), requests, policies)
+@example(b"".join(FORMS["2.x"](["a", "b", "c"])) + DONE + event(chunk({"content": "d"})), [], None, None)
+def test_the_same_by_either_way(body, sizes, request_, policy):
+    """Runs of events that repeat one another, between whatever else, cut anywhere, under any policy."""
+    assert_same([body], request_, policy)
+    assert_same(cut(body, sizes), request_, policy)
+    assert_same([piece + b"\n\n" for piece in body.split(b"\n\n")], request_, policy)
+
+
+@pytest.mark.parametrize("path", [*recordings("1.0.0"), *recordings("2.2.1")], ids=lambda path: path.stem)
+@pytest.mark.parametrize("request_", [None, ChatRequest(include_usage=True, tools=TOOLS)], ids=["plain", "tools"])
+def test_recorded_streams(path, request_):
+    """Everything that was recorded, whole and in reads of 100 bytes."""
+    body = recorded_body(path)
+    assert_same([body], request_)
+    assert_same(cut(body, [100] * (len(body) // 100)), request_)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
+def test_dialects(dialect):
+    """All that the older releases answer."""
+    for answer in dialect.answers.values():
+        assert_same([answer.body])
+
+
+@pytest.mark.parametrize("release", ["1.0.0", "2.2.1"])
+@pytest.mark.parametrize("request_", [None, ChatRequest(tools=TOOLS)], ids=["plain", "tools"])
+def test_most_events_go_the_short_way(release, request_, monkeypatch):
+    """Recorded streams of both generations: behind the first few events hardly one is taken apart."""
+    body = recorded_body(next(path for path in recordings(release) if path.stem == "haiku"))
+    repairer = StreamRepairer(request_)
+    lengths = []
+    monkeypatch.setattr(repairer, "_fed", lambda piece, fed=repairer._fed: (lengths.append(len(piece)), fed(piece))[1])
+    repairer.feed(body)
+    assert repairer.complete
+    assert len(lengths) < repairer.report.events * 0.6
+
+
+def test_a_hook_is_told_of_every_repair():
+    """Where somebody listens no repair is only counted."""
+    told = []
+    pieces = [event(each) for each in betalgo([f"{number}" for number in range(9)])]
+    repairer = StreamRepairer(None, Policy(on_repair=told.append))
+    for piece in pieces:
+        repairer.feed(piece)
+    assert len(told) == repairer.report.repairs.total()
+    assert {each.event for each in told} == set(range(1, len(pieces) + 1))
+
+
+def test_what_was_cut_within_an_event_is_learned_whole():
+    """An event that comes in two reads does not end what is known."""
+    repairer = StreamRepairer()
+    for each in conforming(["a", "b", "c", "d"])[:-1]:
+        repairer.feed(event(each)[:50])
+        repairer.feed(event(each)[50:])
+    assert repairer._may_repeat
