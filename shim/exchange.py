@@ -6,6 +6,7 @@ same program serves synchronous and asynchronous clients of either library, and 
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -34,7 +35,7 @@ _OF_THE_OLD_STREAM: Final = (b"content-length", b"content-encoding")
 _OF_THE_OLD_BODY: Final = (*_OF_THE_OLD_STREAM, b"transfer-encoding")
 # What openai, in all its majors, looks at before it repeats a request.
 _NO_RETRY: Final = (b"x-should-retry", b"false")
-_LOOKUP_SECONDS: Final = 5.0
+_LOOKUP_SECONDS: Final = 10.0
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
 _GONE: Final = 503
@@ -238,9 +239,9 @@ class Exchange:
         known = yield from self._known_models()
         if known is None:
             message = (
-                f"Foundry Local at {self._origin} accepted the request, closed the connection without a "
-                "word, and does not answer any more: it has stopped, or hangs. Start it again; it comes back at "
-                "another port, which shim.FoundryLocal.attach() finds."
+                f"Foundry Local at {self._origin} accepted the request, closed the connection without a word, and has "
+                f"not answered since, for up to {_LOOKUP_SECONDS:.0f} s: it has stopped, hangs, or has too much to do. "
+                "Start it again; it comes back at another port, which shim.FoundryLocal.attach() finds."
             )
             return self._failed(response, _GONE, StreamError(message, code="empty_stream"))
         if self._asked.model is not None and known.lacks(self._asked.model):
@@ -257,10 +258,17 @@ class Exchange:
                 return (yield from self._streamed(asked_again, again=True))
             else:
                 yield Close(asked_again)
+        if known.loaded is None and known.listed is None:
+            message = (
+                f"What answers at {self._origin} is hardly Foundry Local: it sent no event and has no list of models. "
+                "Foundry Local may have moved to another port, as it does at each start: shim.FoundryLocal.attach() "
+                "finds the present one."
+            )
+            return self._failed(response, _SERVER_ERROR, StreamError(message, code="empty_stream"))
         message = (
-            f"Foundry Local at {self._origin} answered with status 200 and no event at all. Known reasons: "
-            "more tokens asked for than the model has room for, no messages, a model that is being loaded, or a "
-            "device that the model does not run on. The service's log may say more."
+            f"Foundry Local at {self._origin} answered with status {response.status_code} and no event at all. Known "
+            "reasons: more tokens asked for than the model has room for, no messages, a model that is being loaded, or "
+            "a device that the model does not run on. The service's log may say more."
         )
         return self._failed(response, _SERVER_ERROR, StreamError(message, code="empty_stream"))
 
@@ -405,12 +413,21 @@ class Memory:
 
 def _explain(error: Exception, request: Any) -> None:
     """Say in a connection error what it means here; the official client shows it as the cause of its own."""
-    if type(error).__name__ == "ConnectError":
+    if type(error).__name__ == "ConnectError" and not _out_of_descriptors(error):
         message = (
             f"Nothing answers at {_origin(request)} ({error}). Either Foundry Local is not running, or it has moved to "
             "another port, as it does at each start: shim.FoundryLocal.attach() finds the present one."
         )
         error.args = (message,)
+
+
+def _out_of_descriptors(error: BaseException | None) -> bool:
+    """Whether this process itself has no file descriptor left for a connection."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _kind(request: Any) -> str | None:

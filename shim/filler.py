@@ -218,6 +218,10 @@ class _Texts:
         """Take what errors must not repeat."""
         self._secrets.update(part for part in secret.split() if len(part) >= _SHORTEST_SECRET and part != REMOVED)
 
+    def tells_secret(self, text: str) -> bool:
+        """Whether a text that would be kept holds what nothing may repeat."""
+        return any(secret in text for secret in self._secrets)
+
     def without_secrets(self, body: bytes) -> bytes:
         """A body that is kept, with an x for each byte of what nothing may repeat."""
         for secret in self._secrets:
@@ -447,7 +451,8 @@ class _Body:
 
     def _line(self, begin: int, end: int) -> None:
         line = self._source[begin:end]
-        if _KEPT_FIELD.fullmatch(line) or _KEPT_LINE.fullmatch(line):
+        is_kept = _KEPT_FIELD.fullmatch(line) or _KEPT_LINE.fullmatch(line)
+        if is_kept and not self._texts.tells_secret(line.decode("latin-1")):
             return
         field = _FIELD.match(line)
         leaf = _Leaf(begin + (field.end() if field else 0), end)
@@ -503,12 +508,13 @@ class _Body:
             return
         leaf = _Leaf(begin, end, node=node, is_string=True)
         kind = self._kind(leaf, node)
-        if kind == "kept" and _HARMLESS_VALUE.fullmatch(text := self._text(leaf)):
+        text = self._text(leaf)
+        if kind == "kept" and _HARMLESS_VALUE.fullmatch(text) and not self._texts.tells_secret(text):
             self._texts.publish(text)
         elif kind == "error":
             self._errors.append(leaf)
         elif kind == "name":
-            self._write(leaf, self._texts.value(self._text(leaf)))
+            self._write(leaf, self._texts.value(text))
         else:
             self._contents.append(leaf)
 

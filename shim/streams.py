@@ -69,10 +69,12 @@ class Body:
 
     def _wants_more(self) -> bool:
         """Whether to read on. An error of the connection is raised here, behind what came before it."""
+        if self._repairer.ended:
+            return False
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
-        return not (self._over or self._repairer.ended)
+        return not self._over
 
     def _settles(self) -> bool:
         """Whether the rest of a complete answer's body has to be read, so that its connection can be used again."""
@@ -81,6 +83,25 @@ class Body:
         self._settled = True
         self._repairer.report.log()
         return self._has_own_connection and self._repairer.complete and not self._over
+
+    def _shut_down(self) -> None:
+        """End a read of the connection in another thread."""
+        network = self._response.extensions.get("network_stream")
+        if network is not None and self._has_own_connection:
+            with suppress(OSError):  # closed from the other side in the meantime
+                network.get_extra_info("socket").shutdown(SHUT_RDWR)
+
+    @property
+    def _has_leftover(self) -> bool:
+        """Whether bytes came behind the body, which would be taken for the answer to the next request.
+
+        The client alone closes the connection at ``[DONE]``; the shim keeps it, so it has to look. The HTTP libraries
+        do so at the socket only, not at what they have read already, and show that in no public place.
+        """
+        part = self._response.stream
+        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+            part = getattr(part, name, None)
+        return part is not None and bool(part.trailing_data[0])
 
     @property
     def _has_own_connection(self) -> bool:
@@ -127,9 +148,13 @@ class SyncBody(Body):
         """Read once: a chunk, the error of the connection, or None at the end."""
         self._reader = threading.get_ident()
         try:
-            return next(self._chunks, None)
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._give_back()
         except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
             return error
+        else:
+            return chunk
         finally:
             self._reader = None
 
@@ -156,17 +181,17 @@ class SyncBody(Body):
             self._shut_down()
             reader.join(_SETTLE_SECONDS)
 
-    def _shut_down(self) -> None:
-        """End a read of the connection in another thread."""
-        network = self._response.extensions.get("network_stream")
-        if network is not None and self._has_own_connection:
-            with suppress(OSError):  # closed from the other side in the meantime
-                network.get_extra_info("socket").shutdown(SHUT_RDWR)
+    def _give_back(self) -> None:
+        """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""
+        if self._has_leftover:
+            self._shut_down()
+        self._response.stream.close()
 
     def _read_rest(self) -> None:
         try:
             for chunk in self._chunks:
                 self._repairer.feed(chunk)
+            self._give_back()
         except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
             pass
 
@@ -198,9 +223,13 @@ class AsyncBody(Body):
     async def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
         try:
-            return await anext(self._chunks, None)
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
+                await self._give_back()
         except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
             return error
+        else:
+            return chunk
 
     async def aclose(self) -> None:
         """Close the upstream stream."""
@@ -208,6 +237,11 @@ class AsyncBody(Body):
             await self._settle()
         finally:
             await self._response.stream.aclose()
+
+    async def _give_back(self) -> None:
+        if self._has_leftover:
+            self._shut_down()
+        await self._response.stream.aclose()
 
     async def _settle(self) -> None:
         if not self._settles():
@@ -218,5 +252,6 @@ class AsyncBody(Body):
             try:
                 async for chunk in self._chunks:
                     self._repairer.feed(chunk)
+                await self._give_back()
             except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
                 pass

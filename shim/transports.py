@@ -6,6 +6,8 @@ that family. What is sent and what the client gets is decided in `shim.exchange`
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from shim.exchange import Close, Exchange, Memory, Read, ReadChunk, Send
@@ -36,10 +38,21 @@ class RepairTransport(BaseTransport):
         self.inner = inner
         self.policy = policy or Policy()
         self._memory = Memory()
+        self._process = os.getpid()
+        self._forked = threading.Lock()
 
     def handle_request(self, request: Request) -> Response:
         """Send the request and repair what comes back."""
+        if self._process != os.getpid():
+            self._leave_connections_to_parent()
         return exchange(Exchange(request, self.policy, self._memory, SyncBody), self.inner.handle_request)
+
+    def _leave_connections_to_parent(self) -> None:
+        """Close this process's copies of the connections it was forked with: two that use one mix up their answers."""
+        with self._forked:
+            if self._process != os.getpid():
+                self.inner.close()
+                self._process = os.getpid()
 
     def close(self) -> None:
         """Close the inner transport."""

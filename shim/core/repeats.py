@@ -21,7 +21,7 @@ _BACKSLASH: Final = ord("\\")
 # Escapes that are written in the same way again.
 _ESCAPED: Final = re.compile(rb"(?:[^\\]|\\[\\bfnrt])*")
 # Pieces of calls are put together, so each of them counts.
-_CALLS: Final = b'"tool_calls"'
+_CALLS: Final = re.compile(rb'"tool_calls":(?!\[\]|null)')
 # What 1.x writes anew into every chunk. The repair leaves it out.
 _NUMBER: Final = rb'"\w+":(?:0|[1-9]\d*)'
 _VALUE: Final = re.compile(rb'\{%b(?:,%b)*\}|"[\w:+-]*"' % (_NUMBER, _NUMBER))
@@ -50,8 +50,8 @@ class _Shape(NamedTuple):
 class Repeats:
     """Learns what becomes of the events of one stream, and takes those that repeat the last.
 
-    Two events in a row with different texts and the same outcome are believed: all that the repair remembers of such an
-    event it has remembered at the first. Any other event is an end to it, until there are two again.
+    Two events in a row with the same outcome are believed: all that the repair remembers of such an event it has
+    remembered at the first. Any other event is an end to it, until there are two again.
 
     Attributes:
         known: Whether there is anything that could be taken.
@@ -69,7 +69,6 @@ class Repeats:
         self._report = report
         self._limit = report.policy.max_event_bytes
         self._shape: _Shape | None = None
-        self._text = b""
         self._passes: Callable[[str], bool] | None = None
 
     def learn(
@@ -78,29 +77,28 @@ class Repeats:
         """Take an event.
 
         Args:
-            event: Its bytes.
+            event: Its bytes; none where several came at once.
             left: What left for it.
             repairs: Those that were made.
             passes: Says whether a text of the next event would leave as it came; None where every text does.
         """
         self._passes = passes
-        last, last_text = self._shape, self._text
-        self._shape = self._shape_of(event, left, repairs)
-        self.known = self._shape is not None and self._shape == last and (self.known or self._text != last_text)
+        last, self._shape = self._shape, self._shape_of(event, left, repairs)
+        self.known = self._shape is not None and self._shape == last
         if repairs and self._report.is_told:
             # Somebody wants to be told of each.
             self.known = False
 
     def _shape_of(self, event: bytes, left: bytes, repairs: dict[Repair, int]) -> _Shape | None:
         found = _MEMBER.search(event)
-        if found is None or event.find(b"\n") != len(event) - 2 or b"\r" in event or _CALLS in left:
+        if found is None or not event.endswith(b"\n\n") or _CALLS.search(event):
             return None
-        self._text = found.group()[len(_NAME) : -1]
-        head, *between, last = _around(self._text, event)
+        text = found.group()[len(_NAME) : -1]
+        head, *between, last = _around(text, event)
         behind = (last,) if self._usage_counts else tuple(_VARYING.split(last))
         if event == left:
             behind, parts = (last,), None
-        elif len(parts := _around(self._text, left)) == 1 or (len(behind) > 1 and any(name in left for name in _NAMES)):
+        elif len(parts := _around(text, left)) == 1 or (len(behind) > 1 and any(name in left for name in _NAMES)):
             return None
         return _Shape(head, tuple(between), behind, parts, repairs)
 

@@ -96,6 +96,80 @@ def test_the_same_by_either_way(body, sizes, request_, policy):
     assert_same([piece + b"\n\n" for piece in body.split(b"\n\n")], request_, policy)
 
 
+def said(*contents, **members):
+    """Conforming chunks."""
+    return [event(chunk({"content": content}, **members)) for content in contents]
+
+
+def betalgo_events(*contents, **members):
+    """Chunks of 1.x, with other members than it has."""
+    return [event({**each, **members}) for each in betalgo(contents, reason=None)]
+
+
+KNOWN = said("a", "b", "c")
+ODD = {
+    "usage is owed at the end": ([*betalgo_events("a", "b", "c", "d", "e"), DONE], ChatRequest(include_usage=True)),
+    "usage that stays, the same at first": (
+        [*betalgo_events("a", "b", "c", usage={"n": 1}), *betalgo_events("d", usage={"n": 2})],
+        ChatRequest(usage_in_chunks=True),
+    ),
+    "a time that stays, the same at first": (
+        [*betalgo_events("a", "b", "c", usage=None), *betalgo_events("d", usage=None, CreatedAt="later")],
+        None,
+        Policy(off=frozenset({Repair.FOREIGN_MEMBERS})),
+    ),
+    "control characters": [*KNOWN, event(chunk({"content": "d"})).replace(b'"d"', b'"\x01"')],
+    "no UTF-8": [*KNOWN, event(chunk({"content": "d"})).replace(b'"d"', b'"\xff"')],
+    "an escape that is none": [*KNOWN, event(chunk({"content": "d"})).replace(b'"d"', b'"\\x"')],
+    "an escape that is written otherwise": [*betalgo_events("a", "b", "c"), ascii_event(betalgo("'")[0])],
+    "too large": ([*KNOWN, *said("d" * 200)], None, Policy(max_event_bytes=300)),
+    "another text at the second place": [
+        *betalgo_events("a", "b", "c"),
+        event(betalgo("d")[0]).replace(b'"content":"d"', b'"content":"e"', 1),
+    ],
+    "another text at the second place, which leaves": [
+        *(event({**chunk({"role": "x", "content": each}), "also": {"content": each}}) for each in "abc"),
+        event({**chunk({"role": "x", "content": "d"}), "also": {"content": "e"}}),
+    ],
+    "within an event": [*KNOWN, b"id: 7\n", *said("d"), *said("e")],
+    "behind a document": [*KNOWN, KNOWN[0][6:-2], b"\n", *said("d"), *said("e")],
+    "lines that end their events": [*(each[:-1] for each in KNOWN), *KNOWN, *KNOWN],
+    "two in a line": [*KNOWN, *([KNOWN[0][:-2] + KNOWN[1][6:]] * 4), *KNOWN],
+    "texts that repeat the text so far": (said("", "", "", "a", "ab", "abc"), None, Policy(cumulative_text=True)),
+    "a thought": (said("", "", "", "<think>", "a", "</think>", "b", "c"), None, Policy(reasoning="split")),
+    "a call in pieces": (
+        said("x", "y", "z", "<tool_", 'call>{"name": "get_weather", ', '"arguments": {}}</tool', "_call>", "a", "b"),
+        ChatRequest(tools=TOOLS),
+    ),
+    "an escape before a call": (
+        said("x", "y", "z", "\n", "<tool_call>\n", '{"name": "get_weather", "arguments": {}}', "</tool_call>"),
+        ChatRequest(tools=TOOLS),
+    ),
+    "behind the end": [*KNOWN, DONE, *said("d")],
+    "behind the finish reason": [*betalgo_events("a", "b", "c"), *map(event, betalgo(["d"])), *betalgo_events("e")],
+    "behind an error": [*KNOWN, event({"error": {"message": "no"}}), *said("d", "e", "f")],
+    "comments between": [*KNOWN, b": keep-alive\n\n", *said("d"), b": keep-alive\n\n", *said("e", "f", "g")],
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_only_seems_to_repeat(case):
+    """Events that are nearly what is known: together, one by one, and byte by byte."""
+    pieces, *how = ODD[case] if isinstance(ODD[case], tuple) else (ODD[case],)
+    body = b"".join(pieces)
+    assert_same(pieces, *how)
+    assert_same([body], *how)
+    assert_same([body[at : at + 1] for at in range(len(body))], *how)
+
+
+def test_calls_never_go_the_short_way():
+    """A call is put together from its pieces."""
+    repairer = StreamRepairer()
+    for piece in FORMS["calls"](["a", "b", "c", "d"]):
+        repairer.feed(piece)
+        assert not repairer._may_repeat
+
+
 @pytest.mark.parametrize("path", [*recordings("1.0.0"), *recordings("2.2.1")], ids=lambda path: path.stem)
 @pytest.mark.parametrize("request_", [None, ChatRequest(include_usage=True, tools=TOOLS)], ids=["plain", "tools"])
 def test_recorded_streams(path, request_):

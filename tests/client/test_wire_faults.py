@@ -1,0 +1,14 @@
+"""Faults on the wire: the right exception in time, what came before it delivered, and nothing left behind."""
+
+import pytest
+
+from faults.wire_faults import WIRE_FAULTS, play
+from support.talk import MAJOR, MODES
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", WIRE_FAULTS)
+def test_wire_fault(name, mode):
+    """A person sees what the list of faults says; of the cuts at every byte some, and all in `python tests/faults`."""
+    outcome = play(name, mode, str(MAJOR), some=True)
+    assert outcome.right, outcome
