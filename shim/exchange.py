@@ -44,6 +44,8 @@ _GONE: Final = 503
 _UNKNOWN_MODEL: Final = re.compile(
     r"model\b.{0,200}\b(?:not loaded|not found|does not exist)|no openaiservice provider found", re.IGNORECASE
 )
+# "function tool 'strict' true is not supported until constrained decoding is implemented" (2.2.1).
+_STRICT_REFUSED: Final = re.compile(r"'strict' true is not supported")
 _MODELS_PATH: Final = re.compile(r"/models(?:/[^/]+)?$")
 _CUT: Final = ("RemoteProtocolError", "ReadError")
 
@@ -111,6 +113,8 @@ class Exchange:
             # A compressed answer can only leave in blocks.
             self._request.headers["accept-encoding"] = "identity"
         self._complete_tools()
+        if self._origin in self._memory.refusing_strict:
+            self._remove_strict()
         if (known_id := self._memory.ids.get(self._key)) is not None:
             self._rename(known_id)
         return (yield from self._exchanged())
@@ -139,20 +143,35 @@ class Exchange:
 
     def _complete_tools(self) -> None:
         """Give every function the member `required`, without which 0.8.113 refuses it."""
-        members = self._members
-        tools: Any = members.get("tools") if members and self._kind == "chat" else None
-        if not isinstance(tools, list):
-            return
-        lacking: list[dict[str, Any]] = []
-        for tool in cast("list[Any]", tools):
-            function: Any = tool.get("function") if is_object(tool) else None
-            parameters: Any = function.get("parameters") if is_object(function) else None
-            if is_object(parameters) and parameters.get("type") == "object" and "required" not in parameters:
-                lacking.append(parameters)
+        lacking = [
+            parameters
+            for function in (self._functions() if self._kind == "chat" else ())
+            if is_object(parameters := function.get("parameters"))
+            and parameters.get("type") == "object"
+            and "required" not in parameters
+        ]
         if lacking and self._allows(Repair.REQUEST_TOOLS, lacking):
             for parameters in lacking:
                 parameters["required"] = []
-            self._request = _with_members(self._request, members or {})
+            self._request = _with_members(self._request, self._members or {})
+
+    def _remove_strict(self) -> bool:
+        """Ask for no function's arguments to be held to its schema; whether any was."""
+        strict = [function for function in self._functions() if function.get("strict") is True]
+        if not strict or not self._allows(Repair.REQUEST_STRICT, strict):
+            return False
+        for function in strict:
+            del function["strict"]
+        self._request = _with_members(self._request, self._members or {})
+        return True
+
+    def _functions(self) -> list[dict[str, Any]]:
+        """The functions that the request declares: members of their tools in a chat, the tools themselves otherwise."""
+        tools: Any = (self._members or {}).get("tools")
+        objects = [tool for tool in cast("list[Any]", tools) if is_object(tool)] if isinstance(tools, list) else []
+        if self._kind == "chat":
+            objects = [tool.get("function") for tool in objects]
+        return [function for function in objects if is_object(function)]
 
     def _rename(self, model: str) -> None:
         """Ask for a model by the id that the service has for it."""
@@ -258,18 +277,16 @@ class Exchange:
                 return (yield from self._streamed(asked_again, again=True))
             else:
                 yield Close(asked_again)
-        if known.loaded is None and known.listed is None:
-            message = (
-                f"What answers at {self._origin} is hardly Foundry Local: it sent no event and has no list of models. "
-                "Foundry Local may have moved to another port, as it does at each start: shim.FoundryLocal.attach() "
-                "finds the present one."
-            )
-            return self._failed(response, _SERVER_ERROR, StreamError(message, code="empty_stream"))
         message = (
             f"Foundry Local at {self._origin} answered with status {response.status_code} and no event at all. Known "
             "reasons: more tokens asked for than the model has room for, no messages, a model that is being loaded, or "
             "a device that the model does not run on. The service's log may say more."
         )
+        if known.loaded is None and known.listed is None:
+            message += (
+                " It has no list of models, so it may not be Foundry Local at all, which moves to another port at each "
+                "start: shim.FoundryLocal.attach() finds the present one."
+            )
         return self._failed(response, _SERVER_ERROR, StreamError(message, code="empty_stream"))
 
     def _plain(self, response: Any) -> Flow:
@@ -317,6 +334,9 @@ class Exchange:
         """An error in the form in which openai understands it, and with the words that help."""
         asked = f"{self._request.method} {self._request.url.path}"
         told = error_body(status, content, asked=asked, reason=response.reason_phrase)
+        if _STRICT_REFUSED.search(_message(told or content)) and self._remove_strict():
+            self._memory.refusing_strict.add(self._origin)
+            return (yield from self._exchanged())
         if told is not None and not self._report.allow(Repair.ERROR_BODY, content):
             told = None
         if self._asked.model is not None and Repair.ERROR_BODY not in self._policy.off:
@@ -405,10 +425,12 @@ class Memory:
     Attributes:
         stalled: Whose streams did not start.
         ids: Which id a name stood for that the service had refused.
+        refusing_strict: Which origins refuse functions with ``strict``.
     """
 
     stalled: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     ids: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+    refusing_strict: set[str] = field(default_factory=set[str])
 
 
 def _explain(error: Exception, request: Any) -> None:

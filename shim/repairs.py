@@ -61,6 +61,7 @@ class Repair(StrEnum):
     RESPONSES_EVENTS = "responses-events"
     RESPONSES_CONTENT = "responses-content"
     REQUEST_TOOLS = "request-tools"
+    REQUEST_STRICT = "request-strict"
     MODEL_ALIAS = "model-alias"
     STALLED = "stalled"
 
@@ -217,6 +218,11 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "`annotations` or `logprobs` missing from an `output_text` part of `/v1/responses`", "empty lists", "live 2.x"
     ),
     Repair.REQUEST_TOOLS: Rule("a tool without `parameters.required` in the request", "`[]` added", f"{_ISSUE}336"),
+    Repair.REQUEST_STRICT: Rule(
+        "the service refuses `strict: true` of a function",
+        "asked again without it, which is remembered for the service",
+        "live 2.2.1; openai's `.parse()` and `pydantic_function_tool` and several frameworks send it",
+    ),
     Repair.MODEL_ALIAS: Rule(
         "the service refuses the name of the model, and it stands for exactly one model that is there",
         "asked again with its id, which is remembered",

@@ -180,18 +180,21 @@ class SyncBody(Body):
         if reader.is_alive():
             self._shut_down()
             reader.join(_SETTLE_SECONDS)
+        elif self._has_leftover:
+            self._shut_down()
 
     def _give_back(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""
         if self._has_leftover:
             self._shut_down()
+        # From here on the connection may be another answer's: `close` must not shut it down.
+        self._reader = None
         self._response.stream.close()
 
     def _read_rest(self) -> None:
         try:
             for chunk in self._chunks:
                 self._repairer.feed(chunk)
-            self._give_back()
         except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
             pass
 
@@ -252,6 +255,7 @@ class AsyncBody(Body):
             try:
                 async for chunk in self._chunks:
                     self._repairer.feed(chunk)
-                await self._give_back()
+                if self._has_leftover:
+                    self._shut_down()
             except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
                 pass

@@ -77,10 +77,13 @@ class ChunkRepairer:
         return bool(self._choices) and all(choice.finished for choice in self._choices.values())
 
     @property
-    def passes(self) -> Callable[[str], bool] | None:
-        """Says whether a text leaves as it came; None where every text does."""
-        readers = [choice.content for choice in self._choices.values() if choice.content]
-        return (lambda text: all(reader.passes(text) for reader in readers)) if readers else None
+    def reads_texts(self) -> bool:
+        """Whether something is looked for in the texts."""
+        return any(choice.content for choice in self._choices.values())
+
+    def passes(self, text: str) -> bool:
+        """Whether a text would leave as it comes and change nothing for those after it."""
+        return all(choice.content is None or choice.content.passes(text) for choice in self._choices.values())
 
     def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Repair one chunk in place.

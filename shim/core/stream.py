@@ -119,12 +119,9 @@ class StreamRepairer:
             before = self._repairs_before
             made = {repair: count - before.get(repair, 0) for repair, count in report.repairs.items()}
             made = {repair: count for repair, count in made.items() if count}
-            repeats.learn(
-                b"".join(self._event) if report.events == events + 1 else b"",
-                out,
-                made,
-                cast("ChunkRepairer", self._chunks).passes,
-            )
+            chunks = cast("ChunkRepairer", self._chunks)
+            event = b"".join(self._event) if report.events == events + 1 else b""
+            repeats.learn(event, out, made, chunks.passes if chunks.reads_texts else None)
             self._event = []
         self._may_repeat = repeats.known and self._framer.between_events and not self.ended
         return out

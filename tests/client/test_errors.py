@@ -570,6 +570,63 @@ class TestRequestTools:
             assert len(server.requests) == 1
 
 
+class TestStrict:
+    """2.2 refuses `strict: true` in a function, which openai's own helpers send."""
+
+    message = (
+        "Invalid request: tool_definitions.cc:170 std::optional<bool> fl::tools::ParseFunctionStrict(const "
+        "nlohmann::json&) function tool 'strict' true is not supported until constrained decoding is implemented"
+    )
+
+    def service(self, connection, request):
+        """A service that refuses it wherever it may stand."""
+        if any({**tool, **tool.get("function", {})}.get("strict") for tool in request.json()["tools"]):
+            return as_json({"error": {"message": self.message, "type": "invalid_request_error"}}, 400)
+        if request.path.endswith("/responses"):
+            return as_json({"id": "r", "object": "response", "output": []})
+        return sse_response([stream(conforming())]) if request.json().get("stream") else as_json(PLAIN)
+
+    def tools(self):
+        function = {"name": "f", "strict": True, "parameters": {"type": "object", "properties": {}, "required": []}}
+        return [{"type": "function", "function": function}, {"type": "function", "function": {"name": "g"}}]
+
+    @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
+    def test_asked_again_without_once(self, client):
+        """The answer comes, and from then on the service is not asked for it any more."""
+        with RawServer(self.service) as server:
+            answers = client.ask_often(server.base_url, 2, tools=self.tools())
+            sent = [request.json()["tools"] for request in server.requests]
+        assert [(answer.error, answer.text) for answer in answers] == [(None, TEXT)] * 2
+        lenient = self.tools()
+        del lenient[0]["function"]["strict"]
+        assert sent == [self.tools(), lenient, lenient]
+        assert [answer.report.repairs["request-strict"] for answer in answers] == [1, 1]
+
+    def test_plain_answers_and_responses(self):
+        """The same without streaming, and where a tool is the function itself."""
+        with RawServer(self.service) as server, shim.OpenAI(base_url=server.base_url) as client:
+            assert client.chat.completions.create(model="m", messages=MESSAGES, tools=self.tools()).choices
+            tool = {"type": "function", **self.tools()[0]["function"]}
+            assert client.responses.create(model="m", input="Hi", tools=[tool]).id == "r"
+
+    @pytest.mark.parametrize("policy", [{"off": frozenset({shim.Repair.REQUEST_STRICT})}, {"strict": True}])
+    def test_not_wanted(self, policy):
+        """With the repair off, and under a strict policy, the refusal is what the program gets."""
+        with RawServer(self.service) as server:
+            made = {"http_client": shim.http_client(policy=shim.Policy(**policy)), "max_retries": 0}
+            [answer] = SYNC.ask_often(server.base_url, 1, make=made, tools=self.tools())
+            assert len(server.requests) == 1
+        assert isinstance(answer.error, openai.BadRequestError)
+        assert "'strict' true is not supported" in str(answer.error)
+
+    def test_refused_all_the_same(self):
+        """A service that says so of a request without it is not asked for ever."""
+        with RawServer(as_json({"error": {"message": self.message}}, 400)) as server:
+            answer = SYNC.ask(server.base_url, tools=self.tools())
+            assert len(server.requests) == 2
+        assert isinstance(answer.error, openai.BadRequestError)
+
+
 class TestModelAlias:
     """A name that the service refuses, and that stands for one of its models."""
 

@@ -10,7 +10,7 @@ import pytest
 import shim
 from support.releases import RELEASES
 from support.scripted_model import INSTRUCTIONS_WORD, SCRIPTS, WEATHER, marker
-from support.talk import FAMILIES, MAJOR, Client, clients, default_family
+from support.talk import FAMILIES, Client, clients, default_family
 
 PLAIN = SimpleNamespace(**{mode: Client(default_family(), mode, repaired=False) for mode in ("sync", "async")})
 MODES = ("sync", "async")
@@ -155,8 +155,6 @@ def calls_of(answer):
 )
 def test_tool_calls(service, client, script, choice, cities):
     """Calls arrive as calls from every release, whether it sends them as text or as calls."""
-    if client.helper == "stream" and client.mode == "async" and MAJOR < 3:
-        pytest.skip("this helper of openai takes strict functions only, and Foundry Local 2.2 refuses those")
     messages = prompt(script)
     if choice == "required" and service.version < "2.1":
         messages = prompt("array")  # what these let a model say that has to call

@@ -247,6 +247,24 @@ def with_one_model(script: Script) -> Script:
     return play
 
 
+STRICT_REFUSED = (
+    "Invalid request: function tool 'strict' true is not supported until constrained decoding is implemented"
+)
+STRICT = {"name": "get_weather", "strict": True, "parameters": TOOLS["get_weather"]}
+
+
+def without_strict(script: Script) -> Script:
+    """A service that refuses functions whose arguments are to be held to their schema."""
+
+    def play(connection, request):
+        [tool] = request.json()["tools"]
+        if tool["function"].get("strict"):
+            return as_json({"error": {**FAILED["error"], "message": STRICT_REFUSED}}, 400)
+        return script
+
+    return play
+
+
 def of_another_model(script: Script) -> Script:
     """A service that has only another model than it is asked for."""
     return lambda _, request: as_json(["other:1"]) if request.method == "GET" else script
@@ -376,6 +394,9 @@ CASES: dict[Repair, Case] = {
             **CHAT,
             "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": TOOLS["get_weather"]}}],
         },
+    ),
+    Repair.REQUEST_STRICT: Case(
+        without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
     Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}),

@@ -1,0 +1,336 @@
+"""The benchmarks: they compare what they say, in the order they say. How long anything takes is no matter here."""
+
+import gc
+import itertools
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+import benchmarks
+from benchmarks import core, linear, memory
+from benchmarks.client import ALONE, SHIM
+from benchmarks.corpus import CALL_STREAMS, RELEASES, events, recorded
+from benchmarks.delay import percentile
+from benchmarks.harness import (
+    SEED,
+    Measured,
+    NotMeasuredError,
+    Row,
+    Samples,
+    Settings,
+    calibrated,
+    compared,
+    interleaved,
+    timed,
+)
+from benchmarks.table import BEGIN, END, NOT_SHOWN, NoPlaceError, as_markdown, as_text, with_table
+from support.streams import DONE, payloads
+from support.streams import END as END_MARKER
+
+PROGRAM = runpy.run_path(str(Path(benchmarks.__file__).with_name("__main__.py")), run_name="benchmarks.__main__")
+main, MEASURES = PROGRAM["main"], PROGRAM["MEASURES"]
+PLACE = f"Before.\n\n{BEGIN}\n{END}\n\nAfter.\n"
+QUICK = Settings(rounds=1, quick=True)
+MACHINE = {
+    "date": "2026-11-23",
+    "cpu": "a processor",
+    "cpus": 2,
+    "system": "a system",
+    "python": "CPython 3.11",
+    "versions": {"openai": "3.54.0"},
+    "peers": ["httpx-sse==0.4.3"],
+    "foundry_local": ["1.2.4", "2.2.1"],
+    "rounds": 9,
+}
+
+
+class TestHarness:
+    """Subjects take turns."""
+
+    def order(self, settings):
+        """Which subject ran when."""
+        ran = []
+
+        def subject(name):
+            return lambda: ran.append(name) or float(len(ran))
+
+        samples = interleaved({name: subject(name) for name in "abc"}, settings)
+        return ran, samples
+
+    def test_all_subjects_run_in_each_round_after_warming_up(self):
+        """Each runs once for warming up, which does not count, and once a round."""
+        ran, samples = self.order(Settings(rounds=7))
+        turns = [tuple(ran[start : start + 3]) for start in range(0, len(ran), 3)]
+        assert turns[0] == ("a", "b", "c")
+        assert [sorted(turn) for turn in turns] == [["a", "b", "c"]] * 8
+        assert {name: len(each) for name, each in samples.figures.items()} == {"a": 7, "b": 7, "c": 7}
+        assert min(min(each) for each in samples.figures.values()) == 4.0
+
+    def test_order_is_shuffled_and_the_seed_decides(self):
+        """The same seed gives the same order, another seed another one."""
+        first, again, other = (self.order(Settings(rounds=9, seed=seed))[0] for seed in (SEED, SEED, SEED + 1))
+        assert first == again != other
+        assert len({tuple(first[start : start + 3]) for start in range(0, len(first), 3)}) > 1
+
+    def test_figures_stay_with_their_subject_and_round(self):
+        """The order in which a round runs is not the order in which its figures are kept."""
+        counts = {"one": itertools.count(), "ten": itertools.count(10)}
+        samples = interleaved({name: lambda count=count: next(count) for name, count in counts.items()}, Settings(7))
+        assert samples.figures == {"one": [1, 2, 3, 4, 5, 6, 7], "ten": [11, 12, 13, 14, 15, 16, 17]}
+
+    def test_least_median_and_ratios(self):
+        """The ratio is one of the least figures; in brackets stands the middle one of the rounds' own ratios."""
+        samples = Samples("µs", {"alone": [10.0, 20.0, 40.0], "shim": [15.0, 18.0, 44.0]})
+        assert (samples.least("shim"), samples.median("shim")) == (15.0, 18.0)
+        assert samples.ratio("shim", to="alone") == 1.5
+        assert samples.median_ratio("shim", to="alone") == pytest.approx(1.1)
+        row = compared("what", samples, "shim", "alone", most=1.5)
+        assert (row.ratio, row.target, row.met) == ("1.50 (1.10)", "≤ 1.50", True)
+        assert row.figures == "alone 10.0 (20.0), shim 15.0 (18.0) µs"
+        assert compared("what", samples, "shim", "alone", most=1.49).met is False
+        assert compared("what", samples, "shim", "alone").met is None
+
+    def test_calibration_repeats_until_it_takes_long_enough(self):
+        """What takes a microsecond is repeated often, what takes a second is not."""
+        assert calibrated(lambda times: times * 1e-6, 0.02) >= 20_000
+        assert calibrated(lambda times: times * 1.0, 0.02) == 1
+
+    def test_timed_divides_by_repeats_and_items_and_keeps_the_collector_out(self):
+        """A millisecond for each action of ten items is 100 µs for each item, however often it is repeated."""
+        seconds = [0.0]
+        collecting = []
+
+        def action():
+            seconds[0] += 0.001
+            collecting.append(gc.isenabled())
+
+        subject = timed(action, 10, clock=lambda: seconds[0])
+        assert [subject(), subject()] == pytest.approx([100.0, 100.0])
+        assert len(collecting) > 10
+        assert not any(collecting)
+        assert gc.isenabled()
+
+    def test_more_rounds_only_where_it_is_thorough(self):
+        """A quick run has as many rounds as it is told."""
+        assert Settings(rounds=7).times(4).rounds == 28
+        assert QUICK.times(4).rounds == 1
+        assert (QUICK.size(100, 1), Settings().size(100, 1)) == (1, 100)
+
+    def test_percentile(self):
+        """The 99th of a hundred is the last but none."""
+        assert percentile([float(number) for number in range(100)], 99) == 99.0
+        assert percentile([float(number) for number in range(100)], 50) == 50.0
+        assert percentile([1.0], 99) == 1.0
+
+
+class TestTable:
+    """What a person reads."""
+
+    rows = (
+        Row("a | b", "1 µs", "0.50", "≤ 0.90", met=True),
+        Row("c", "2 µs", "1.50", "≤ 0.90", met=False),
+        Row("d", "3 µs"),
+        Row("e", "4 µs", detail=True),
+    )
+
+    def test_markdown_leaves_details_out(self):
+        """Each row has a cell for each heading; no cell ends early."""
+        assert as_markdown(self.rows).splitlines()[1:] == [
+            "| --- | --- | --- | --- | --- |",
+            r"| a \| b | 1 µs | 0.50 | ≤ 0.90 | met |",
+            "| c | 2 µs | 1.50 | ≤ 0.90 | **not met** |",
+            "| d | 3 µs |  |  |  |",
+        ]
+
+    def test_terminal_shows_all(self):
+        """The details, too."""
+        text = as_text(self.rows)
+        assert all(row.what in text and row.figures in text for row in self.rows)
+        assert text.count("not met") == 1
+
+    def test_table_replaces_the_last_one_in_its_place(self):
+        """What stands before and behind the place stays; the machine and what is not shown stand below the table."""
+        once = with_table(PLACE, self.rows, MACHINE)
+        assert once == with_table(once, self.rows, MACHINE)
+        assert once.startswith(f"Before.\n\n{BEGIN}\n| what ")
+        assert once.endswith(f"\n{NOT_SHOWN}\n{END}\n\nAfter.\n")
+        assert "2 cores of a processor, a system, CPython 3.11; openai 3.54.0; peers httpx-sse 0.4.3; Foundry" in once
+
+    @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}"])
+    def test_text_without_a_place(self, text):
+        """Nothing is written anywhere else."""
+        with pytest.raises(NoPlaceError, match="benchmarks"):
+            with_table(text, self.rows, MACHINE)
+
+
+class TestCommand:
+    """``python tests/benchmarks``, with measures that measure nothing."""
+
+    asked: list[Settings]
+
+    @pytest.fixture
+    def readme(self, tmp_path):
+        """A README with a place."""
+        path = tmp_path / "README.md"
+        path.write_text(PLACE, encoding="utf-8")
+        return path
+
+    @pytest.fixture
+    def run(self, readme):
+        """The command, with two measures that succeed and one that cannot be taken."""
+        self.asked = []
+
+        def good(settings):
+            self.asked.append(settings)
+            return Measured([Row("good", "1 µs", "1.0", "≤ 2", met=True)], {"good": Samples("µs", {"a": [1.0, 2.0]})})
+
+        def bad(settings):
+            return Measured([Row("bad", "3 µs", "3.0", "≤ 2", met=False)])
+
+        def absent(settings):
+            raise NotMeasuredError("there is no service")
+
+        return lambda *arguments: main(arguments, {"good": good, "bad": bad, "absent": absent}, readme)
+
+    def test_exit_code_tells_of_targets_only_where_it_is_asked(self, run, capsys):
+        """A timing is no test."""
+        assert run() == 0
+        assert run("--gate") == 1
+        assert run("--gate", "--only", "good") == 0
+        assert "not measured: there is no service" in capsys.readouterr().out
+
+    def test_options_reach_the_measures(self, run):
+        """Rounds, seed and how thoroughly."""
+        run("--only", "good")
+        run("--only", "good", "--rounds", "7", "--seed", "3")
+        run("--only", "good", "--quick")
+        assert self.asked == [Settings(9), Settings(7, seed=3), Settings(1, quick=True)]
+
+    @pytest.mark.parametrize("arguments", [("--only", "godo"), ("--rounds", "6")])
+    def test_wrong_usage(self, run, arguments, capsys):
+        """A name that does not exist, and fewer rounds than a minimum needs."""
+        with pytest.raises(SystemExit):
+            run(*arguments)
+        assert "error:" in capsys.readouterr().err
+
+    def test_write(self, run, readme, capsys):
+        """The table stands in its place; without one nothing is changed, and that is said."""
+        assert run("--write", "--only", "good") == 0
+        assert "| good | 1 µs | 1.0 | ≤ 2 | met |" in readme.read_text(encoding="utf-8")
+        readme.write_text("No place.", encoding="utf-8")
+        assert run("--write") == 1
+        assert readme.read_text(encoding="utf-8") == "No place."
+        assert "There is no place" in capsys.readouterr().err
+
+    def test_json_has_everything(self, run, tmp_path):
+        """The machine, the versions, every row and every raw figure."""
+        path = tmp_path / "figures.json"
+        run("--json", str(path))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        assert {"cpu", "cpus", "python", "system", "versions", "seed", "rounds", "date", "peers"} <= content[
+            "machine"
+        ].keys()
+        assert {"openai", "orjson"} <= content["machine"]["versions"].keys()
+        assert content["measures"]["good"] == {
+            "rows": [
+                {"what": "good", "figures": "1 µs", "ratio": "1.0", "target": "≤ 2", "met": True, "detail": False}
+            ],
+            "samples": {"good": {"unit": "µs", "figures": {"a": [1.0, 2.0]}}},
+        }
+        assert content["measures"]["absent"]["rows"][0]["met"] is None
+
+
+class TestStreams:
+    """What is measured."""
+
+    @pytest.mark.parametrize("release", RELEASES.values())
+    @pytest.mark.parametrize("count", [10, 5000])
+    def test_recording_of_any_length_begins_and_ends_as_it_was(self, release, count):
+        """Cut short or gone through again, each event is one of the recording."""
+        found = list(events(release, count))
+        assert abs(len(found) - count) <= 1
+        assert found[0] == recorded(release)[0]
+        assert found[-3:] == list(recorded(release)[-3:])
+        assert found.count(DONE) == 1
+        assert set(found) <= set(recorded(release))
+
+    @pytest.mark.parametrize("name", CALL_STREAMS)
+    def test_streams_with_tools_are_streams(self, name):
+        """Each ends as a stream does; those of calls give calls."""
+        body = b"".join(events(name, 40))
+        assert list(payloads(body))[-1] == END_MARKER
+        assert len(list(payloads(body))) == 42
+        out = linear.run(list(events(name, 40))).report
+        assert out.events == 41
+
+    def test_conforming_recording_is_conforming(self):
+        """Or its ratio would be one of repairs."""
+        assert not core.repaired(events(RELEASES["2.x"], 100)).report.repairs
+        assert core.repaired(events(RELEASES["1.x"], 100)).report.repairs
+
+
+class TestMeasures:
+    """The measures themselves, over little."""
+
+    def test_client_over_a_socket(self, json_of, capsys):
+        """The real one in its quick form: all figures are there, and a conforming stream is the same to the byte."""
+        content = json_of("client")
+        samples = content["measures"]["client"]["samples"]
+        assert all(set(each["figures"]) == {ALONE, SHIM} for each in samples.values())
+        assert all(
+            figure > 0 for each in samples.values() for figures in each["figures"].values() for figure in figures
+        )
+        assert content["measures"]["client"]["rows"][-1]["ratio"] == "identical"
+        assert "client CPU per chunk, 1.x stream" in capsys.readouterr().out
+
+    @pytest.fixture
+    def json_of(self, tmp_path, monkeypatch):
+        """Run a measure by the command and give its JSON."""
+        # Nothing is encrypted here, and to read all certificates for each client would take longer than the rest.
+        monkeypatch.setenv("SSL_CERT_FILE", "")
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+
+        def run(name):
+            path = tmp_path / "figures.json"
+            assert main(["--quick", "--only", name, "--json", str(path)]) == 0
+            return json.loads(path.read_text(encoding="utf-8"))
+
+        return run
+
+    def test_decoders_find_every_event(self):
+        """The scan and the peers do what they are compared for, however the stream is cut."""
+        each = list(events(RELEASES["2.x"], 20))
+        body = b"".join(each)
+        for pieces in (each, [body]):
+            assert core.scan(pieces) == len(each)
+            for name, decode in core.decoders().items():
+                assert len(list(decode(pieces))) in (len(each), len(each) - 1), name
+
+    @pytest.mark.parametrize("shape", linear.SHAPES)
+    def test_shape_doubles(self, shape):
+        """Twice the size is twice the input, and the core takes it."""
+        one, two = (sum(map(len, linear.SHAPES[shape](size))) for size in (16_000, 32_000))
+        assert 1.9 < two / one < 2.1
+        linear.run(linear.SHAPES[shape](1000))
+
+    def test_worst_shape_is_told(self, monkeypatch):
+        """A shape of which twice the size is eight times the input."""
+        bad = {"cubic": lambda size: [b": x\n" * (size // 2048) ** 3], "flat": lambda size: [b": x\n"]}
+        monkeypatch.setattr(linear, "SHAPES", bad)
+        monkeypatch.setattr(linear, "_milliseconds", lambda pieces: lambda: float(len(pieces[0])))
+        assert "cubic" in linear.measure(QUICK).rows[-1].what
+
+    def test_memory_that_grows_is_seen(self):
+        """What is kept for each chunk is in the mark; what is kept once is not."""
+        kept = []
+        marks = [memory.peak(lambda count: kept.extend(bytes(100) for _ in range(count)), size) for size in (100, 1000)]
+        assert marks[1] - marks[0] > 900 * 100
+        marks = [memory.peak(lambda count: sum(len(bytes(100)) for _ in range(count)), size) for size in (100, 1000)]
+        assert marks[1] - marks[0] < 900
+        assert memory.peak(bytes, 100_000) > 100_000  # what is gone by the end counts, too
+
+    def test_every_measure_has_a_name(self):
+        """All measures of the design, by what ``--only`` takes."""
+        assert list(MEASURES) == "service client core delay linear memory import haiku proxy".split()  # noqa: SIM905
