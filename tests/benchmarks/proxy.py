@@ -1,34 +1,30 @@
 """What the proxy costs for each chunk, beside litellm's proxy: the same stream, in turn, in one run.
 
-    python tests/benchmarks/proxy_cost.py [--chunks 2000] [--rounds 9]
-
 Measured is the CPU time of each proxy's processes, and of nobody else. litellm is installed into the cache folder on
-first use. A ratio says more than the microseconds, which depend on the machine.
+first use.
 """
 
-import argparse
 import os
 import secrets
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from support.environments import REPOSITORY, Environment
+from benchmarks.harness import Measured, NotMeasuredError, Settings, compared, interleaved
+from support.environments import REPOSITORY, Environment, Unprovisioned
 from support.raw_server import RawServer, plain_response, sse_response
 from support.streams import DONE, betalgo, conforming, stream
 
 LITELLM = Environment("proxies", "litellm", (("litellm[proxy]==1.106.2",),), "500 MB")
-STREAMS = {"2.x": conforming, "1.x": betalgo}
+STREAMS = {"1.x": betalgo, "2.x": conforming}
+MOST = 0.10
 LISTING = plain_response(b'{"object": "list", "data": [{"id": "m", "object": "model"}]}')
 SECONDS = 120
 # litellm does not start without one; so both check a key.
@@ -36,16 +32,22 @@ KEY = f"sk-{secrets.token_hex(32)}"
 ALLOWED = {"Authorization": f"Bearer {KEY}"}
 
 
-def main() -> int:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--chunks", type=int, default=2000, metavar="N", help="of text in each stream")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="of each proxy on each stream")
-    options = parser.parse_args()
-    print("| stream | shim, µs a chunk | litellm, µs a chunk | shim ÷ litellm |")
-    print("| --- | --- | --- | --- |")
+def measure(settings: Settings) -> Measured:
+    """Compare the two on each stream.
+
+    Raises:
+        NotMeasuredError: litellm cannot be installed, or there are no books of the processes' CPU time.
+    """
+    if not Path("/proc/self/stat").exists():
+        raise NotMeasuredError("the CPU time of another process is read from /proc, which only Linux has")
+    try:
+        python = LITELLM.ensure()
+    except Unprovisioned as error:
+        raise NotMeasuredError(str(error)) from error
+    chunks = settings.size(2000, 400)
+    measured = Measured()
     for name, make in STREAMS.items():
-        events = [stream([chunk], done=b"") for chunk in make([f"tick{number} " for number in range(options.chunks)])]
+        events = [stream([chunk], done=b"") for chunk in make([f"tick{number} " for number in range(chunks)])]
         answer = sse_response([*events, DONE])
         with (
             RawServer(lambda _, request, answer=answer: answer if request.method == "POST" else LISTING) as server,
@@ -53,23 +55,18 @@ def main() -> int:
         ):
             proxies = {
                 "shim": running.enter_context(shim_proxy(server.base_url)),
-                "litellm": running.enter_context(litellm_proxy(server.base_url)),
+                "litellm": running.enter_context(litellm_proxy(python, server.base_url)),
             }
-            costs: dict[str, list[float]] = {proxy: [] for proxy in proxies}
-            for turn in range(options.rounds + 1):
-                for proxy, (pid, url) in proxies.items():
-                    cost = ask(pid, url, options.chunks)
-                    if turn:  # the first time, everything is imported and connected
-                        costs[proxy].append(cost / options.chunks * 1e6)
-        print(row(name, costs))
-    return 0
+            subjects = {name: _cost(pid, url, chunks) for name, (pid, url) in proxies.items()}
+            samples = interleaved(subjects, settings)
+        what = f"proxy, CPU per chunk, {name} stream"
+        measured.samples[what] = samples
+        measured.rows.append(compared(what, samples, "shim", "litellm", most=MOST))
+    return measured
 
 
-def row(name: str, costs: dict[str, list[float]]) -> str:
-    """A line of the table: the least and the median of each, and the ratio of the medians."""
-    told = [f"{min(each):.0f} to {statistics.median(each):.0f}" for each in costs.values()]
-    ratio = statistics.median(costs["shim"]) / statistics.median(costs["litellm"])
-    return f"| {name} | {' | '.join(told)} | {ratio:.3f} |"
+def _cost(pid: int, url: str, chunks: int) -> Callable[[], float]:
+    return lambda: ask(pid, url, chunks) / chunks * 1e6
 
 
 def ask(pid: int, url: str, chunks: int) -> float:
@@ -111,10 +108,9 @@ def shim_proxy(upstream: str) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def litellm_proxy(upstream: str) -> Iterator[tuple[int, str]]:
+def litellm_proxy(python: Path, upstream: str) -> Iterator[tuple[int, str]]:
     """litellm's, with one model and nothing else switched on."""
     port = free_port()
-    python = LITELLM.ensure()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(
@@ -158,7 +154,3 @@ def free_port() -> int:
     """A port that nobody has at the moment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

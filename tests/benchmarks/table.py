@@ -1,0 +1,68 @@
+"""The rows as a person reads them: on the terminal, and as the table in the README."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.harness import Row
+
+BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+HEADINGS = ("what", "figures: least (median)", "ratio", "target", "")
+NOT_SHOWN = (
+    "What the figures do not show: another machine (only ratios of the same run mean anything), a network (all of it "
+    "went over loopback), a real model (the scripted one answers without computing, so the time between tokens is "
+    "less than it ever is), the service's own cost and most of the kernel's. Others may have used the machine: the "
+    "subjects took turns in a shuffled order, and a ratio is one of the least figures, in brackets of the medians."
+)
+
+
+class NoPlaceError(Exception):
+    """The text has no place for a table."""
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """Return the table of the rows that are no details."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *(_cells(row) for row in rows if not row.detail)]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def as_text(rows: Sequence[Row], *, width: int = 64) -> str:
+    """Return all rows, for the terminal."""
+    lines = []
+    for row in rows:
+        verdict = "".join(f"   {part}" for part in (row.target and f"target {row.target}", _verdict(row)) if part)
+        lines.append(f"{row.what:{width}}  {row.ratio}{verdict}\n    {row.figures}")
+    return "\n".join(lines)
+
+
+def with_table(text: str, rows: Iterable[Row], machine: Mapping[str, Any]) -> str:
+    """Return the README with the table in its place.
+
+    Raises:
+        NoPlaceError: There is no such place.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise NoPlaceError(f"There is no place for the table: the lines {BEGIN} and {END}.")
+    return f"{before}{BEGIN}\n{as_markdown(rows)}\n\n{footnote(machine)}\n{END}{after}"
+
+
+def footnote(machine: Mapping[str, Any]) -> str:
+    """Return where the figures come from and what they do not show."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    peers = ", ".join(peer.replace("==", " ") for peer in machine["peers"])
+    services = " and ".join(machine["foundry_local"])
+    return (
+        f"Measured by `python tests/benchmarks --write` on {machine['date']}: {machine['cpus']} cores of "
+        f"{machine['cpu']}, {machine['system']}, {machine['python']}; {versions}; peers {peers}; "
+        f"Foundry Local {services}. {machine['rounds']} rounds, more for the short ones."
+        f"\n\n{NOT_SHOWN}"
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (row.what, row.figures, row.ratio, row.target, _verdict(row))
+
+
+def _verdict(row: Row) -> str:
+    return "" if row.met is None else "met" if row.met else "**not met**"
