@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from shim.reports import RepairReport
 
 _NAME: Final = b'"content":"'
-_MEMBER: Final = re.compile(rb'"content":"(?:[^"\\]|\\.)*"')
+_MEMBER: Final = re.compile(rb'"content":"[^"\\]*+(?:\\.[^"\\]*+)*+"')
 _BACKSLASH: Final = ord("\\")
 # Escapes that are written in the same way again.
-_ESCAPED: Final = re.compile(rb"(?:[^\\]|\\[\\bfnrt])*")
+_ESCAPED: Final = re.compile(rb"[^\\]*+(?:\\[\\bfnrt][^\\]*+)*+")
 # Pieces of calls are put together, so each of them counts.
 _CALLS: Final = re.compile(rb'"tool_calls":(?!\[\]|null)')
 # What 1.x writes anew into every chunk. The repair leaves it out.
