@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _DONE_EVENT: Final = b"data: " + DONE + b"\n\n"
+_MOST_LEARNED: Final = 2**16
+"""The bytes of the largest event that may be repeated: a larger one is not worth a second copy."""
 _EVENT_LINE: Final = re.compile(rb"^event:[^\r\n]*", re.MULTILINE)
 _EVENT_NAME: Final = re.compile(r"[\w.]+", re.ASCII)
 
@@ -67,6 +69,7 @@ class StreamRepairer:
         self._repeats = None if responses else Repeats(self.report, usage_counts=self._request.include_usage)
         # The pieces of the event that is not complete yet, and the repairs that were made before it.
         self._event: list[bytes] = []
+        self._event_size = 0
         self._repairs_before: dict[Repair, int] = {}
         self._may_repeat = False
         self._failed = False
@@ -111,8 +114,11 @@ class StreamRepairer:
         report = self.report
         if self._framer.between_events:
             self._event = []
+            self._event_size = 0
             self._repairs_before = dict(report.repairs)
-        self._event.append(piece)
+        self._event_size += len(piece)
+        if self._event_size <= _MOST_LEARNED:
+            self._event.append(piece)
         events = report.events
         out = self._fed(piece)
         if report.events > events:
@@ -120,9 +126,11 @@ class StreamRepairer:
             made = {repair: count - before.get(repair, 0) for repair, count in report.repairs.items()}
             made = {repair: count for repair, count in made.items() if count}
             chunks = cast("ChunkRepairer", self._chunks)
-            event = b"".join(self._event) if report.events == events + 1 else b""
+            is_one = report.events == events + 1 and self._event_size <= _MOST_LEARNED
+            event = b"".join(self._event) if is_one else b""
             repeats.learn(event, out, made, chunks.passes if chunks.reads_texts else None)
             self._event = []
+            self._event_size = 0
         self._may_repeat = repeats.known and self._framer.between_events and not self.ended
         return out
 

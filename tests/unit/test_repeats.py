@@ -123,6 +123,7 @@ ODD = {
     "an escape that is none": [*KNOWN, event(chunk({"content": "d"})).replace(b'"d"', b'"\\x"')],
     "an escape that is written otherwise": [*betalgo_events("a", "b", "c"), ascii_event(betalgo("'")[0])],
     "too large": ([*KNOWN, *said("d" * 200)], None, Policy(max_event_bytes=300)),
+    "very large": [*said("a" * 70_000, "b" * 70_000, "c" * 70_000), *said("d")],
     "another text at the second place": [
         *betalgo_events("a", "b", "c"),
         event(betalgo("d")[0]).replace(b'"content":"d"', b'"content":"e"', 1),
