@@ -15,8 +15,9 @@ if __name__ == "__main__":
 from benchmarks import client, core, delay, haiku, imports, linear, memory, proxy
 from benchmarks.harness import LEAST_ROUNDS, SEED, Measure, Measured, NotMeasuredError, Row, Settings
 from benchmarks.machine import machine
-from benchmarks.table import NoPlaceError, as_text, with_table
+from benchmarks.table import as_text, with_table
 from support.environments import REPOSITORY
+from support.readme import NoPlaceError
 
 MEASURES: dict[str, Measure] = {
     "service": client.measure_live,

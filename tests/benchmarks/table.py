@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import Row
+from support.readme import Place
 
-BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+PLACE = Place("benchmarks")
 HEADINGS = ("what", "figures: least (median)", "ratio", "target", "")
 NOT_SHOWN = (
     "What the figures do not show: another machine (only ratios of the same run mean anything), a network (all of it "
@@ -13,10 +14,6 @@ NOT_SHOWN = (
     "less than it ever is), the service's own cost and most of the kernel's. Others may have used the machine: the "
     "subjects took turns in a shuffled order, and a ratio is one of the least figures, in brackets of the medians."
 )
-
-
-class NoPlaceError(Exception):
-    """The text has no place for a table."""
 
 
 def as_markdown(rows: Iterable[Row]) -> str:
@@ -40,11 +37,7 @@ def with_table(text: str, rows: Iterable[Row], machine: Mapping[str, Any]) -> st
     Raises:
         NoPlaceError: There is no such place.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise NoPlaceError(f"There is no place for the table: the lines {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n{as_markdown(rows)}\n\n{footnote(machine)}\n{END}{after}"
+    return PLACE.filled(text, f"{as_markdown(rows)}\n\n{footnote(machine)}")
 
 
 def footnote(machine: Mapping[str, Any]) -> str:

@@ -14,8 +14,9 @@ if __name__ == "__main__":
 
 from frameworks.behaviours import FRAMEWORKS
 from frameworks.runs import Run, run_all
-from frameworks.table import NoTableError, as_text, differences, table_in, table_of, with_table
+from frameworks.table import as_text, differences, table_in, table_of, with_table
 from support.environments import REPOSITORY
+from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
 
 
@@ -41,7 +42,7 @@ def main(
             failed |= bool(different)
         if options.write:
             readme.write_text(with_table(text, table_of(run), DEFAULT_VERSIONS), encoding="utf-8")
-    except NoTableError as error:
+    except NoPlaceError as error:
         print(f"\n{readme.name}: {error}")
         failed = True
     return int(failed)

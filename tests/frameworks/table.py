@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from frameworks.behaviours import FRAMEWORKS, TRIES, Framework
 from frameworks.runs import Result, Run
+from support.readme import Place
 
-BEGIN, END = "<!-- frameworks -->", "<!-- /frameworks -->"
+PLACE = Place("frameworks")
 WRONG = " ✗"
 HEADING = ("framework", "tested version", "how", *TRIES, "without the shim")
 Table = dict[str, str]
 """The line of each framework, by its first cell."""
-
-
-class NoTableError(Exception):
-    """The text has no place for a table."""
 
 
 def table_of(run: Run) -> Table:
@@ -81,32 +78,24 @@ def with_table(text: str, table: Table, releases: Sequence[str]) -> str:
     """Return the README with the table in its place; frameworks that were not run keep their lines.
 
     Raises:
-        NoTableError: There is no such place.
+        NoPlaceError: There is no such place.
     """
-    before, old, after = _parts(text)
-    return f"{before}{BEGIN}\n{as_markdown({**_lines(old), **table})}\n\n{legend(releases)}\n{END}{after}"
+    whole = {**table_in(text), **table}
+    return PLACE.filled(text, f"{as_markdown(whole)}\n\n{legend(releases)}")
 
 
 def table_in(text: str) -> Table:
     """Return the lines of the table in the README.
 
     Raises:
-        NoTableError: There is no place for one.
+        NoPlaceError: There is no place for one.
     """
-    return _lines(_parts(text)[1])
+    return _lines(PLACE.content(text))
 
 
 def _lines(table: str) -> Table:
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     return {row[2:].partition(" | ")[0]: row for row in rows}
-
-
-def _parts(text: str) -> tuple[str, str, str]:
-    before, begin, rest = text.partition(BEGIN)
-    table, end, after = rest.partition(END)
-    if not (begin and end):
-        raise NoTableError(f"There is no place for the table: the lines {BEGIN} and {END}.")
-    return before, table, after
 
 
 def differences(committed: Table, fresh: Table) -> list[str]:

@@ -18,13 +18,14 @@ from frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES
 from frameworks.environments import ENVIRONMENTS
 from frameworks.runs import Result, Run, run_framework
 from frameworks.services import service_of
-from frameworks.table import BEGIN, END, NoTableError, as_text, differences, table_in, table_of, with_table
+from frameworks.table import PLACE, as_text, differences, table_in, table_of, with_table
 from support.environments import REPOSITORY, Unprovisioned, required
+from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
 
 FOLDER = Path(frameworks.__file__ or "").parent
 EXAMPLES = REPOSITORY / "examples" / "frameworks"
-PLACE = f"Before.\n\n{BEGIN}\n{END}\n\nAfter.\n"
+EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 MAX_LINES = 30
 main = runpy.run_path(str(FOLDER / "__main__.py"), run_name="frameworks.__main__")["main"]
 by_name = pytest.mark.parametrize("name", FRAMEWORKS)
@@ -138,7 +139,7 @@ class TestTable:
     def test_is_read_as_it_was_written(self):
         """Every line comes back; the text around it stays."""
         table = table_of(run_of(*FRAMEWORKS, alone="a|b"))
-        text = with_table(PLACE, table, DEFAULT_VERSIONS)
+        text = with_table(EMPTY, table, DEFAULT_VERSIONS)
         assert table_in(text) == table
         assert text.startswith("Before.\n\n<!-- frameworks -->\n| ")
         assert text.endswith("<!-- /frameworks -->\n\nAfter.\n")
@@ -147,7 +148,7 @@ class TestTable:
     def test_line_that_was_not_run_stays(self):
         """In the order of the list, whatever was run last."""
         first, *_, last = FRAMEWORKS
-        text = with_table(PLACE, table_of(run_of(last)), DEFAULT_VERSIONS)
+        text = with_table(EMPTY, table_of(run_of(last)), DEFAULT_VERSIONS)
         both = with_table(text, table_of(run_of(first)), DEFAULT_VERSIONS)
         assert list(table_in(both)) == [FRAMEWORKS[first].link, FRAMEWORKS[last].link]
 
@@ -170,10 +171,10 @@ class TestTable:
         assert difference.startswith("[`llm`](")
         assert len(differences({}, committed)) == 2
 
-    @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}"])
+    @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
     def test_needs_its_place(self, text):
         """Without both markers, in their order, there is none."""
-        with pytest.raises(NoTableError):
+        with pytest.raises(NoPlaceError):
             table_in(text)
 
 
@@ -184,7 +185,7 @@ class TestCommand:
     def readme(self, tmp_path):
         """A README with a place for the table."""
         path = tmp_path / "README.md"
-        path.write_text(PLACE, encoding="utf-8")
+        path.write_text(EMPTY, encoding="utf-8")
         return path
 
     def test_writes_what_it_then_finds(self, readme, capsys):
@@ -211,7 +212,7 @@ class TestCommand:
         """And says which."""
         readme.write_text("nothing", encoding="utf-8")
         assert main(["--write"], lambda *_: run_of("llm"), readme) == 1
-        assert BEGIN in capsys.readouterr().out
+        assert PLACE.begin in capsys.readouterr().out
 
     def test_runs_what_is_chosen(self, readme):
         """By release and by name."""

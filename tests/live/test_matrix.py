@@ -15,10 +15,11 @@ from matrix.behaviours import BEHAVIOURS, DIED, Cell, cells, right_outcome
 from matrix.outcomes import Target
 from matrix.probe import outcome
 from matrix.runs import LOST, Result, Run, major_of, run_release
-from matrix.table import BEGIN, END, NoTableError, as_text, differences, table_in, table_of, with_table
+from matrix.table import PLACE, as_text, differences, table_in, table_of, with_table
 from support.clients import CLIENTS
 from support.environments import REPOSITORY, Unprovisioned, required
 from support.raw_server import Hold, RawServer, in_turn, plain_response, sse_response
+from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.scripted_model import SCRIPTS, marker
 from support.service import RunningService, ServiceFailedError
@@ -26,7 +27,7 @@ from support.streams import betalgo, chunk, conforming, stream
 
 MATRIX = Path(runs.__file__).parent
 main = runpy.run_path(str(MATRIX / "__main__.py"), run_name="matrix.__main__")["main"]
-PLACE = f"Before.\n\n{BEGIN}\n{END}\n\nAfter.\n"
+EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 STREAM = "plain stream"
 
 
@@ -73,7 +74,7 @@ class TestTable:
     def test_is_read_as_it_was_written(self):
         """Every cell comes back, of releases that share a column, too; the text around it stays."""
         table = table_of(right_results(*RELEASES, plain="a|b, <c>"))
-        text = with_table(PLACE, table)
+        text = with_table(EMPTY, table)
         assert table_in(text) == table
         assert text.startswith("Before.\n\n<!-- matrix -->\n| ")
         assert text.endswith("<!-- /matrix -->\n\nAfter.\n")
@@ -82,7 +83,7 @@ class TestTable:
     def test_has_one_column_for_neighbours_that_show_the_same(self):
         """Equal columns are one, headed by the first and the last of them; others are not."""
         results = [*right_results("1.0.0", plain="junk"), *right_results("1.1.0", "1.2.4", "2.0.1")]
-        heading = with_table(PLACE, table_of(results)).splitlines()[3]
+        heading = with_table(EMPTY, table_of(results)).splitlines()[3]
         assert heading == "|  | 1.0.0 | 1.1.0 – 1.2.4 | 2.0.1 |"  # noqa: RUF001 - the dash of a range
 
     def test_says_what_the_plain_client_shows_and_what_the_shim_makes_of_it(self):
@@ -123,10 +124,10 @@ class TestTable:
         assert len(differences({}, fresh)) == len(BEHAVIOURS)
         assert len(differences({**fresh, ("another row", "1.2.4"): "x"}, fresh)) == 1
 
-    @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}"])
+    @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
     def test_needs_its_place(self, text):
         """Without both markers, in their order, there is none."""
-        with pytest.raises(NoTableError):
+        with pytest.raises(NoPlaceError):
             table_in(text)
 
 
@@ -137,7 +138,7 @@ class TestCommand:
     def readme(self, tmp_path):
         """A README with a place for the table."""
         path = tmp_path / "README.md"
-        path.write_text(PLACE, encoding="utf-8")
+        path.write_text(EMPTY, encoding="utf-8")
         return path
 
     @pytest.fixture

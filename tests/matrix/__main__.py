@@ -11,8 +11,9 @@ if __name__ == "__main__":
     sys.path[:1] = [str(Path(__file__).resolve().parents[number]) for number in (1, 2)]
 
 from matrix.runs import Run, run_all
-from matrix.table import NoTableError, as_text, differences, table_in, table_of, with_table
+from matrix.table import as_text, differences, table_in, table_of, with_table
 from support.environments import REPOSITORY
+from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
 
 
@@ -35,7 +36,7 @@ def main(
             failed |= _differs(readme, run)
         if options.write:
             _write(readme, run)
-    except NoTableError as error:
+    except NoPlaceError as error:
         print(f"\n{readme.name}: {error}")
         failed = True
     return int(failed)

@@ -7,18 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from matrix.behaviours import BEHAVIOURS, CLIENTS, DIED, right_outcome
 from matrix.runs import Result, Run
 from support.clients import CLIENTS as ENVIRONMENTS
+from support.readme import Place
 from support.releases import RELEASES
 
-BEGIN, END = "<!-- matrix -->", "<!-- /matrix -->"
+PLACE = Place("matrix")
 NOT_RUN = "not run"
 SPAN = " – "  # noqa: RUF001 - the dash of a range, as the README writes it
 WRONG = " ✗"
 Table = dict[tuple[str, str], str]
 """The text of each cell, by the title of its row and the release of its column."""
-
-
-class NoTableError(Exception):
-    """The text has no place for a table."""
 
 
 def summed_up(results: Sequence[Result]) -> str:
@@ -101,19 +98,18 @@ def with_table(text: str, table: Table) -> str:
     """Return the README with the table in its place.
 
     Raises:
-        NoTableError: There is no such place.
+        NoPlaceError: There is no such place.
     """
-    before, _, after = _parts(text)
-    return f"{before}{BEGIN}\n{as_markdown(table)}\n\n{legend()}\n{END}{after}"
+    return PLACE.filled(text, f"{as_markdown(table)}\n\n{legend()}")
 
 
 def table_in(text: str) -> Table:
     """Return the cells of the table in the README, with each release of a common column.
 
     Raises:
-        NoTableError: There is no place for one.
+        NoPlaceError: There is no place for one.
     """
-    lines = [line for line in _parts(text)[1].splitlines() if line.startswith("|")]
+    lines = [line for line in PLACE.content(text).splitlines() if line.startswith("|")]
     rows = [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     if not rows:
         return {}
@@ -130,14 +126,6 @@ def _releases(heading: str) -> list[str]:
     first, _, last = heading.partition(SPAN)
     releases = list(RELEASES)
     return releases[releases.index(first) : releases.index(last or first) + 1]
-
-
-def _parts(text: str) -> tuple[str, str, str]:
-    before, begin, rest = text.partition(BEGIN)
-    table, end, after = rest.partition(END)
-    if not (begin and end):
-        raise NoTableError(f"There is no place for the table: the lines {BEGIN} and {END}.")
-    return before, table, after
 
 
 def differences(committed: Table, fresh: Table) -> list[str]:

@@ -25,13 +25,14 @@ from benchmarks.harness import (
     interleaved,
     timed,
 )
-from benchmarks.table import BEGIN, END, NOT_SHOWN, NoPlaceError, as_markdown, as_text, with_table
+from benchmarks.table import NOT_SHOWN, PLACE, as_markdown, as_text, with_table
+from support.readme import NoPlaceError
 from support.streams import DONE, payloads
 from support.streams import END as END_MARKER
 
 PROGRAM = runpy.run_path(str(Path(benchmarks.__file__).with_name("__main__.py")), run_name="benchmarks.__main__")
 main, MEASURES = PROGRAM["main"], PROGRAM["MEASURES"]
-PLACE = f"Before.\n\n{BEGIN}\n{END}\n\nAfter.\n"
+EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 QUICK = Settings(rounds=1, quick=True)
 MACHINE = {
     "date": "2026-11-23",
@@ -152,13 +153,13 @@ class TestTable:
 
     def test_table_replaces_the_last_one_in_its_place(self):
         """What stands before and behind the place stays; the machine and what is not shown stand below the table."""
-        once = with_table(PLACE, self.rows, MACHINE)
+        once = with_table(EMPTY, self.rows, MACHINE)
         assert once == with_table(once, self.rows, MACHINE)
-        assert once.startswith(f"Before.\n\n{BEGIN}\n| what ")
-        assert once.endswith(f"\n{NOT_SHOWN}\n{END}\n\nAfter.\n")
+        assert once.startswith(f"Before.\n\n{PLACE.begin}\n| what ")
+        assert once.endswith(f"\n{NOT_SHOWN}\n{PLACE.end}\n\nAfter.\n")
         assert "2 cores of a processor, a system, CPython 3.11; openai 3.54.0; peers httpx-sse 0.4.3; Foundry" in once
 
-    @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}"])
+    @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
     def test_text_without_a_place(self, text):
         """Nothing is written anywhere else."""
         with pytest.raises(NoPlaceError, match="benchmarks"):
@@ -174,7 +175,7 @@ class TestCommand:
     def readme(self, tmp_path):
         """A README with a place."""
         path = tmp_path / "README.md"
-        path.write_text(PLACE, encoding="utf-8")
+        path.write_text(EMPTY, encoding="utf-8")
         return path
 
     @pytest.fixture
