@@ -17,9 +17,10 @@ MOST_KEPT = 1.0
 STREAMS = {f"{generation} stream": release for generation, release in RELEASES.items()} | {
     name: name for name in CALL_STREAMS
 }
-MANY_CALLS = ("calls", "calls as text")
-"""Thousands of calls in one answer. Each is remembered to its end, in case the service gives it a second time."""
-READ_BY_CLIENT = (*RELEASES.values(), CALL_STREAMS[0])
+CALLS = ("calls", "calls as text", "one call")
+"""Calls are remembered to the end of an answer, and the arguments of one until they are complete: the service may give
+it a second time, as text or again."""
+READ_BY_CLIENT = tuple(RELEASES.values())
 """The rest would take minutes under the eyes of tracemalloc, and the client does the same with it."""
 Run = Callable[[int], None]
 
@@ -46,7 +47,7 @@ def measure(settings: Settings) -> Measured:
                 measured.rows.append(_row(title, name, samples, few, many))
     judged = [row for row in measured.rows if row.met is not None]
     kept = [row for row in measured.rows if row.met is None]
-    measured.rows += [_worst("memory over a long stream", judged), _worst("memory for many tool calls", kept)]
+    measured.rows += [_worst("memory over a long stream", judged), _worst("memory for tool calls, each remembered in case it comes twice", kept)]
     return measured
 
 
@@ -85,7 +86,7 @@ def _row(title: str, name: str, samples: Samples, few: int, many: int) -> Row:
     kept = (high - low) / (many - few)
     figures = f"{low / 1000:.0f} kB after {few} chunks, {high / 1000:.0f} kB after {many}"
     ratio = f"{kept:+.2f} bytes a chunk"
-    if name in MANY_CALLS:
+    if name in CALLS:
         return Row(title, figures, ratio, detail=True)
     return Row(title, figures, ratio, f"flat: < {MOST_KEPT:.0f}", kept < MOST_KEPT, detail=True)
 
