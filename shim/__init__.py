@@ -51,15 +51,18 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"shim.{name}")
-    for home, names in _HOMES.items():
-        if name in names:
-            value = globals()[name] = getattr(import_module(home), name)
-            return value
-    message = f"module 'shim' has no attribute {name!r}"
-    raise AttributeError(message)
+# To a type checker every name would be there, misspelled ones too.
+if not TYPE_CHECKING:  # pragma: no branch
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"shim.{name}")
+        for home, names in _HOMES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(home), name)
+                return value
+        message = f"module 'shim' has no attribute {name!r}"
+        raise AttributeError(message)
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ _NO_KEY = "none"
 """Foundry Local does not look at the key; the official client insists on one."""
 
 
-def http_client(*, policy: Policy | None = None, **options: Any) -> Any:
+def http_client(*, policy: Policy | None = None, **options: Any) -> openai.DefaultHttpxClient:
     """An HTTP client with the repair, for ``openai.OpenAI(http_client=…)``.
 
     It is the one that the installed openai makes for itself (`openai.DefaultHttpxClient`: httpx under 1.x and 2.x,
@@ -40,7 +40,7 @@ def http_client(*, policy: Policy | None = None, **options: Any) -> Any:
     return repair(client, policy)
 
 
-def async_http_client(*, policy: Policy | None = None, **options: Any) -> Any:
+def async_http_client(*, policy: Policy | None = None, **options: Any) -> openai.DefaultAsyncHttpxClient:
     """The same for ``openai.AsyncOpenAI(http_client=…)``."""
     return repair(openai.DefaultAsyncHttpxClient(**options), policy)
 

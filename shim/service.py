@@ -43,7 +43,7 @@ class Service:
 
     def __init__(self, base_url: str, model: str | None = None) -> None:
         """Take the address of a service, and the alias or id of a model."""
-        self.base_url = base_url
+        self.base_url: str = base_url
         self.model = model
         self._model_id: str | None = None
 

@@ -19,9 +19,17 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from httpx import AsyncBaseTransport, BaseTransport, Request, Response
+    import httpx
+    import httpx2
 
     from shim.exchange import Step
+
+    class BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):  # noqa: D101 - both families take it for their own
+        def handle_request(self, request: Any) -> Any: ...  # noqa: D102 - the same
+
+    class AsyncBaseTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # noqa: D101 - the same
+        async def handle_async_request(self, request: Any) -> Any: ...  # noqa: D102 - the same
+
 else:
     # The clients of both families only call the methods; they never look at a transport's class.
     AsyncBaseTransport = BaseTransport = object
@@ -41,7 +49,7 @@ class RepairTransport(BaseTransport):
         self._process = os.getpid()
         self._forked = threading.Lock()
 
-    def handle_request(self, request: Request) -> Response:
+    def handle_request(self, request: Any) -> Any:
         """Send the request and repair what comes back."""
         if self._process != os.getpid():
             self._leave_connections_to_parent()
@@ -82,7 +90,7 @@ class AsyncRepairTransport(AsyncBaseTransport):
         self.policy = policy or Policy()
         self._memory = Memory()
 
-    async def handle_async_request(self, request: Request) -> Response:
+    async def handle_async_request(self, request: Any) -> Any:
         """Send the request and repair what comes back."""
         flow = Exchange(request, self.policy, self._memory, AsyncBody).run()
         result: Any = None

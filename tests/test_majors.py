@@ -46,6 +46,7 @@ def runs(service_pool, tmp_path_factory):
                     "--no-header",
                     "client",
                     "live/test_streams.py",
+                    "live/test_openai_features.py",
                 ],
                 cwd=TESTS,
                 env=client_environment(**{LIVE_VARIABLE: services}),

@@ -10,6 +10,9 @@ import orjson
 
 _OUTSIDE_STRING: Final = re.compile(rb'["{}\[\]]')
 _INSIDE_STRING: Final = re.compile(rb'["\\]')
+# What str.splitlines() takes for the end of a line, as httpx's iter_lines() does, and JSON does not escape: U+0085,
+# U+2028, U+2029. 1.x escapes them.
+_LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -44,19 +47,23 @@ def load_object(data: bytes) -> dict[str, Any] | None:
 
 
 def dump(value: Any) -> bytes:
-    """Write JSON on one line. Control characters are escaped, so no value can start a new line of a stream.
+    """Write JSON on one line. Whatever ends a line anywhere is escaped, so no value can start a new line of a stream.
 
     Raises:
         ValueError: It is nested too deeply.
     """
     try:
-        return orjson.dumps(value)
+        written = orjson.dumps(value)
     except TypeError:
         try:
             return json.dumps(value, separators=(",", ":")).encode()
         except RecursionError as error:
             msg = "the JSON is nested too deeply"
             raise ValueError(msg) from error
+    for end, escaped in _LINE_ENDS:
+        if end in written:
+            written = written.replace(end, escaped)
+    return written
 
 
 class DocumentScanner:

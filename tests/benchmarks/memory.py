@@ -47,7 +47,10 @@ def measure(settings: Settings) -> Measured:
                 measured.rows.append(_row(title, name, samples, few, many))
     judged = [row for row in measured.rows if row.met is not None]
     kept = [row for row in measured.rows if row.met is None]
-    measured.rows += [_worst("memory over a long stream", judged), _worst("memory for tool calls, each remembered in case it comes twice", kept)]
+    measured.rows += [
+        _worst("memory over a long stream", judged),
+        _worst("memory for tool calls, each remembered in case it comes twice", kept),
+    ]
     return measured
 
 

@@ -10,7 +10,7 @@ import pytest
 import shim
 from support.releases import RELEASES
 from support.scripted_model import INSTRUCTIONS_WORD, SCRIPTS, WEATHER, marker
-from support.talk import FAMILIES, Client, clients, default_family
+from support.talk import FAMILIES, MAJOR, Client, clients, default_family
 
 PLAIN = SimpleNamespace(**{mode: Client(default_family(), mode, repaired=False) for mode in ("sync", "async")})
 MODES = ("sync", "async")
@@ -155,6 +155,10 @@ def calls_of(answer):
 )
 def test_tool_calls(service, client, script, choice, cities):
     """Calls arrive as calls from every release, whether it sends them as text or as calls."""
+    tool = WEATHER
+    if client.helper == "stream" and client.mode == "async" and MAJOR < 3:
+        # This helper of openai takes strict functions only, which Foundry Local 2.2 refuses.
+        tool = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}
     messages = prompt(script)
     if choice == "required" and service.version < "2.1":
         messages = prompt("array")  # what these let a model say that has to call
@@ -165,7 +169,7 @@ def test_tool_calls(service, client, script, choice, cities):
         model=service.model_id,
         messages=messages,
         max_tokens=300,
-        tools=[WEATHER],
+        tools=[tool],
         tool_choice=choice,
     )
     assert answer.error is None
