@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from benchmarks.corpus import RELEASES
 from benchmarks.harness import Measured, NotMeasuredError, Row, Settings, Subject, compared, interleaved
@@ -16,11 +17,12 @@ from support.environments import Unprovisioned
 from support.service import LiveService, Service, ServiceFailedError, running_services
 from support.talk import FAMILIES, MODES, Client, default_family
 
-ALONE, SHIM = "alone", "with the shim"
+ALONE, SHIM, AGAIN = "alone", "with the shim", "a second one alone"
 MOST = {"1.x": 0.90, "2.x": 1.03}
 TIMEOUT = 120.0
-CHUNKS, TIMES = 400, 4
-"""Short streams and more of them: the two are closer together, and one of each more likely finds the machine idle."""
+CHUNKS = 200
+TIMES, TIMES_MAIN = 4, 24
+"""Short streams and more of them: the two are closer together, and some of each more likely find the machine idle."""
 
 
 def measure_replayed(settings: Settings) -> Measured:
@@ -78,27 +80,32 @@ def _compare(
         for mode in MODES:
             is_main = family == default_family() and mode == "sync"
             title = f"client CPU per chunk, {what}{'' if is_main else f', {family} {mode}'}"
-            with readers(url, asked, family, mode) as (alone, shim):
-                samples = interleaved({ALONE: alone, SHIM: shim}, settings.times(TIMES))
+            with readers(url, asked, family, mode) as subjects:
+                samples = interleaved(subjects, settings.times(TIMES_MAIN if is_main else TIMES))
             measured.samples[title] = samples
-            measured.rows.append(compared(title, samples, SHIM, ALONE, most=MOST[generation], detail=not is_main))
+            row = compared(title, samples, SHIM, ALONE, most=MOST[generation], detail=not is_main)
+            noise = f"{samples.ratio(AGAIN, ALONE):.2f} ({samples.median_ratio(AGAIN, ALONE):.2f})"
+            measured.rows.append(replace(row, figures=f"{row.figures}; {AGAIN} takes {noise} of the first"))
 
 
 @contextmanager
-def readers(url: str, asked: Mapping[str, object], family: str, mode: str) -> Iterator[tuple[Subject, Subject]]:
-    """Give what reads a stream with the official client alone, and what does with the shim under it."""
+def readers(url: str, asked: Mapping[str, object], family: str, mode: str) -> Iterator[dict[str, Subject]]:
+    """Give what reads a stream with the official client alone, with the shim under it, and alone once more.
+
+    The two that are the same show how far two figures are apart by chance.
+    """
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
-        subjects = []
-        for repaired in (False, True):
-            client = Client(family, mode, repaired=repaired).make(url, timeout=TIMEOUT)
+        subjects: dict[str, Subject] = {}
+        for name in (ALONE, SHIM, AGAIN):
+            client = Client(family, mode, repaired=name == SHIM).make(url, timeout=TIMEOUT)
             if mode == "async":
                 stack.callback(lambda client=client: runner.run(client.close()))
-                subjects.append(_async_reader(runner, client, asked))
+                subjects[name] = _async_reader(runner, client, asked)
             else:
                 stack.callback(client.close)
-                subjects.append(_reader(client, asked))
-        yield tuple(subjects)
+                subjects[name] = _reader(client, asked)
+        yield subjects
 
 
 def _reader(client, asked: Mapping[str, object]) -> Subject:

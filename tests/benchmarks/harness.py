@@ -1,8 +1,8 @@
 """How every measure is taken: the subjects in turn, in a shuffled order, several times over, in one process.
 
 A shared machine is slow now and fast then, and slow for whoever runs then: only figures of the same rounds may be
-compared. Noise adds time and never takes any away, so the least figure of each is the best estimate, and the median
-says how far the rest was from it.
+compared. Noise adds time and never takes any away, so the best rounds of each are the best estimate (of nine the best
+two, of many the best quarter), and the median says how far the rest was from them.
 """
 
 import gc
@@ -63,9 +63,14 @@ class Samples:
         """Return the figure of its middle round."""
         return statistics.median(self.figures[subject])
 
+    def best(self, subject: str) -> float:
+        """Return the mean of its best quarter of rounds: of many rounds the very best is chance, too."""
+        figures = sorted(self.figures[subject])
+        return statistics.fmean(figures[: max(1, len(figures) // 4)])
+
     def ratio(self, subject: str, to: str) -> float:
         """Return how the best rounds of two subjects compare."""
-        return self.least(subject) / self.least(to)
+        return self.best(subject) / self.best(to)
 
     def median_ratio(self, subject: str, to: str) -> float:
         """Return how they compare in the middle one of the rounds, in each of which they ran close together."""

@@ -12,7 +12,8 @@ NOT_SHOWN = (
     "What the figures do not show: another machine (only ratios of the same run mean anything), a network (all of it "
     "went over loopback), a real model (the scripted one answers without computing, so the time between tokens is "
     "less than it ever is), the service's own cost and most of the kernel's. Others may have used the machine: the "
-    "subjects took turns in a shuffled order, and a ratio is one of the least figures, in brackets of the medians."
+    "subjects took turns in a shuffled order. A ratio is one of the best quarters of the rounds, in brackets the "
+    "median of the rounds' own ratios."
 )
 
 
@@ -32,12 +33,14 @@ def as_text(rows: Sequence[Row], *, width: int = 64) -> str:
 
 
 def with_table(text: str, rows: Iterable[Row], machine: Mapping[str, Any]) -> str:
-    """Return the README with the table in its place.
+    """Return the README with the table in its place; what was not measured keeps its lines.
 
     Raises:
         NoPlaceError: There is no such place.
     """
-    return PLACE.filled(text, f"{as_markdown(rows)}\n\n{footnote(machine)}")
+    known = PLACE.content(text).splitlines()
+    lines = {line.split(" | ")[0]: line for line in (*known, *as_markdown(rows).splitlines()) if line.startswith("| ")}
+    return PLACE.filled(text, "\n".join(lines.values()) + f"\n\n{footnote(machine)}")
 
 
 def footnote(machine: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ class TestHarness:
         assert samples.figures == {"one": [1, 2, 3, 4, 5, 6, 7], "ten": [11, 12, 13, 14, 15, 16, 17]}
 
     def test_least_median_and_ratios(self):
-        """The ratio is one of the least figures; in brackets stands the middle one of the rounds' own ratios."""
+        """The ratio is one of the best rounds; in brackets stands the middle one of the rounds' own ratios."""
         samples = Samples("µs", {"alone": [10.0, 20.0, 40.0], "shim": [15.0, 18.0, 44.0]})
         assert (samples.least("shim"), samples.median("shim")) == (15.0, 18.0)
         assert samples.ratio("shim", to="alone") == 1.5
@@ -92,6 +92,12 @@ class TestHarness:
         assert row.figures == "alone 10.0 (20.0), shim 15.0 (18.0) µs"
         assert compared("what", samples, "shim", "alone", most=1.49).met is False
         assert compared("what", samples, "shim", "alone").met is None
+
+    def test_best_quarter(self):
+        """Of many rounds a quarter counts, of few the best."""
+        samples = Samples("µs", {"a": [8.0, 1.0, 3.0, 9.0, 9.0, 9.0, 9.0, 9.0], "b": [5.0, 4.0]})
+        assert (samples.best("a"), samples.best("b")) == (2.0, 4.0)
+        assert samples.ratio("a", to="b") == 0.5
 
     def test_calibration_repeats_until_it_takes_long_enough(self):
         """What takes a microsecond is repeated often, what takes a second is not."""
@@ -158,6 +164,12 @@ class TestTable:
         assert once.startswith(f"Before.\n\n{PLACE.begin}\n| what ")
         assert once.endswith(f"\n{NOT_SHOWN}\n{PLACE.end}\n\nAfter.\n")
         assert "2 cores of a processor, a system, CPython 3.11; openai 3.54.0; peers httpx-sse 0.4.3; Foundry" in once
+
+    def test_what_was_not_measured_keeps_its_lines(self):
+        """A run of some measures changes theirs, and adds what is new."""
+        once = with_table(EMPTY, [Row("a", "1 µs"), Row("b", "1 µs")], MACHINE)
+        again = with_table(once, [Row("b", "2 µs"), Row("c", "3 µs")], MACHINE).splitlines()
+        assert [line[:10] for line in again if line.startswith("| ")][2:] == ["| a | 1 µs", "| b | 2 µs", "| c | 3 µs"]
 
     @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
     def test_text_without_a_place(self, text):
@@ -321,7 +333,7 @@ class TestMeasures:
         bad = {"cubic": lambda size: [b": x\n" * (size // 2048) ** 3], "flat": lambda size: [b": x\n"]}
         monkeypatch.setattr(linear, "SHAPES", bad)
         monkeypatch.setattr(linear, "_milliseconds", lambda pieces: lambda: float(len(pieces[0])))
-        assert "cubic" in linear.measure(QUICK).rows[-1].what
+        assert "cubic" in linear.measure(QUICK).rows[-1].figures
 
     def test_memory_that_grows_is_seen(self):
         """What is kept for each chunk is in the mark; what is kept once is not."""
