@@ -37,8 +37,9 @@ FEWEST = 150
 """How many streams beyond these tell what each of them leaves."""
 
 MOST_BLOCKS = 10.0
-"""How many pieces of memory each stream may leave: one chunk of the official client has 23, one as JSON 22. A minute on a
-busy machine, some hundred streams, has shown 4 by chance, ten minutes 0.02."""
+"""How many pieces of memory each stream may leave: one chunk of the official client has 23, one as JSON 22. A minute on
+a busy machine, some hundred streams, has shown 4 by chance, ten minutes 0.02.
+"""
 
 MOST_RSS = 8 * 2**20
 """By how much the process may have grown. The C library keeps some of what was freed; small leaks show in the blocks.
