@@ -1,7 +1,6 @@
 """The command `foundry-shim proxy`, run as a person runs it."""
 
 import json
-import os
 import socket
 import sys
 import threading
@@ -16,22 +15,13 @@ pytest.importorskip("typer")
 import httpx
 
 from support.commands import command as program
-from support.commands import lonely
 from support.commands import run as run_command
 from support.openai_server import TEXT, openai_server
 from support.proxies import CHAT, OPTIONS, address_in, proxy_command, wait_until
 from support.raw_server import Send, response_head, sse_response
 from support.raw_server import chunk as http_chunk
 from support.streams import DONE, END, betalgo, conforming, event, payloads, stream, text_of
-from support.terminal import CTRL_C, Terminal
-
-in_terminal = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """No internet, no service that somebody has left behind, and no wish about colours."""
-    return lonely(tmp_path)
+from support.terminal import CTRL_C, Terminal, in_terminal
 
 
 @pytest.fixture

@@ -25,8 +25,6 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream
 SECONDS = 20.0
 # Nothing is encrypted here, and to read all certificates for each request would take longer than all the rest.
 OPTIONS: dict[str, Any] = {"timeout": SECONDS, "trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
-# Nothing is encrypted here, and to read all certificates for each request would take longer than all the rest.
-OPTIONS: dict[str, Any] = {"timeout": SECONDS, "trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
 _SAMPLE = re.compile(r'([a-z_]+)((?:\{[a-z]+="[^"\\\n]*"\})?) (\d+(?:\.\d+)?)')
 _SERVING = re.compile(r"Serving the repaired API at http://(\S+):(\d+)/v1")
 
@@ -68,6 +66,17 @@ class Proxy:
     def metrics(self) -> dict[str, float]:
         """What has been counted; the request for it is an open one."""
         return parsed_metrics(httpx.get(f"{self.url}/metrics", **OPTIONS).text)
+
+    def settled_metrics(self) -> dict[str, float]:
+        """The same when all other requests are over: a request is counted when its answer has left already."""
+        found: list[dict[str, float]] = []
+
+        def is_settled() -> bool:
+            found.append(self.metrics())
+            return found[-1]["open_requests"] == 1
+
+        wait_until(is_settled)
+        return found[-1]
 
     def connect(self) -> socket.socket:
         """A connection without a client."""
