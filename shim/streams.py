@@ -91,9 +91,8 @@ class Body:
             with suppress(OSError):  # closed from the other side in the meantime
                 network.get_extra_info("socket").shutdown(SHUT_RDWR)
 
-    @property
-    def _has_leftover(self) -> bool:
-        """Whether bytes came behind the body, which would be taken for the answer to the next request.
+    def _drop_leftover(self) -> None:
+        """End the connection where bytes came behind the body: they would be the answer to the next request.
 
         The client alone closes the connection at ``[DONE]``; the shim keeps it, so it has to look. The HTTP libraries
         do so at the socket only, not at what they have read already, and show that in no public place.
@@ -101,7 +100,8 @@ class Body:
         part = self._response.stream
         for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
             part = getattr(part, name, None)
-        return part is not None and bool(part.trailing_data[0])
+        if part is not None and part.trailing_data[0]:
+            self._shut_down()
 
     @property
     def _has_own_connection(self) -> bool:
@@ -180,13 +180,12 @@ class SyncBody(Body):
         if reader.is_alive():
             self._shut_down()
             reader.join(_SETTLE_SECONDS)
-        elif self._has_leftover:
-            self._shut_down()
+        else:
+            self._drop_leftover()
 
     def _give_back(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""
-        if self._has_leftover:
-            self._shut_down()
+        self._drop_leftover()
         # From here on the connection may be another answer's: `close` must not shut it down.
         self._reader = None
         self._response.stream.close()
@@ -242,8 +241,7 @@ class AsyncBody(Body):
             await self._response.stream.aclose()
 
     async def _give_back(self) -> None:
-        if self._has_leftover:
-            self._shut_down()
+        self._drop_leftover()
         await self._response.stream.aclose()
 
     async def _settle(self) -> None:
@@ -255,7 +253,6 @@ class AsyncBody(Body):
             try:
                 async for chunk in self._chunks:
                     self._repairer.feed(chunk)
-                if self._has_leftover:
-                    self._shut_down()
+                self._drop_leftover()
             except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
                 pass

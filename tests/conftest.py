@@ -3,9 +3,11 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from support.commands import lonely
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.service import TOOLS_AND_REASONING, LiveService, Service, running_services
 from support.service_pool import ServicePool
@@ -48,6 +50,12 @@ def _chosen_releases(config: pytest.Config) -> Sequence[str]:
         message = f"no such release: {', '.join(unknown)}; there are {', '.join(RELEASES)}"
         raise pytest.UsageError(message)
     return versions
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Give a person's variables: no internet, no service that somebody has left behind, no wish about colours."""
+    return lonely(tmp_path)
 
 
 @pytest.fixture(scope="session")

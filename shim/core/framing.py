@@ -118,7 +118,7 @@ class Framer:
                 position = yield from self._continue_document(chunk, position)
                 continue
             # The shape of nearly every event; the lines below give the same frame.
-            if not self._pieces and (end := self._plain_event_end(chunk, position)):
+            if self.between_events and (end := self._plain_event_end(chunk, position)):
                 yield Frame(chunk[position:end], chunk[position + 6 : end - 2])
                 position = end
                 continue
@@ -175,7 +175,7 @@ class Framer:
 
     def _plain_event_end(self, chunk: bytes, start: int) -> int:
         """The offset behind an event ``data: {…}`` of one line, if it and its blank line are here; otherwise 0."""
-        if self._lines or self._newline_ends_event or self._after_document or not chunk.startswith(b"data: {", start):
+        if not chunk.startswith(b"data: {", start):
             return 0
         end = chunk.find(b"\n", start)
         if (

@@ -6,9 +6,11 @@ Both clients are made with the same settings and have their connection when the 
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from benchmarks.corpus import RELEASES
 from benchmarks.harness import Measured, NotMeasuredError, Row, Settings, Subject, compared, interleaved
@@ -17,6 +19,7 @@ from support.environments import Unprovisioned
 from support.service import LiveService, Service, ServiceFailedError, running_services
 from support.talk import FAMILIES, MODES, Client, default_family
 
+T = TypeVar("T")
 ALONE, SHIM, AGAIN = "alone", "with the shim", "a second one alone"
 MOST = {"1.x": 0.90, "2.x": 1.03}
 TIMEOUT = 120.0
@@ -80,7 +83,10 @@ def _compare(
         for mode in MODES:
             is_main = family == default_family() and mode == "sync"
             title = f"client CPU per chunk, {what}{'' if is_main else f', {family} {mode}'}"
-            with readers(url, asked, family, mode) as subjects:
+            # The two that are the same show how far two figures are apart by chance.
+            names = (ALONE, SHIM, AGAIN)
+            how = partial(_reader, asked=asked), partial(_async_reader, asked=asked)
+            with readers(names, url, family, mode, *how) as subjects:
                 samples = interleaved(subjects, settings.times(TIMES_MAIN if is_main else TIMES))
             measured.samples[title] = samples
             row = compared(title, samples, SHIM, ALONE, most=MOST[generation], detail=not is_main)
@@ -89,23 +95,27 @@ def _compare(
 
 
 @contextmanager
-def readers(url: str, asked: Mapping[str, object], family: str, mode: str) -> Iterator[dict[str, Subject]]:
-    """Give what reads a stream with the official client alone, with the shim under it, and alone once more.
-
-    The two that are the same show how far two figures are apart by chance.
-    """
+def readers(
+    names: Iterable[str],
+    url: str,
+    family: str,
+    mode: str,
+    read: Callable[[Any], T],
+    read_async: Callable[[asyncio.Runner, Any], T],
+) -> Iterator[dict[str, T]]:
+    """Give what reads with a client of its own for each name; the shim is under that of its own name."""
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
-        subjects: dict[str, Subject] = {}
-        for name in (ALONE, SHIM, AGAIN):
+        found: dict[str, T] = {}
+        for name in names:
             client = Client(family, mode, repaired=name == SHIM).make(url, timeout=TIMEOUT)
             if mode == "async":
                 stack.callback(lambda client=client: runner.run(client.close()))
-                subjects[name] = _async_reader(runner, client, asked)
+                found[name] = read_async(runner, client)
             else:
                 stack.callback(client.close)
-                subjects[name] = _reader(client, asked)
-        yield subjects
+                found[name] = read(client)
+        yield found
 
 
 def _reader(client, asked: Mapping[str, object]) -> Subject:

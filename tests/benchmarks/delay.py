@@ -6,14 +6,14 @@ The service stamps the time into each chunk and waits a millisecond between them
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 
-from benchmarks.client import ALONE, SHIM, TIMEOUT
+from benchmarks.client import ALONE, SHIM, readers
 from benchmarks.corpus import RELEASES
 from benchmarks.harness import Measured, Row, Samples, Settings, interleaved
 from benchmarks.replay import STAMPED, replay_server
-from support.talk import MODES, Client, default_family
+from support.talk import MODES, default_family
 
 MOST_ADDED_TO_CHUNK = 200.0
 MOST_ADDED_TO_FIRST = 500.0
@@ -31,10 +31,11 @@ def measure(settings: Settings) -> Measured:
     with replay_server() as url:
         for generation, release in RELEASES.items():
             for mode in MODES:
-                with _readers(url, release, mode) as readers:
+                how = partial(_delays, release=release), partial(_async_delays, release=release)
+                with readers((ALONE, SHIM), url, default_family(), mode, *how) as found:
                     what = f"{generation} stream, {mode}"
-                    _delay(measured, what, readers, chunks, settings)
-                    _first(measured, what, readers, streams, settings)
+                    _delay(measured, what, found, chunks, settings)
+                    _first(measured, what, found, streams, settings)
     return measured
 
 
@@ -91,22 +92,6 @@ def _first(measured: Measured, what: str, readers: Mapping[str, Delays], streams
 def percentile(ordered: list[float], percent: float) -> float:
     """Return the value below which that part of the values lies."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-@contextmanager
-def _readers(url: str, release: str, mode: str) -> Iterator[dict[str, Delays]]:
-    with ExitStack() as stack:
-        runner = stack.enter_context(asyncio.Runner())
-        readers: dict[str, Delays] = {}
-        for who in (ALONE, SHIM):
-            client = Client(default_family(), mode, repaired=who == SHIM).make(url, timeout=TIMEOUT)
-            if mode == "async":
-                stack.callback(lambda client=client: runner.run(client.close()))
-                readers[who] = _async_delays(runner, client, release)
-            else:
-                stack.callback(client.close)
-                readers[who] = _delays(client, release)
-        yield readers
 
 
 def _delays(client, release: str) -> Delays:

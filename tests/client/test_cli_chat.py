@@ -10,25 +10,18 @@ import pytest
 pytest.importorskip("typer")
 
 from shim.cli.output import failures
-from support.commands import SECONDS, command, lonely
+from support.commands import SECONDS, command
 from support.commands import run as run_command
 from support.raw_server import Hold, RawServer, Reset, plain_response, sse_response
 from support.stand_in_sdk import stand_in_sdk
 from support.streams import DONE, MODEL, betalgo, chunk, conforming, event
-from support.terminal import CTRL_C, CTRL_D, Terminal
+from support.terminal import CTRL_C, CTRL_D, Terminal, in_terminal
 
 INSTALLED = version("foundry-local-shim")
 LISTING = plain_response(b'{"object":"list","data":[{"id":"%s","object":"model"}]}' % MODEL.encode())
 USAGE = {**chunk({}), "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}}
 ANSWER = [*map(event, conforming(["Hello", " [bold]world[/bold]"])), event(USAGE), DONE]
 DEFAULT = {"id": MODEL, "alias": "qwen2.5-1.5b", "is_cached": False}
-in_terminal = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """No internet, no service that somebody has left behind, and no wish about colours."""
-    return lonely(tmp_path)
 
 
 @pytest.fixture

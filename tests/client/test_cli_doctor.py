@@ -1,7 +1,6 @@
 """The commands `doctor` and `capture`, run as a person runs them."""
 
 import json
-import os
 
 import pytest
 
@@ -12,12 +11,11 @@ from support.commands import command, lonely, run
 from support.openai_server import MODEL, openai_server
 from support.raw_server import Close, Hold, RawServer, Sleep, plain_response, sse_response
 from support.streams import betalgo, stream
-from support.terminal import CTRL_C, Terminal
+from support.terminal import CTRL_C, Terminal, in_terminal
 
 KEY = "sk-" + "very-private" * 2
 WORDS = ("Cherry", " blossoms", " secretly", " fall")
 OLD = sse_response([stream(betalgo(WORDS))])
-in_terminal = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("typer")
 
-from support.commands import command, lonely
+from support.commands import command
 from support.commands import run as run_command
 from support.raw_server import RawServer, plain_response
 from support.stand_in_sdk import no_sdk, stand_in_sdk
@@ -22,12 +22,6 @@ UNKNOWN = {
     "supports_tool_calling": None,
     "context_length": None,
 }
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """No internet, no service that somebody has left behind, and no wish about colours."""
-    return lonely(tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ once for all the programs that have said that they have come so far.
 
 import asyncio
 import gc
-import inspect
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ import openai
 
 import shim
 from faults.outcomes import Holdings, Outcome
+from support.either import awaited, run_sync
 from support.scripted_model import SCRIPTS, marker
 from support.talk import FAMILIES, default_family
 
@@ -548,20 +548,6 @@ def _answer_of(reader: int) -> str:
 
 
 # What a program's side is made of.
-
-
-def run_sync(coroutine: Coroutine[Any, Any, str]) -> str:
-    """Run a coroutine in which nothing waits, outside of any event loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("a sync program awaited something")
-
-
-async def awaited(value: Any) -> Any:
-    """Return the value, or what it gives when it is awaited."""
-    return await value if inspect.isawaitable(value) else value
 
 
 async def _next(stream: Any) -> Any:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES, Framework
 from frameworks.environments import ENVIRONMENTS
 from frameworks.services import service_of
-from support.environments import Unprovisioned, required, without_internet
+from support.environments import ready, without_internet
 from support.proxies import proxy_command
 from support.releases import RELEASES
 from support.service import Service, ServiceFailedError
@@ -70,8 +70,8 @@ class Run:
 def run_all(releases: Iterable[str], names: Iterable[str] = tuple(FRAMEWORKS)) -> Run:
     """Ask all the given releases through all the given frameworks, installing first what is not there."""
     run = Run()
-    pythons = {name: python for name in names if (python := _ready(run, name, ENVIRONMENTS[name].ensure))}
-    releases = [release for release in releases if _ready(run, release, RELEASES[release].environment.ensure)]
+    pythons = {name: python for name in names if (python := ready(run, name, ENVIRONMENTS[name].ensure))}
+    releases = [release for release in releases if ready(run, release, RELEASES[release].environment.ensure)]
     found: list[Result] = []
     for release in releases:
         try:
@@ -85,15 +85,6 @@ def run_all(releases: Iterable[str], names: Iterable[str] = tuple(FRAMEWORKS)) -
     run.results = sorted(found, key=lambda result: order.index(result.framework))
     run.versions = {name: version_of(FRAMEWORKS[name], python) for name, python in pythons.items()}
     return run
-
-
-def _ready(run: Run, name: str, ensure: Callable[[], Path]) -> Path | None:
-    try:
-        return ensure()
-    except Unprovisioned as error:
-        run.not_run[name] = str(error)
-        run.failed |= required(name)
-        return None
 
 
 def version_of(framework: Framework, python: Path) -> str:

@@ -9,18 +9,12 @@ import pytest
 pytest.importorskip("typer")
 
 from shim import offline
-from support.commands import command, lonely
+from support.commands import command
 from support.commands import run as run_command
 from support.foundry_catalog import catalog_entry
 from support.raw_server import RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 from support.terminal import CTRL_C, CTRL_D, Terminal
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """No internet, no service that somebody has left behind, and no wish about colours."""
-    return lonely(tmp_path)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from frameworks.environments import ENVIRONMENTS
 from frameworks.runs import Result, Run, run_framework
 from frameworks.services import service_of
 from frameworks.table import PLACE, as_text, differences, table_in, table_of, with_table
-from support.environments import REPOSITORY, Unprovisioned, required
+from support.environments import REPOSITORY, required
+from support.provision import skipped_without
 from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
 
@@ -46,20 +47,11 @@ def get_speaker():
 
         @cache
         def get(version):
-            provisioned(version, RELEASES[version].environment)
+            with skipped_without(version):
+                RELEASES[version].environment.ensure()
             return stack.enter_context(service_of(version))
 
         yield get
-
-
-def provisioned(name, environment):
-    """The interpreter of an environment; skips where it is not to be had, unless it has to be there."""
-    try:
-        return environment.ensure()
-    except Unprovisioned as error:
-        if required(name):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.mark.live
@@ -71,7 +63,8 @@ def test_framework_gets_what_it_should(name, release, get_speaker):
         pytest.skip(
             f"{name} is not installed, or not chosen; FOUNDRY_SHIM_FRAMEWORKS={name} chooses it and installs it"
         )
-    python = provisioned(name, ENVIRONMENTS[name])
+    with skipped_without(name):
+        python = ENVIRONMENTS[name].ensure()
     results = run_framework(FRAMEWORKS[name], python, get_speaker(release))
     assert {(result.client, result.what) for result in results} == {(c, what) for c in CLIENTS for what in TRIES}
     wrong = {result.what: result.outcome for result in results if result.client == "shim" and not result.right}

@@ -17,7 +17,8 @@ from matrix.probe import outcome
 from matrix.runs import LOST, Result, Run, major_of, run_release
 from matrix.table import PLACE, as_text, differences, table_in, table_of, with_table
 from support.clients import CLIENTS
-from support.environments import REPOSITORY, Unprovisioned, required
+from support.environments import REPOSITORY
+from support.provision import skipped_without
 from support.raw_server import Hold, RawServer, in_turn, plain_response, sse_response
 from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
@@ -36,12 +37,8 @@ def pythons():
     """The interpreters of all majors of the client, without one of which the table would say something else."""
     found = {}
     for name, environment in CLIENTS.items():
-        try:
+        with skipped_without(name):
             found[major_of(name)] = environment.ensure()
-        except Unprovisioned as error:
-            if required(name):
-                raise
-            pytest.skip(str(error))
     return found
 
 

@@ -3,11 +3,9 @@
 What a real service cannot be made to do, and what is about the request, is shown on a server of raw sockets.
 """
 
-import inspect
 import json
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 
 import anyio
 import openai
@@ -16,6 +14,7 @@ from pydantic import BaseModel, RootModel
 
 import shim
 from support.clients import client_environment
+from support.either import awaited, each, entered
 from support.openai_server import json_response, whole
 from support.raw_server import Hold, RawServer, Reset, Send, in_turn, response_head, sse_response
 from support.releases import RELEASES
@@ -87,29 +86,10 @@ def use(request):
     return run
 
 
-async def settled(value):
-    """The result of a call, of an asynchronous one, too."""
-    return await value if inspect.isawaitable(value) else value
-
-
-@asynccontextmanager
-async def entered(manager):
-    """Enter a context manager of either kind."""
-    if hasattr(manager, "__aenter__"):
-        async with manager as entered_manager:
-            yield entered_manager
-    else:
-        with manager as entered_manager:
-            yield entered_manager
-
-
 async def collect(source, collected):
     """Put all that comes out of an iterator of either kind into a list, as far as it comes."""
-    if hasattr(source, "__aiter__"):
-        async for item in source:
-            collected.append(item)
-    else:
-        collected.extend(source)
+    async for item in each(source):
+        collected.append(item)
 
 
 async def items(source):
@@ -142,7 +122,7 @@ def streamed(**parameters):
     async def scenario(client):
         async with entered(stream_helper(client)(**parameters)) as helper:
             events = await items(helper)
-            return events, await settled(helper.get_final_completion()), shim.report(helper)
+            return events, await awaited(helper.get_final_completion()), shim.report(helper)
 
     return scenario
 
@@ -151,7 +131,7 @@ def created(**parameters):
     """A scenario: the answer without streaming."""
 
     async def scenario(client):
-        return await settled(client.chat.completions.create(**parameters))
+        return await awaited(client.chat.completions.create(**parameters))
 
     return scenario
 
@@ -161,7 +141,7 @@ def failing(error, **parameters):
 
     async def scenario(client):
         with pytest.raises(error) as raised:
-            await settled(client.chat.completions.create(**parameters))
+            await awaited(client.chat.completions.create(**parameters))
         return raised.value
 
     return scenario
@@ -257,7 +237,7 @@ class TestParse:
         """The content becomes an instance of the model."""
 
         async def scenario(client):
-            return await settled(parse(client, **asking(service, "array", response_format=Calls)))
+            return await awaited(parse(client, **asking(service, "array", response_format=Calls)))
 
         message = use(service.base_url, scenario).choices[0].message
         assert message.parsed == Calls([Call(name="get_weather", parameters=Weather(city="Paris"))])
@@ -267,7 +247,7 @@ class TestParse:
 
         async def scenario(client):
             with pytest.raises(ValueError, match="validation error for Weather"):
-                await settled(parse(client, **asking(service, "array", response_format=Weather)))
+                await awaited(parse(client, **asking(service, "array", response_format=Weather)))
 
         use(service.base_url, scenario)
 
@@ -275,7 +255,7 @@ class TestParse:
         """The arguments of a strict function become instances."""
 
         async def scenario(client):
-            return await settled(parse(client, **asking(service, "tools", tools=[STRICT])))
+            return await awaited(parse(client, **asking(service, "tools", tools=[STRICT])))
 
         choice = use(service.base_url, scenario).choices[0]
         arguments = [call.function.parsed_arguments for call in choice.message.tool_calls]
@@ -303,7 +283,7 @@ class TestResponses:
         """The events in OpenAI's order, numbered without a gap."""
 
         async def scenario(client):
-            return await items(await settled(client.responses.create(**responding(service, "haiku"), stream=True)))
+            return await items(await awaited(client.responses.create(**responding(service, "haiku"), stream=True)))
 
         events = use(service.base_url, scenario)
         assert list(dict.fromkeys(event.type for event in events)) == RESPONSE_TEXT
@@ -318,7 +298,7 @@ class TestResponses:
 
         async def scenario(client):
             async with entered(client.responses.stream(**responding(service, "haiku"))) as helper:
-                return await items(helper), await settled(helper.get_final_response())
+                return await items(helper), await awaited(helper.get_final_response())
 
         events, response = use(service.base_url, scenario)
         assert list(dict.fromkeys(event.type for event in events)) == RESPONSE_TEXT
@@ -338,7 +318,7 @@ class TestResponses:
         async def scenario(client):
             asked = responding(service, "tools", tools=[STRICT])
             async with entered(client.responses.stream(**asked)) as helper:
-                return await items(helper), await settled(helper.get_final_response())
+                return await items(helper), await awaited(helper.get_final_response())
 
         events, response = use(service.base_url, scenario)
         assert [call.parsed_arguments for call in response.output] == [Weather(city="Paris"), Weather(city="Rome")]
@@ -382,9 +362,9 @@ class TestRawAndStreamingResponse:
         async def scenario(client):
             create = client.chat.completions.with_streaming_response.create
             async with entered(create(**asking(service, "haiku", stream=True))) as response:
-                chunks = await items(await settled(response.parse()))
+                chunks = await items(await awaited(response.parse()))
             async with entered(create(**asking(service, "haiku"))) as response:
-                return chunks, await settled(response.parse())
+                return chunks, await awaited(response.parse())
 
         chunks, completion = use(service.base_url, scenario)
         text = "".join(each.choices[0].delta.content or "" for each in chunks)
@@ -395,10 +375,10 @@ class TestRawAndStreamingResponse:
 
         async def scenario(client):
             create = client.chat.completions.with_raw_response.create
-            response = await settled(create(**asking(service, "haiku", stream=True)))
-            chunks = await items(await settled(response.parse()))
-            plain = await settled(create(**asking(service, "haiku")))
-            return response, chunks, plain, await settled(plain.parse())
+            response = await awaited(create(**asking(service, "haiku", stream=True)))
+            chunks = await items(await awaited(response.parse()))
+            plain = await awaited(create(**asking(service, "haiku")))
+            return response, chunks, plain, await awaited(plain.parse())
 
         response, chunks, plain, completion = use(service.base_url, scenario)
         assert response.status_code == plain.status_code == 200
@@ -474,7 +454,7 @@ class TestRetries:
         script = in_turn(refusal(status, AT_ONCE), refusal(status, AT_ONCE), STREAM if streaming else COMPLETION)
 
         async def scenario(client):
-            answer = await settled(client.chat.completions.create(**ASK, stream=streaming))
+            answer = await awaited(client.chat.completions.create(**ASK, stream=streaming))
             return await items(answer) if streaming else answer
 
         with RawServer(script) as server:
@@ -515,7 +495,7 @@ class TestRetries:
 
         async def scenario(client):
             with pytest.raises((openai.APIConnectionError, LIBRARY.TransportError)):
-                await items(await settled(client.chat.completions.create(**ASK, stream=True)))
+                await items(await awaited(client.chat.completions.create(**ASK, stream=True)))
 
         events = [stream([each], done=b"") for each in conforming()[:2]]
         with RawServer(sse_response(events, end="cut")) as server:
@@ -559,10 +539,10 @@ class TestTimeouts:
 
         async def scenario(client):
             chunks = []
-            answer = await settled(client.chat.completions.create(**ASK, stream=True))
+            answer = await awaited(client.chat.completions.create(**ASK, stream=True))
             with pytest.raises((openai.APITimeoutError, LIBRARY.ReadTimeout)):
                 await collect(answer, chunks)
-            await settled(answer.close())
+            await awaited(answer.close())
             return "".join(each.choices[0].delta.content or "" for each in chunks)
 
         events = [stream([each], done=b"") for each in conforming()[:3]]
@@ -579,7 +559,7 @@ class TestRequests:
         async def scenario(client):
             other = client.with_options(default_headers={"X-Third": "3"}, default_query={"third": "c"})
             added = {"extra_headers": {"X-Second": "2"}, "extra_query": {"second": "b d"}, "extra_body": {"top_k": 7}}
-            answer = await settled(other.chat.completions.create(**ASK, **added, stream=True))
+            answer = await awaited(other.chat.completions.create(**ASK, **added, stream=True))
             return await items(answer)
 
         with RawServer(STREAM) as server:
@@ -599,7 +579,7 @@ class TestRequests:
         async def scenario(client):
             other = client.with_options(default_query={"b": "2"}).copy(default_headers={"X-B": "2"})
             asked = asking(service, "haiku", extra_headers={"X-C": "3"}, extra_query={"c": "3"}, stream=True)
-            return await items(await settled(other.chat.completions.create(**asked)))
+            return await items(await awaited(other.chat.completions.create(**asked)))
 
         chunks = use(service.base_url, scenario, default_headers={"X-A": "1"}, default_query={"a": "1"})
         assert "".join(each.choices[0].delta.content or "" for each in chunks) == SCRIPTS["haiku"]
@@ -611,7 +591,7 @@ def test_error_of_the_wire_below_a_raw_response(use):
 
     async def scenario(client):
         with pytest.raises(openai.NotFoundError, match="no such thing"):
-            await settled(client.chat.completions.with_raw_response.create(**ASK))
+            await awaited(client.chat.completions.with_raw_response.create(**ASK))
 
     body = b'{"error": {"message": "no such thing", "type": "invalid_request_error"}}'
     head = response_head(404, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))], chunked=False)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from distribution.building import build, copy_source
-from support.environments import REPOSITORY, Unprovisioned, required
+from support.environments import REPOSITORY, required
+from support.provision import skipped_without
 from support.scripted_model import SCRIPTS, marker
 
 SECONDS = 600
@@ -20,12 +21,8 @@ SECONDS = 600
 def python(tmp_path_factory):
     """The interpreter of an environment in which nothing was ever installed but the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    try:
+    with skipped_without("distribution"):
         wheel = build(copy_source(folder / "source"), folder / "built", "wheel")
-    except Unprovisioned as error:
-        if required("distribution"):
-            raise
-        pytest.skip(str(error))
     venv.create(folder / "empty", with_pip=False)
     interpreter = folder / "empty" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     pip = [sys.executable, "-I", "-m", "pip", "--python", interpreter, "--disable-pip-version-check", "--no-input"]

@@ -6,15 +6,14 @@ The cells to try come on standard input, a line of JSON each; what a person sees
 import argparse
 import asyncio
 import faulthandler
-import inspect
 import json
 import re
 import socket
 import socketserver
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ import openai
 import shim
 from matrix.behaviours import BEHAVIOURS, DIED, Behaviour, Cell
 from matrix.outcomes import Seen, Target, describe
+from support.either import awaited, each, entered, run_sync
 from support.scripted_model import INSTRUCTIONS_WORD, marker
 from support.service import answers
 from support.talk import stream_helper
@@ -58,7 +58,7 @@ def _try(cell: Cell, target: Target, base_url: str, deadline: float) -> Seen | N
     def ask() -> None:
         seen = Seen()
         try:
-            run = asyncio.run if cell.mode == "async" else _run_without_waiting
+            run = asyncio.run if cell.mode == "async" else run_sync
             run(_ask(cell, target, base_url, seen))
         except Exception as error:  # noqa: BLE001 - it is what a person sees
             seen.error = error
@@ -70,12 +70,6 @@ def _try(cell: Cell, target: Target, base_url: str, deadline: float) -> Seen | N
     return done[0] if done else None
 
 
-def _run_without_waiting(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine in which nothing is awaited, as with a sync client, outside of any event loop."""
-    with suppress(StopIteration):
-        coroutine.send(None)
-
-
 async def _ask(cell: Cell, target: Target, base_url: str, seen: Seen) -> None:
     behaviour = BEHAVIOURS[cell.title]
     options: dict[str, Any] = {"base_url": base_url, "timeout": SILENCE_SECONDS}
@@ -83,7 +77,7 @@ async def _ask(cell: Cell, target: Target, base_url: str, seen: Seen) -> None:
         options["api_key"] = "none"
     if not behaviour.retried:
         options["max_retries"] = 0
-    async with _entered(OFFICIAL[cell.client, cell.mode](**options)) as client:
+    async with entered(OFFICIAL[cell.client, cell.mode](**options)) as client:
         await _METHODS[behaviour.method](client, _parameters(behaviour, target), behaviour, seen)
 
 
@@ -98,54 +92,31 @@ def _parameters(behaviour: Behaviour, target: Target) -> dict[str, Any]:
 
 
 async def _create(client: Any, parameters: dict[str, Any], behaviour: Behaviour, seen: Seen) -> None:
-    stream = await _awaited(client.chat.completions.create(stream=True, **parameters))
-    async for chunk in _each(stream):
+    stream = await awaited(client.chat.completions.create(stream=True, **parameters))
+    async for chunk in each(stream):
         seen.take_chunk(chunk, guarded=behaviour.guarded)
 
 
 async def _helper(client: Any, parameters: dict[str, Any], _: Behaviour, seen: Seen) -> None:
-    async with _entered(stream_helper(client)(**parameters)) as stream:
-        async for event in _each(stream):
+    async with entered(stream_helper(client)(**parameters)) as stream:
+        async for event in each(stream):
             seen.take_event(event)
-        choices = (await _awaited(stream.get_final_completion())).choices
+        choices = (await awaited(stream.get_final_completion())).choices
     seen.reasons = [choice.finish_reason for choice in choices]
     if [choice.message.content for choice in choices] != [seen.text]:
         seen.text = f"{len(choices)} choices"
 
 
 async def _responses(client: Any, parameters: dict[str, Any], _: Behaviour, seen: Seen) -> None:
-    async for event in _each(await _awaited(client.responses.create(stream=True, **parameters))):
+    async for event in each(await awaited(client.responses.create(stream=True, **parameters))):
         seen.take_event(event)
 
 
 async def _models(client: Any, _: dict[str, Any], __: Behaviour, seen: Seen) -> None:
-    seen.page = await _awaited(client.models.list())
+    seen.page = await awaited(client.models.list())
 
 
 _METHODS = {"create": _create, "stream": _helper, "responses": _responses, "models": _models}
-
-
-async def _awaited(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value
-
-
-async def _each(items: Any) -> AsyncIterator[Any]:
-    if hasattr(items, "__aiter__"):
-        async for item in items:
-            yield item
-    else:
-        for item in items:
-            yield item
-
-
-@asynccontextmanager
-async def _entered(manager: Any) -> AsyncIterator[Any]:
-    if hasattr(manager, "__aenter__"):
-        async with manager as value:
-            yield value
-    else:
-        with manager as value:
-            yield value
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from matrix.behaviours import DIED, Cell, cells, right_outcome
 from support.clients import CLIENTS, client_environment
-from support.environments import Unprovisioned, required
+from support.environments import ready
 from support.releases import RELEASES
 from support.service import Service, ServiceFailedError
 from support.service_pool import ServicePool
@@ -78,8 +78,8 @@ class Run:
 def run_all(versions: Iterable[str]) -> Run:
     """Ask all the given releases with all majors of the client, installing first what is not there."""
     run = Run()
-    pythons = {major_of(name): python for name in CLIENTS if (python := _ready(run, name, CLIENTS[name].ensure))}
-    versions = [version for version in versions if _ready(run, version, RELEASES[version].environment.ensure)]
+    pythons = {major_of(name): python for name in CLIENTS if (python := ready(run, name, CLIENTS[name].ensure))}
+    versions = [version for version in versions if ready(run, version, RELEASES[version].environment.ensure)]
 
     def results(version: str) -> list[Result]:
         try:
@@ -94,15 +94,6 @@ def run_all(versions: Iterable[str]) -> Run:
         for found in executor.map(results, versions):
             run.results += found
     return run
-
-
-def _ready(run: Run, name: str, ensure: Callable[[], Path]) -> Path | None:
-    try:
-        return ensure()
-    except Unprovisioned as error:
-        run.not_run[name] = str(error)
-        run.failed |= required(name)
-        return None
 
 
 def major_of(client: str) -> str:

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from shim.offline import cache_root
 
@@ -127,6 +127,28 @@ def required(name: str) -> bool:
     """Return whether the lack of that environment is to be a failure rather than a reason to skip."""
     names = os.environ.get("FOUNDRY_SHIM_REQUIRE", "").split(",")
     return name in [listed.strip() for listed in names if listed]
+
+
+class Account(Protocol):
+    """What a command keeps of what it could not run.
+
+    Attributes:
+        not_run: Why, by name.
+        failed: Whether one of these reasons is a failure.
+    """
+
+    not_run: dict[str, str]
+    failed: bool
+
+
+def ready(account: Account, name: str, ensure: Callable[[], Path]) -> Path | None:
+    """Return the interpreter that a command needs; where it cannot be had, None, and the reason is kept."""
+    try:
+        return ensure()
+    except Unprovisioned as error:
+        account.not_run[name] = str(error)
+        account.failed |= required(name)
+        return None
 
 
 def _reason(environment: Environment, error: Exception) -> str:

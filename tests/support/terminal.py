@@ -23,10 +23,14 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import IO, Any, Self
 
+import pytest
+
 if sys.platform != "win32":
     import fcntl
     import termios
 
+in_terminal = pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
+"""Marks a test that needs one."""
 CTRL_C = "\x03"
 CTRL_D = "\x04"
 SECONDS = 60.0

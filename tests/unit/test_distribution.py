@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from distribution.building import build, copy_source
 from distribution.environments import LOWEST, TOOLS, declared
-from support.environments import REPOSITORY, Unprovisioned, required
+from support.environments import REPOSITORY, required
+from support.provision import skipped_without
 
 SECONDS = 300
 # What git keeps for itself.
@@ -48,12 +49,8 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tools():
     """The interpreter of the environment with the tools."""
-    try:
+    with skipped_without("distribution"):
         return TOOLS.ensure()
-    except Unprovisioned as error:
-        if required("distribution"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 
 from distribution.environments import TOOLS
 from support.clients import client_environment
-from support.environments import REPOSITORY, Unprovisioned, required
+from support.environments import REPOSITORY
+from support.provision import skipped_without
 
 TYPED = REPOSITORY / "tests" / "typing"
 RIGHT = TYPED / "public_api.py"
@@ -33,12 +34,8 @@ follow_imports = silent
 @pytest.fixture(scope="module")
 def tools():
     """The interpreter of the environment with the checkers."""
-    try:
+    with skipped_without("distribution"):
         return TOOLS.ensure()
-    except Unprovisioned as error:
-        if required("distribution"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
