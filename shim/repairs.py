@@ -59,6 +59,7 @@ class Repair(StrEnum):
     BODY_FINISH_REASON = "body-finish-reason"
     BODY_MODELS = "body-models"
     RESPONSES_EVENTS = "responses-events"
+    RESPONSES_LIFECYCLE = "responses-lifecycle"
     RESPONSES_CONTENT = "responses-content"
     REQUEST_TOOLS = "request-tools"
     REQUEST_STRICT = "request-strict"
@@ -213,6 +214,12 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "`response.reasoning.delta` and `.done` in a stream of `/v1/responses`",
         "OpenAI's names, `response.reasoning_text.…`",
         "source of 2.0",
+    ),
+    Repair.RESPONSES_LIFECYCLE: Rule(
+        "`response.created` or `response.in_progress` at the begin of a stream with the output that is still to come, "
+        "or a status that is an end",
+        "no output, `in_progress`",
+        "live 1.2.4, where the model is faster than the stream",
     ),
     Repair.RESPONSES_CONTENT: Rule(
         "`annotations` or `logprobs` missing from an `output_text` part of `/v1/responses`", "empty lists", "live 2.x"

@@ -26,6 +26,10 @@ _TEXT_EVENTS: Final = frozenset({"response.output_text.delta", "response.output_
 _ENDS: Final = frozenset(
     {"response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
 )
+_OPENINGS: Final = frozenset({"response.queued", "response.created", "response.in_progress"})
+_END_STATUSES: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
+# What is known of a response at its end only.
+_OF_THE_END: Final = ("completed_at", "failed_at", "cancelled_at", "error", "incomplete_details", "usage")
 
 
 class ResponsesRepairer:
@@ -34,6 +38,7 @@ class ResponsesRepairer:
     def __init__(self, report: RepairReport) -> None:
         """Begin a stream; repairs are counted in the report."""
         self._report = report
+        self._opening = True
         self._finished = False
         self._identity: str | None = None
         # For an event that does not say where it belongs: the item that was added last, and the number of the event.
@@ -64,17 +69,19 @@ class ResponsesRepairer:
         if not isinstance(kind, str):
             return None
         self._finished = self._finished or kind in _ENDS
+        self._opening = self._opening and kind in _OPENINGS
+        response: Any = event.get("response")
+        set_back = self._opening and is_object(response) and self._set_back(response)
         renamed = kind in _NAMES and self._rename(event, _NAMES[kind])
         missing = list(_missing_lists(_parts_of_event(event)))
         if kind in _TEXT_EVENTS and event.get("logprobs") is None:
             missing.append((event, "logprobs"))
         completed = _add_lists(missing, self._report)
-        response: Any = event.get("response")
         told = _cut_source_location(response, self._report)
         if is_object(response) and isinstance(response.get("id"), str):
             self._identity = response["id"]
         self._follow(event)
-        return [event] if renamed or completed or told else None
+        return [event] if set_back or renamed or completed or told else None
 
     def closing(self) -> list[dict[str, Any]]:
         """The events that the service owes when it says that it is done: none that could be made up for it."""
@@ -83,6 +90,21 @@ class ResponsesRepairer:
     def released(self) -> list[dict[str, Any]]:
         """The events that were held back: none ever is."""
         return []
+
+    def _set_back(self, response: dict[str, Any]) -> bool:
+        """Take out of an opening event what a later one brings: a program would have each item twice.
+
+        Foundry Local 1.x writes the response as it is when the event leaves, and the model may be done by then.
+        """
+        status: Any = response.get("status")
+        ahead = isinstance(status, str) and status in _END_STATUSES
+        if not (ahead or response.get("output")) or not self._report.allow(Repair.RESPONSES_LIFECYCLE, response):
+            return False
+        response["output"] = []
+        if ahead:
+            response["status"] = "in_progress"
+        response.update({name: None for name in _OF_THE_END if name in response})
+        return True
 
     def _rename(self, event: dict[str, Any], name: str) -> bool:
         if not self._report.allow(Repair.RESPONSES_EVENTS, event):

@@ -349,7 +349,7 @@ class TestRuns:
                 raise ServiceFailedError("no models")
             return right_results(version)
 
-        monkeypatch.setattr(runs, "_ready", lambda run, name, ensure: Path("python"))
+        monkeypatch.setattr(runs, "ready", lambda account, name, ensure: Path("python"))
         monkeypatch.setattr(runs, "run_release", run_release)
         run = runs.run_all(["1.2.4", "2.2.1"])
         assert run.failed

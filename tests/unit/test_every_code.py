@@ -381,6 +381,19 @@ CASES: dict[Repair, Case] = {
         {"model": MODEL, "input": "Hi", "stream": True},
         "/responses",
     ),
+    Repair.RESPONSES_LIFECYCLE: Case(
+        sse(
+            {"type": "response.created", "response": response_with(WHOLE_PART)},
+            {"type": "response.completed", "response": response_with(WHOLE_PART)},
+            done=b"",
+        ),
+        lambda reply: (
+            [(event["response"]["status"], len(event["response"]["output"])) for event in reply.events]
+            == [("in_progress", 0), ("completed", 1)]
+        ),
+        {"model": MODEL, "input": "Hi", "stream": True},
+        "/responses",
+    ),
     Repair.RESPONSES_CONTENT: Case(
         as_json(response_with({"type": "output_text", "text": TEXT})),
         lambda reply: reply.json == response_with(WHOLE_PART),

@@ -121,6 +121,15 @@ def without_lists(*, of=("part", "item", "response", "event"), names=LISTS, null
     return events
 
 
+def ahead(*names, status="completed"):
+    """As 1.2.4 begins where the model is done before the first event leaves."""
+    events = conforming()
+    for event in events:
+        if event["type"].removeprefix("response.") in names:
+            event["response"] = {**copy.deepcopy(FINAL), "status": status}
+    return events
+
+
 def as_1_0_0_begins_an_item():
     """1.0.0 sends a part with the item and once more in an event of its own."""
     events = conforming()
@@ -179,6 +188,9 @@ SINGLE = [
             (Repair.RESPONSES_CONTENT, f"of the {of}", without_lists(of=[of]))
             for of in ("part", "item", "response", "event")
         ),
+        (Repair.RESPONSES_LIFECYCLE, "at once", ahead("created", "in_progress")),
+        (Repair.RESPONSES_LIFECYCLE, "soon", ahead("in_progress")),
+        (Repair.RESPONSES_LIFECYCLE, "before it is over", ahead("created", "in_progress", status="in_progress")),
     ]
 ]
 
@@ -215,6 +227,44 @@ def test_what_is_called_conforming_is():
     for event in conforming():
         assert adapter.validate_python(event).type == event["type"]
     Response.model_validate(FINAL)
+
+
+@pytest.mark.parametrize("status", ["failed", "incomplete", "cancelled"])
+def test_no_end_is_told_at_the_begin(status):
+    """Nor why it came to that; the last event says it."""
+    told = {"status": status, "error": {"message": "no"}, "incomplete_details": {"reason": "x"}, "completed_at": NOW}
+    begin = {"type": "response.created", "response": {**response("in_progress"), **told}}
+    end = {"type": f"response.{status}", "response": copy.deepcopy(begin["response"])}
+    left, report = repair([begin, end])
+    nothing = dict.fromkeys(("error", "incomplete_details", "completed_at"))
+    assert left == [{**begin, "response": {**response("in_progress"), **nothing}}, end]
+    assert report.repairs == {Repair.RESPONSES_LIFECYCLE: 1}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"status": "queued"},
+        {"status": ["completed"]},
+        {"status": None},
+        {"output": None},
+        {"usage": USAGE},
+        {"error": None, "completed_at": None},
+    ],
+)
+def test_begin_that_is_none_of_that_stays(told):
+    """What a program can live with is not touched."""
+    events = [{"type": "response.created", "response": {**response("in_progress"), **told}}]
+    assert repair(events) == (events, RepairReport(Policy()))
+
+
+def test_state_in_the_middle_stays():
+    """Behind the first item a response may show what it has."""
+    events = conforming()
+    events.insert(7, {"type": "response.in_progress", "response": {**FINAL, "status": "in_progress"}})
+    left, report = repair(events)
+    assert left == events
+    assert not report.repairs
 
 
 def test_each_event_is_one_repair():
