@@ -67,14 +67,11 @@ class Body:
         self._failure = chunk
         return self._repairer.flush()
 
-    def _wants_more(self) -> bool:
-        """Whether to read on. An error of the connection is raised here, behind what came before it."""
-        if self._repairer.ended:
-            return False
-        if self._failure is not None:
+    def _fail(self) -> None:
+        """Raise the error of the connection, behind what came before it; behind the end of the answer it is none."""
+        if self._failure is not None and not self._repairer.ended:
             failure, self._failure = self._failure, None
             raise failure
-        return not self._over
 
     def _settles(self) -> bool:
         """Whether the rest of a complete answer's body has to be read, so that its connection can be used again."""
@@ -127,7 +124,6 @@ class SyncBody(Body):
     def __init__(self, response: Any, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._reader: int | None = None
         self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._encoded else response.stream)
 
     def __iter__(self) -> Self:
@@ -138,31 +134,28 @@ class SyncBody(Body):
         """The next bytes that leave."""
         if self._head:
             return self._take_head()
-        while self._wants_more():
+        while not (self._over or self._repairer.ended):
             if out := self._take(self.read_chunk()):
                 return out
+        self._fail()
         self._settle()
         raise StopIteration
 
     def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
-        self._reader = threading.get_ident()
         try:
             chunk = next(self._chunks, None)
             if chunk is None:
                 self._give_back()
         except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
             return error
-        else:
-            return chunk
-        finally:
-            self._reader = None
+        return chunk
 
     def close(self) -> None:
         """Close the upstream stream, whichever thread reads it."""
         self._settle()
-        if self._reader not in (None, threading.get_ident()):
-            # Closing a socket does not end another thread's read of it, and the connection would stay open until then.
+        if getattr(self._chunks, "gi_running", False):
+            # Another thread reads. Closing the socket alone does not end that, and the connection would stay open.
             self._shut_down()
         self._response.stream.close()
 
@@ -186,8 +179,6 @@ class SyncBody(Body):
     def _give_back(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""
         self._drop_leftover()
-        # From here on the connection may be another answer's: `close` must not shut it down.
-        self._reader = None
         self._response.stream.close()
 
     def _read_rest(self) -> None:
@@ -216,9 +207,10 @@ class AsyncBody(Body):
         """The next bytes that leave."""
         if self._head:
             return self._take_head()
-        while self._wants_more():
+        while not (self._over or self._repairer.ended):
             if out := self._take(await self.read_chunk()):
                 return out
+        self._fail()
         await self._settle()
         raise StopAsyncIteration
 

@@ -7,6 +7,7 @@ that the shim does; here its bytes are compared with those of the last. What lea
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ class _Shape(NamedTuple):
         between: The bytes between the places where the text stands, if there are several.
         behind: The bytes behind the last place, cut where a value varies.
         left: The bytes of what leaves, cut where the text stands; None where it leaves as it came.
-        repairs: How often each repair was made.
+        repairs: The repairs that were made, one that was made twice being there twice.
     """
 
     head: bytes
     between: tuple[bytes, ...]
     behind: tuple[bytes, ...]
     left: tuple[bytes, ...] | None
-    repairs: dict[Repair, int]
+    repairs: tuple[Repair, ...]
 
 
 class Repeats:
@@ -100,46 +101,31 @@ class Repeats:
             behind, parts = (last,), None
         elif len(parts := _around(text, left)) == 1 or (len(behind) > 1 and any(name in left for name in _NAMES)):
             return None
-        return _Shape(head, tuple(between), behind, parts, repairs)
+        return _Shape(head, tuple(between), behind, parts, tuple(Counter(repairs).elements()))
 
-    def take(self, data: bytes, start: int, out: list[bytes]) -> int:
-        """Take all events from an offset on that repeat the last one, and add what leaves for them.
-
-        Args:
-            data: Bytes of the stream.
-            start: The offset at which an event begins.
-            out: What leaves.
-
-        Returns:
-            The offset behind the last event that was taken.
-        """
+    def left_for(self, event: bytes) -> bytes | None:
+        """Return what leaves for an event that repeats the last one, and count it; None for any other event."""
         shape = self._shape
-        if shape is None or not self.known:
-            return start
-        head, between, behind, left, repairs = shape
-        position = start
-        count = 0
-        while data.startswith(head, position):
-            begin = position + len(head)
-            end = data.find(b'"', begin)
-            text = data[begin:end]
-            if end < 0 or not _is_written_alike(text, self._passes):
-                break
-            for part in between:
-                again = part + text
-                end = end + len(again) if data.startswith(again, end) else len(data)
-            end = _end_of(behind, data, end)
-            if not 0 < end <= position + self._limit:
-                break
-            out.append(text.join(left) if left else data[position:end])
-            position = end
-            count += 1
-        if count:
-            self._report.events += count
-            counts = self._report.repairs
-            for repair, times in repairs.items():
-                counts[repair] += times * count
-        return position
+        if shape is None or len(event) > self._limit or not event.startswith(shape.head):
+            return None
+        begin = len(shape.head)
+        end = event.find(b'"', begin)
+        text = event[begin:end]
+        if end < 0 or not _is_written_alike(text, self._passes):
+            return None
+        for part in shape.between:
+            again = part + text
+            if not event.startswith(again, end):
+                return None
+            end += len(again)
+        behind = shape.behind
+        if not (event[end:] == behind[0] if len(behind) == 1 else _ends_with(event, end, behind)):
+            return None
+        report = self._report
+        report.events += 1
+        if shape.repairs:
+            report.repairs.update(shape.repairs)
+        return event if shape.left is None else text.join(shape.left)
 
 
 def _around(text: bytes, event: bytes) -> tuple[bytes, ...]:
@@ -152,19 +138,19 @@ def _around(text: bytes, event: bytes) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
-def _end_of(behind: tuple[bytes, ...], data: bytes, start: int) -> int:
-    """The offset behind the last place's rest, -1 where something else is there."""
+def _ends_with(event: bytes, start: int, behind: tuple[bytes, ...]) -> bool:
+    """Whether an event ends with these bytes, and has a value between each two of them."""
     end = start
     for number, part in enumerate(behind):
         if number:
-            value = _VALUE.match(data, end)
+            value = _VALUE.match(event, end)
             if value is None:
-                return -1
+                return False
             end = value.end()
-        if not data.startswith(part, end):
-            return -1
+        if not event.startswith(part, end):
+            return False
         end += len(part)
-    return end
+    return end == len(event)
 
 
 def _is_written_alike(text: bytes, passes: Callable[[str], bool] | None) -> bool:

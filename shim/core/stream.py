@@ -71,7 +71,8 @@ class StreamRepairer:
         self._event: list[bytes] = []
         self._event_size = 0
         self._repairs_before: dict[Repair, int] = {}
-        self._may_repeat = False
+        # Where the next event may repeat the last.
+        self._known: Repeats | None = None
         self._failed = False
         self._is_plain = False
         self._refusal: StreamError | None = None
@@ -94,20 +95,22 @@ class StreamRepairer:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes from the service and give what leaves for the client now."""
+        # Nearly always a read brings one event, and one like the last.
+        if (known := self._known) is not None and (left := known.left_for(data)) is not None:
+            return left
         if self._repeats is None or self.ended:
             return self._fed(data)
         out: list[bytes] = []
         position = 0
-        while True:
-            if self._may_repeat:
-                position = self._repeats.take(data, position, out)
-            if position == len(data):
-                return b"".join(out)
+        while position < len(data):
             # One event, in most streams; the framer does not mind where its input is cut.
-            end = data.find(b"\n\n", position) + 2
-            piece = data[position : end if end > 1 else len(data)]
-            out.append(self._learned(piece, self._repeats))
-            position += len(piece)
+            end = data.find(b"\n", position) + 1
+            end = end + data.startswith(b"\n", end) if end else len(data)
+            piece = data[position:end]
+            position = end
+            left = None if self._known is None else self._known.left_for(piece)
+            out.append(self._learned(piece, self._repeats) if left is None else left)
+        return b"".join(out)
 
     def _learned(self, piece: bytes, repeats: Repeats) -> bytes:
         """Repair a piece, and remember what became of the event that it ends."""
@@ -131,7 +134,7 @@ class StreamRepairer:
             repeats.learn(event, out, made, chunks.passes if chunks.reads_texts else None)
             self._event = []
             self._event_size = 0
-        self._may_repeat = repeats.known and self._framer.between_events and not self.ended
+        self._known = repeats if repeats.known and self._framer.between_events and not self.ended else None
         return out
 
     def _fed(self, data: bytes) -> bytes:

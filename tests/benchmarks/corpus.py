@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from shim.core.request import ChatRequest
+from shim.core.stream import StreamRepairer
 from support.scripted_model import WEATHER
 from support.streams import DONE, MODEL, betalgo, chunk, event
 
@@ -19,6 +20,8 @@ FOLDER = Path(__file__).parent / "recorded"
 FOUNDRY_1, FOUNDRY_2 = "1.2.4", "2.2.1"
 RELEASES = {"1.x": FOUNDRY_1, "2.x": FOUNDRY_2}
 READ = 16 * 1024
+REPAIRED = "repaired "
+"""Before the name of a stream: what the shim makes of it."""
 ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "<|long|>"}], "stream": True}
 _TEXT = ("tick ", "tock ", "1 < 2 ", "[ok] ")
 
@@ -32,6 +35,9 @@ def recorded(release: str) -> tuple[bytes, ...]:
 
 def events(name: str, count: int) -> Iterator[bytes]:
     """A stream with about that many chunks: a recording cut short or gone through again, or one of tool calls."""
+    if name.startswith(REPAIRED):
+        repairer = StreamRepairer(request())
+        return filter(None, map(repairer.feed, events(name.removeprefix(REPAIRED), count)))
     if name in _MADE:
         chunks = itertools.islice(_MADE[name](), count)
         return itertools.chain(map(event, chunks), (event(chunk({}, "tool_calls")), DONE))

@@ -168,7 +168,7 @@ def test_calls_never_go_the_short_way():
     repairer = StreamRepairer()
     for piece in FORMS["calls"](["a", "b", "c", "d"]):
         repairer.feed(piece)
-        assert not repairer._may_repeat
+        assert repairer._known is None
 
 
 @pytest.mark.parametrize("path", [*recordings("1.0.0"), *recordings("2.2.1")], ids=lambda path: path.stem)
@@ -217,4 +217,4 @@ def test_what_was_cut_within_an_event_is_learned_whole():
     for each in conforming(["a", "b", "c", "d"])[:-1]:
         repairer.feed(event(each)[:50])
         repairer.feed(event(each)[50:])
-    assert repairer._may_repeat
+    assert repairer._known is not None
