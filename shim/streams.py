@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for behind ``[DONE]``; openai 3.x gives its own drain the same time."""
+_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+"""What is left of a body behind its last event, as a rule: the end of that chunk, and an empty one (RFC 9112, 7.1)."""
 
 
 class Body:
@@ -88,16 +90,20 @@ class Body:
             with suppress(OSError):  # closed from the other side in the meantime
                 network.get_extra_info("socket").shutdown(SHUT_RDWR)
 
+    def _unread(self) -> bytes:
+        """What the HTTP library has read of the connection and not looked at yet, which it shows in no public place."""
+        part = self._response.stream
+        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+            part = getattr(part, name, None)
+        return b"" if part is None else part.trailing_data[0]
+
     def _drop_leftover(self) -> None:
         """End the connection where bytes came behind the body: they would be the answer to the next request.
 
         The client alone closes the connection at ``[DONE]``; the shim keeps it, so it has to look. The HTTP libraries
-        do so at the socket only, not at what they have read already, and show that in no public place.
+        do so at the socket only, not at what they have read already.
         """
-        part = self._response.stream
-        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
-            part = getattr(part, name, None)
-        if part is not None and part.trailing_data[0]:
+        if self._unread():
             self._shut_down()
 
     @property
@@ -162,6 +168,13 @@ class SyncBody(Body):
     def _settle(self) -> None:
         if not self._settles():
             return
+        if self._unread() == _LAST_CHUNK:
+            self._read_rest()
+        else:
+            self._wait_for_rest()
+        self._drop_leftover()
+
+    def _wait_for_rest(self) -> None:
         # A blocking read cannot be bounded from outside, and the end may already be in the HTTP library's buffer, where
         # no look at the socket shows it. So the read gets a thread, and a socket that is held open is shut down.
         reader = threading.Thread(target=self._read_rest, name="foundry-shim-settle", daemon=True)
@@ -173,8 +186,6 @@ class SyncBody(Body):
         if reader.is_alive():
             self._shut_down()
             reader.join(_SETTLE_SECONDS)
-        else:
-            self._drop_leftover()
 
     def _give_back(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""

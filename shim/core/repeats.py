@@ -28,6 +28,8 @@ _NUMBER: Final = rb'"\w+":(?:0|[1-9]\d*)'
 _VALUE: Final = re.compile(rb'\{%b(?:,%b)*\}|"[\w:+-]*"' % (_NUMBER, _NUMBER))
 _VARYING: Final = re.compile(rb'(?:(?<="usage":)|(?<="CreatedAt":))(?:%b)' % _VALUE.pattern)
 _NAMES: Final = (b'"usage":', b'"CreatedAt":')
+_MOST_JOINED: Final = 4096
+"""The bytes of an event that are looked at again with each further piece of it; beyond that it would not be linear."""
 
 
 class _Shape(NamedTuple):
@@ -126,6 +128,16 @@ class Repeats:
         if shape.repairs:
             report.repairs.update(shape.repairs)
         return event if shape.left is None else text.join(shape.left)
+
+    def may_become(self, piece: bytes) -> bool:
+        """Whether the bytes begin an event that may repeat the last one; nothing can leave for them yet."""
+        head = b"" if self._shape is None else self._shape.head
+        return (
+            len(piece) <= min(_MOST_JOINED, self._limit)
+            and (piece.startswith(head) or head.startswith(piece))
+            and b"\n" not in piece
+            and b"\r" not in piece
+        )
 
 
 def _around(text: bytes, event: bytes) -> tuple[bytes, ...]:

@@ -73,6 +73,8 @@ class StreamRepairer:
         self._repairs_before: dict[Repair, int] = {}
         # Where the next event may repeat the last.
         self._known: Repeats | None = None
+        # What has come of such an event.
+        self._begun = b""
         self._failed = False
         self._is_plain = False
         self._refusal: StreamError | None = None
@@ -95,6 +97,8 @@ class StreamRepairer:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes from the service and give what leaves for the client now."""
+        if self._begun:
+            data, self._begun = self._begun + data, b""
         # Nearly always a read brings one event, and one like the last.
         if (known := self._known) is not None and (left := known.left_for(data)) is not None:
             return left
@@ -108,8 +112,14 @@ class StreamRepairer:
             end = end + data.startswith(b"\n", end) if end else len(data)
             piece = data[position:end]
             position = end
-            left = None if self._known is None else self._known.left_for(piece)
-            out.append(self._learned(piece, self._repeats) if left is None else left)
+            if (known := self._known) is None:
+                out.append(self._learned(piece, self._repeats))
+            elif (left := known.left_for(piece)) is not None:
+                out.append(left)
+            elif known.may_become(piece):
+                self._begun = piece
+            else:
+                out.append(self._learned(piece, self._repeats))
         return b"".join(out)
 
     def _learned(self, piece: bytes, repeats: Repeats) -> bytes:
@@ -145,16 +155,15 @@ class StreamRepairer:
 
     def flush(self) -> bytes:
         """Give the last event if it is complete but for its blank line; for a connection that was cut."""
-        if self.ended:
-            return b""
-        out = self._collect(self._framer.finish())
+        out = self._fed(self._begun)
+        if not self.ended:
+            out += self._collect(self._framer.finish())
         return out if self.ended else out + b"".join(self._released())
 
     def finish(self) -> bytes:
         """Take the end of the body and give what is owed: the last event, the end marker, or an error."""
-        if self.ended:
-            return b""
-        return self._collect(self._framer.finish(), at_end=True)
+        out = self._fed(self._begun)
+        return out if self.ended else out + self._collect(self._framer.finish(), at_end=True)
 
     def _collect(self, frames: Iterable[Frame], *, at_end: bool = False) -> bytes:
         out: list[bytes] = []

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 import shim
-from support.raw_server import Close, RawServer, Reset, Send, chunk, response_head, sse_response
+from support.raw_server import Close, RawServer, Reset, Send, chunk, last_chunk, response_head, sse_response
 from support.streams import DONE, conforming, event, stream
 from support.talk import MAJOR, MESSAGES, clients
 
@@ -150,8 +150,9 @@ class TestEndMarker:
         assert [answer.text for answer in answers] == [TEXT] * 2
         assert answers[0].report.repairs[shim.Repair.DONE_MARKER] == 1
 
-    def test_while_the_interpreter_shuts_down(self, monkeypatch):
-        """Where no thread can be started any more the connection is closed instead of used again."""
+    @pytest.mark.parametrize(("end", "connections"), [("held", 2), ("at hand", 1)])
+    def test_while_the_interpreter_shuts_down(self, monkeypatch, end, connections):
+        """Where no thread can be started, a connection is closed; one whose end has come already needs none."""
         start = threading.Thread.start
 
         def refuse(thread):
@@ -161,9 +162,10 @@ class TestEndMarker:
             start(thread)
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
-        with RawServer(sse_response([*EVENTS, DONE])) as server:
+        whole = [Send(response_head() + b"".join(map(chunk, [*EVENTS, DONE])) + last_chunk())]
+        with RawServer(whole if end == "at hand" else sse_response([*EVENTS, DONE], end="held")) as server:
             assert [answer.text for answer in SYNC[0].ask_often(server.base_url, 2)] == [TEXT] * 2
-            assert server.connections == 2
+            assert server.connections == connections
 
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
     def test_no_thread_is_left(self, client):
