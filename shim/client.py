@@ -65,7 +65,8 @@ def repair(client: Any, policy: Policy | None = None) -> Any:
     except AttributeError:
         message = f"http_client has to be a client of httpx or httpx2, not {type(client).__name__}."
         raise TypeError(message) from None
-    wrapper = RepairTransport if hasattr(transport, "handle_request") else AsyncRepairTransport
+    # The client says it, not the transport: some, as the libraries' own MockTransport, are of both kinds.
+    wrapper = AsyncRepairTransport if hasattr(client, "aclose") else RepairTransport
 
     def wrapped(inner: Any) -> Any:
         return inner if inner is None or isinstance(inner, wrapper) else wrapper(inner, policy)

@@ -20,6 +20,15 @@ def without_source_location(message: str) -> str:
     return _SOURCE_LOCATION.sub("", message, count=1)
 
 
+def causes(error: BaseException | None) -> list[BaseException]:
+    """The error, what caused it, what caused that, and so on; each once, since two may name each other."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
 class StreamError(Exception):
     """The end of a stream that cannot be handed on as a success.
 

@@ -17,7 +17,7 @@ from shim.core.jsontext import dump, is_object, load, load_object
 from shim.core.request import ChatRequest
 from shim.core.responses import repair_response
 from shim.core.stream import StreamRepairer
-from shim.errors import StreamError
+from shim.errors import StreamError, causes
 from shim.models import LOADED_PATHS, KnownModels, listed_ids, matching, names_in
 from shim.repairs import Policy, Repair
 from shim.reports import EXTENSION, new_report, remember
@@ -435,21 +435,18 @@ class Memory:
 
 def _explain(error: Exception, request: Any) -> None:
     """Say in a connection error what it means here; the official client shows it as the cause of its own."""
-    if type(error).__name__ == "ConnectError" and not _out_of_descriptors(error):
+    told = f"Nothing answers at {_origin(request)}"
+    if type(error).__name__ == "ConnectError" and not _out_of_descriptors(error) and not str(error).startswith(told):
         message = (
-            f"Nothing answers at {_origin(request)} ({error}). Either Foundry Local is not running, or it has moved to "
+            f"{told} ({error}). Either Foundry Local is not running, or it has moved to "
             "another port, as it does at each start: shim.FoundryLocal.attach() finds the present one."
         )
         error.args = (message,)
 
 
-def _out_of_descriptors(error: BaseException | None) -> bool:
+def _out_of_descriptors(error: BaseException) -> bool:
     """Whether this process itself has no file descriptor left for a connection."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(each, OSError) and each.errno in (errno.EMFILE, errno.ENFILE) for each in causes(error))
 
 
 def _kind(request: Any) -> str | None:

@@ -216,13 +216,15 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "source of 2.0",
     ),
     Repair.RESPONSES_LIFECYCLE: Rule(
-        "`response.created` or `response.in_progress` at the begin of a stream with the output that is still to come, "
-        "or a status that is an end",
+        "`response.created` or `response.in_progress` at the begin of a stream with an answer, or items of it, that "
+        "have come to their end",
         "no output, `in_progress`",
         "live 1.2.4, where the model is faster than the stream",
     ),
     Repair.RESPONSES_CONTENT: Rule(
-        "`annotations` or `logprobs` missing from an `output_text` part of `/v1/responses`", "empty lists", "live 2.x"
+        "`annotations` missing from an `output_text` part of `/v1/responses`, or `logprobs` from an event of its text",
+        "empty lists",
+        "live 2.x",
     ),
     Repair.REQUEST_TOOLS: Rule("a tool without `parameters.required` in the request", "`[]` added", f"{_ISSUE}336"),
     Repair.REQUEST_STRICT: Rule(

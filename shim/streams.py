@@ -163,7 +163,7 @@ class SyncBody(Body):
         if getattr(self._chunks, "gi_running", False):
             # Another thread reads. Closing the socket alone does not end that, and the connection would stay open.
             self._shut_down()
-        self._response.stream.close()
+        self._response.close()
 
     def _settle(self) -> None:
         if not self._settles():
@@ -190,7 +190,7 @@ class SyncBody(Body):
     def _give_back(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""
         self._drop_leftover()
-        self._response.stream.close()
+        self._response.close()
 
     def _read_rest(self) -> None:
         try:
@@ -241,11 +241,11 @@ class AsyncBody(Body):
         try:
             await self._settle()
         finally:
-            await self._response.stream.aclose()
+            await self._response.aclose()
 
     async def _give_back(self) -> None:
         self._drop_leftover()
-        await self._response.stream.aclose()
+        await self._response.aclose()
 
     async def _settle(self) -> None:
         if not self._settles():

@@ -181,7 +181,7 @@ def _summary(diagnosis: Diagnosis) -> str:
     if not diagnosis.is_usable:
         return "Not all is right with the shim. For an issue upstream: foundry-shim doctor --report"
     if not diagnosis.deviations:
-        return "Nothing to mend: what this service sends is what OpenAI sends."
+        return "Nothing to mend: none of these answers has a defect that the shim knows."
     number = len(diagnosis.deviations)
     kinds = "1 kind of deviation" if number == 1 else f"{number} kinds of deviation"
     url = diagnosis.base_url or "…"

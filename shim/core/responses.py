@@ -94,14 +94,16 @@ class ResponsesRepairer:
     def _set_back(self, response: dict[str, Any]) -> bool:
         """Take out of an opening event what a later one brings: a program would have each item twice.
 
-        Foundry Local 1.x writes the response as it is when the event leaves, and the model may be done by then.
+        Foundry Local 1.x writes the response as it is when the event leaves, and the model may be done by then. Items
+        that are only begun are left alone: OpenAI's own client takes a stream in which no other event brings them.
         """
-        status: Any = response.get("status")
-        ahead = isinstance(status, str) and status in _END_STATUSES
-        if not (ahead or response.get("output")) or not self._report.allow(Repair.RESPONSES_LIFECYCLE, response):
+        is_over = _is_over(response)
+        if not (is_over or any(map(_is_over, _objects(response.get("output"))))):
+            return False
+        if not self._report.allow(Repair.RESPONSES_LIFECYCLE, response):
             return False
         response["output"] = []
-        if ahead:
+        if is_over:
             response["status"] = "in_progress"
         response.update({name: None for name in _OF_THE_END if name in response})
         return True
@@ -139,6 +141,12 @@ def repair_response(body: dict[str, Any], report: RepairReport) -> bool:
     return _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report) or told
 
 
+def _is_over(part: dict[str, Any]) -> bool:
+    """Whether a response or an item has come to its end."""
+    status: Any = part.get("status")
+    return isinstance(status, str) and status in _END_STATUSES
+
+
 def _cut_source_location(response: Any, report: RepairReport) -> bool:
     """Cut the place in the service's own source out of the message of a response that failed."""
     error: Any = response.get("error") if is_object(response) else None
@@ -161,12 +169,13 @@ def _add_lists(missing: list[tuple[dict[str, Any], str]], report: RepairReport) 
 
 
 def _missing_lists(parts: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
-    """The lists that a program goes through without a look whether they are there."""
+    """The lists that a program goes through without a look whether they are there.
+
+    In OpenAI's types a part always has annotations. Its logprobs are optional: to lack them alone is no defect.
+    """
     for part in parts:
-        if part.get("type") == "output_text":
-            if part.get("annotations") is None:
-                yield part, "annotations"
-            # Null is a value of this one, for which not everybody asks.
+        if part.get("type") == "output_text" and part.get("annotations") is None:
+            yield part, "annotations"
             if "logprobs" not in part:
                 yield part, "logprobs"
 

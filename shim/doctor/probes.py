@@ -19,6 +19,7 @@ import openai
 
 from shim.core.jsontext import is_object
 from shim.doctor.diagnosis import Problem, Timing
+from shim.errors import causes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -341,7 +342,7 @@ def told_error(error: BaseException) -> str:
 
 def problem_of(error: BaseException) -> Problem:
     """What an exception means that no probe expects."""
-    kinds = {type(each).__name__ for each in _chain(error)}
+    kinds = {type(each).__name__ for each in causes(error)}
     if kinds & _TIMEOUTS:
         return Problem(
             "deadline",
@@ -398,14 +399,6 @@ def _is_json(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
 
 
 class Visit(NamedTuple):

@@ -42,7 +42,7 @@ class TestDoctor:
         lines = [line.rstrip() for line in lines]
         at = lines.index("ok  stream           200 text/event-stream, 5 events, [DONE]")
         assert lines[at + 1].split() == ["text", "in", "3", "chunks,", "finish", "reason", "stop"]
-        assert lines[-1] == "Nothing to mend: what this service sends is what OpenAI sends."
+        assert lines[-1] == "Nothing to mend: none of these answers has a defect that the shim knows."
         assert "\x1b" not in done.stdout
 
     @in_terminal

@@ -204,6 +204,20 @@ class TestHttpClient:
         assert isinstance(repair(own)._transport, AsyncRepairTransport)
         anyio.run(own.aclose)
 
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_transport_of_both_kinds(self, family):
+        """It is the client that says whether it is asynchronous; some transports, as the libraries' mocks, are both."""
+        library = FAMILIES[family]
+        answers = library.MockTransport(lambda _request: library.Response(200, content=stream(betalgo())))
+
+        async def ask():
+            async with repair(library.AsyncClient(transport=answers)) as client:
+                return (await client.post("http://x/chat/completions", json=ASK)).content
+
+        with repair(library.Client(transport=answers)) as client:
+            assert b"chat.id" not in client.post("http://x/chat/completions", json=ASK).content
+        assert b"chat.id" not in anyio.run(ask)
+
     def test_something_else(self):
         """Anything that is no such client is refused in one sentence."""
         with pytest.raises(TypeError, match=r"client of httpx or httpx2, not dict"):

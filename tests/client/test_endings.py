@@ -14,7 +14,7 @@ import pytest
 import shim
 from support.raw_server import Close, RawServer, Reset, Send, chunk, last_chunk, response_head, sse_response
 from support.streams import DONE, conforming, event, stream
-from support.talk import MAJOR, MESSAGES, clients
+from support.talk import FAMILIES, MAJOR, MESSAGES, clients
 
 GOOD = conforming(("one ", "two ", "three"))
 EVENTS = [event(each) for each in GOOD]
@@ -330,6 +330,22 @@ def test_nobody_listens(client):
     assert base_url.removesuffix("/v1") in told
     assert "not running" in told
     assert "another port" in told
+
+
+@pytest.mark.parametrize("library", FAMILIES.values(), ids=list(FAMILIES))
+def test_connection_error_in_a_circle(library):
+    """An error that is the cause of its own cause is told like any other, and once under two transports."""
+
+    class Refusing(library.BaseTransport):
+        def handle_request(self, request):
+            error, cause = library.ConnectError("refused"), OSError("no route")
+            error.__cause__, cause.__context__ = cause, error
+            raise error
+
+    with library.Client(transport=shim.RepairTransport(shim.RepairTransport(Refusing()))) as client:
+        with pytest.raises(library.ConnectError) as caught:
+            client.get("http://127.0.0.1:9/v1/models")
+    assert str(caught.value).count("Nothing answers at http://127.0.0.1:9") == 1
 
 
 @pytest.mark.parametrize("client", clients(), ids=str)

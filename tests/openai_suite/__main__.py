@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ if __name__ == "__main__":
     sys.path[:1] = [str(Path(__file__).resolve().parents[number]) for number in (1, 2)]
 
 from openai_suite.environments import VERSIONS
-from openai_suite.runs import EXCEPTIONS, Suite, run_suite
+from openai_suite.runs import EXCEPTIONS, Suite, exception, run_suite
 from support.environments import Unprovisioned
 
 
@@ -45,9 +46,10 @@ def as_text(suite: Suite) -> str:
         f"{suite.count(suite.plain, 'failed')} failed without it"
     )
     different = [f"  {test}: {outcome}" for test, outcome in suite.differences.items()]
-    meant = [test for test in suite.lost if test not in suite.differences]
-    lines = [told, *different, *(f"  {test}: meant: {EXCEPTIONS[test.partition('[')[0]]}" for test in meant)]
-    return "\n".join(lines)
+    meant = Counter(filter(None, map(exception, suite.lost)))
+    return "\n".join(
+        [told, *different, *(f"  {name}, {n} times: meant: {EXCEPTIONS[name]}" for name, n in meant.items())]
+    )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -183,7 +183,8 @@ SINGLE = [
         (Repair.RESPONSES_CONTENT, "everywhere", without_lists()),
         (Repair.RESPONSES_CONTENT, "null", without_lists(names=["annotations"], null=True)),
         (Repair.RESPONSES_CONTENT, "null in events", without_lists(of=["event"], null=True)),
-        *((Repair.RESPONSES_CONTENT, f"no {name}", without_lists(names=[name])) for name in LISTS),
+        (Repair.RESPONSES_CONTENT, "no annotations", without_lists(names=["annotations"])),
+        (Repair.RESPONSES_CONTENT, "no logprobs in events", without_lists(of=["event"], names=["logprobs"])),
         *(
             (Repair.RESPONSES_CONTENT, f"of the {of}", without_lists(of=[of]))
             for of in ("part", "item", "response", "event")
@@ -255,6 +256,18 @@ def test_no_end_is_told_at_the_begin(status):
 def test_begin_that_is_none_of_that_stays(told):
     """What a program can live with is not touched."""
     events = [{"type": "response.created", "response": {**response("in_progress"), **told}}]
+    assert repair(events) == (events, RepairReport(Policy()))
+
+
+def test_items_that_are_only_begun_stay():
+    """openai itself takes a stream in which nothing but the first event brings an item."""
+    events = [{"type": "response.created", "response": response("in_progress", message("in_progress", text_part()))}]
+    assert repair(events) == (events, RepairReport(Policy()))
+
+
+def test_logprobs_of_a_part_are_optional():
+    """In openai's own types they are, so a part that lacks nothing else is left alone."""
+    events = without_lists(of=["part", "item", "response"], names=["logprobs"])
     assert repair(events) == (events, RepairReport(Policy()))
 
 
