@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 import shim
-from shim.cli.output import complain, encodable, failures, note, printable, to_stderr
+from shim.cli.output import complain, encodable, failures, note, printable, to_stderr, unpadded
 from shim.cli.services import BaseUrl, Model, ModelPath, open_service
 from shim.repairs import RULES, Repair
 from shim.service import Service
@@ -210,4 +210,5 @@ def _show_repairs(repairs: Counter[Repair]) -> None:
     for code, count in sorted(repairs.items()):
         rule = RULES[code]
         table.add_row(code.value, str(count), f"{rule.when}: {rule.action}")
-    to_stderr().print(table)
+    with unpadded(to_stderr()) as out:
+        out.print(table)

@@ -8,12 +8,13 @@ from statistics import median
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from shim import doctor as examine
-from shim.cli.output import ExitCode, encodable, printable, to_stderr, to_stdout
+from shim.cli.output import ExitCode, encodable, printable, to_stderr, to_stdout, unpadded
 from shim.cli.services import BaseUrl, Model
 from shim.doctor import Deviation, Diagnosis, Finding, Problem, Timing
 from shim.doctor.examination import DEADLINE
@@ -69,22 +70,22 @@ def doctor(
     elif report:
         typer.echo(examine.as_markdown(diagnosis))
     else:
-        _show(diagnosis)
+        with unpadded(to_stdout()) as out:
+            _show(diagnosis, out)
     if not diagnosis.findings:
         raise typer.Exit(ExitCode.FAILED)
     if not diagnosis.is_usable:
         raise typer.Exit(ExitCode.NOT_MENDED)
 
 
-def _show(diagnosis: Diagnosis) -> None:
-    out = to_stdout()
+def _show(diagnosis: Diagnosis, out: Console) -> None:
     if diagnosis.findings:
-        _show_service(diagnosis)
+        _show_service(diagnosis, out)
         out.print(_findings(diagnosis.findings))
     for finding in diagnosis.findings:
         if finding.probe in {"stream", "recording"} and finding.timing:
             out.print()
-            _show_timing(finding.timing)
+            _show_timing(finding.timing, out)
     deviations = diagnosis.deviations
     if deviations:
         out.print("\nSent otherwise than OpenAI sends it, and mended by the shim:", style="bold")
@@ -98,8 +99,7 @@ def _show(diagnosis: Diagnosis) -> None:
         out.print(f"\n{_summary(diagnosis)}")
 
 
-def _show_service(diagnosis: Diagnosis) -> None:
-    out = to_stdout()
+def _show_service(diagnosis: Diagnosis, out: Console) -> None:
     name = f"Foundry Local {diagnosis.generation}" if diagnosis.generation else "A service that names no generation"
     out.print(f"{name} at {diagnosis.base_url}" if diagnosis.base_url else f"{name}, recorded", style="bold")
     if diagnosis.told_by:
@@ -156,8 +156,7 @@ def _problems(problems: list[Problem]) -> Table:
     return table
 
 
-def _show_timing(timing: Timing) -> None:
-    out = to_stdout()
+def _show_timing(timing: Timing, out: Console) -> None:
     said = f"Timing: first text after {_seconds(timing.first)}"
     if not timing.gaps:
         out.print(said)

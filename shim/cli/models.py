@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 import shim
-from shim.cli.output import note, printable, to_stdout
+from shim.cli.output import note, printable, to_stdout, unpadded
 from shim.cli.services import BaseUrl, running_service
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
@@ -68,7 +68,8 @@ def _show(found: list[CatalogModel]) -> None:
         tools = {True: "yes", False: "no", None: "-"}[model.tools]
         context = "-" if model.context_length is None else str(model.context_length)
         table.add_row(printable(model.id), printable(model.alias or "-"), _state(model), tools, context)
-    to_stdout().print(table)
+    with unpadded(to_stdout()) as out:
+        out.print(table)
 
 
 def _state(model: CatalogModel) -> str:

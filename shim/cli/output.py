@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import unicodedata
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,10 @@ from typer.core import TyperGroup
 from shim.errors import ServiceError, StreamError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import TextIO
 
+_PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_WIDTH = 10_000
 """Lines for another program are not wrapped."""
 
@@ -94,6 +98,14 @@ def console(file: TextIO) -> Console:
         markup=False,
         emoji=False,
     )
+
+
+@contextmanager
+def unpadded(out: Console) -> Generator[Console]:
+    """Print what a block prints without the spaces that fill up the lines of a table: thousands, into a pipe."""
+    with out.capture() as captured:
+        yield out
+    out.file.write(_PADDING.sub("", captured.get()))
 
 
 def printable(text: str) -> str:

@@ -39,7 +39,7 @@ class TestDoctor:
         assert (done.returncode, done.stderr) == (0, "")
         lines = done.stdout.splitlines()
         assert lines[0] == f"A service that names no generation at {server.base_url}"
-        lines = [line.rstrip() for line in lines]
+        assert lines == [line.rstrip() for line in lines]  # no table fills up its lines
         at = lines.index("ok  stream           200 text/event-stream, 5 events, [DONE]")
         assert lines[at + 1].split() == ["text", "in", "3", "chunks,", "finish", "reason", "stop"]
         assert lines[-1] == "Nothing to mend: none of these answers has a defect that the shim knows."
