@@ -141,7 +141,9 @@ class SyncBody(Body):
         if self._head:
             return self._take_head()
         while not (self._over or self._repairer.ended):
-            if out := self._take(self.read_chunk()):
+            chunk = self.read_chunk()
+            # Nearly always: bytes that need no more than this.
+            if out := self._repairer.feed(chunk) if isinstance(chunk, bytes) else self._take(chunk):
                 return out
         self._fail()
         self._settle()

@@ -107,27 +107,28 @@ class Repeats:
 
     def left_for(self, event: bytes) -> bytes | None:
         """Return what leaves for an event that repeats the last one, and count it; None for any other event."""
-        shape = self._shape
-        if shape is None or len(event) > self._limit or not event.startswith(shape.head):
+        if self._shape is None:
             return None
-        begin = len(shape.head)
+        head, between, behind, left, repairs = self._shape
+        if not event.startswith(head) or len(event) > self._limit:
+            return None
+        begin = len(head)
         end = event.find(b'"', begin)
         text = event[begin:end]
         if end < 0 or not _is_written_alike(text, self._passes):
             return None
-        for part in shape.between:
+        for part in between:
             again = part + text
             if not event.startswith(again, end):
                 return None
             end += len(again)
-        behind = shape.behind
         if not (event[end:] == behind[0] if len(behind) == 1 else _ends_with(event, end, behind)):
             return None
         report = self._report
         report.events += 1
-        if shape.repairs:
-            report.repairs.update(shape.repairs)
-        return event if shape.left is None else text.join(shape.left)
+        if repairs:
+            report.repairs.update(repairs)
+        return event if left is None else text.join(left)
 
     def may_become(self, piece: bytes) -> bool:
         """Whether the bytes begin an event that may repeat the last one; nothing can leave for them yet."""

@@ -189,7 +189,7 @@ def compared(what: str, samples: Samples, subject: str, to: str, *, most: float 
     return Row(
         what,
         told(samples, to, subject),
-        f"{ratio:.2f} ({samples.median_ratio(subject, to):.2f})",
+        f"{ratio:.3f} ({samples.median_ratio(subject, to):.3f})",
         "" if most is None else f"≤ {most:.2f}",
         None if most is None else ratio <= most,
         detail,

@@ -88,7 +88,7 @@ class TestHarness:
         assert samples.ratio("shim", to="alone") == 1.5
         assert samples.median_ratio("shim", to="alone") == pytest.approx(1.1)
         row = compared("what", samples, "shim", "alone", most=1.5)
-        assert (row.ratio, row.target, row.met) == ("1.50 (1.10)", "≤ 1.50", True)
+        assert (row.ratio, row.target, row.met) == ("1.500 (1.100)", "≤ 1.50", True)
         assert row.figures == "alone 10.0 (20.0), shim 15.0 (18.0) µs"
         assert compared("what", samples, "shim", "alone", most=1.49).met is False
         assert compared("what", samples, "shim", "alone").met is None
