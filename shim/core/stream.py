@@ -98,7 +98,7 @@ class StreamRepairer:
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes from the service and give what leaves for the client now."""
         if self._begun:
-            data, self._begun = self._begun + data, b""
+            data = self._take_begun() + data
         # Nearly always a read brings one event, and one like the last.
         if (known := self._known) is not None and (left := known.left_for(data)) is not None:
             return left
@@ -121,6 +121,10 @@ class StreamRepairer:
             else:
                 out.append(self._learned(piece, self._repeats))
         return b"".join(out)
+
+    def _take_begun(self) -> bytes:
+        begun, self._begun = self._begun, b""
+        return begun
 
     def _learned(self, piece: bytes, repeats: Repeats) -> bytes:
         """Repair a piece, and remember what became of the event that it ends."""
@@ -155,14 +159,14 @@ class StreamRepairer:
 
     def flush(self) -> bytes:
         """Give the last event if it is complete but for its blank line; for a connection that was cut."""
-        out = self._fed(self._begun)
+        out = self._fed(self._take_begun())
         if not self.ended:
             out += self._collect(self._framer.finish())
         return out if self.ended else out + b"".join(self._released())
 
     def finish(self) -> bytes:
         """Take the end of the body and give what is owed: the last event, the end marker, or an error."""
-        out = self._fed(self._begun)
+        out = self._fed(self._take_begun())
         return out if self.ended else out + self._collect(self._framer.finish(), at_end=True)
 
     def _collect(self, frames: Iterable[Frame], *, at_end: bool = False) -> bytes:
