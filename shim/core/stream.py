@@ -112,11 +112,10 @@ class StreamRepairer:
             end = end + data.startswith(b"\n", end) if end else len(data)
             piece = data[position:end]
             position = end
-            if (known := self._known) is None:
-                out.append(self._learned(piece, self._repeats))
-            elif (left := known.left_for(piece)) is not None:
+            known = self._known
+            if known is not None and (left := known.left_for(piece)) is not None:
                 out.append(left)
-            elif known.may_become(piece):
+            elif known is not None and known.may_become(piece):
                 self._begun = piece
             else:
                 out.append(self._learned(piece, self._repeats))

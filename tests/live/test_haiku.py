@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shim import offline
+from support.commands import run_example
 from support.environments import without_internet
 from support.raw_server import Hold, RawServer
 from support.scripted_model import SCRIPTS, ensure_scripted_model
@@ -39,15 +40,7 @@ def command(*arguments):
 
 def haiku(*arguments, python=None):
     """Run the program to its end, without the internet."""
-    return subprocess.run(
-        [*python, *map(str, arguments)] if python else command(*arguments),
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-        env=without_internet(PYTHONUTF8="1"),
-    )
+    return run_example([*python, *map(str, arguments)] if python else command(*arguments), SECONDS)
 
 
 def start(*arguments):

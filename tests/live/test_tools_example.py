@@ -1,11 +1,11 @@
 """The example that has a model call a function, run as a person runs it."""
 
 import runpy
-import subprocess
 import sys
 
 import shim
-from support.environments import REPOSITORY, without_internet
+from support.commands import run_example
+from support.environments import REPOSITORY
 from support.raw_server import RawServer, plain_response
 from support.scripted_model import SCRIPTS, marker
 
@@ -15,15 +15,7 @@ SECONDS = 60
 
 
 def tools(*arguments):
-    return subprocess.run(
-        [sys.executable, PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=SECONDS,
-        check=False,
-        env=without_internet(PYTHONUTF8="1"),
-    )
+    return run_example([sys.executable, PROGRAM, *arguments], SECONDS)
 
 
 def test_calls_the_function(service):

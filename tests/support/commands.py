@@ -1,4 +1,4 @@
-"""The command `foundry-shim`, run as a person runs it: as a program of its own, without internet."""
+"""The command `foundry-shim` and the examples, run as a person runs them: as programs of their own, offline."""
 
 import os
 import subprocess
@@ -42,3 +42,16 @@ def run(
     told = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
     assert "Traceback" not in told.stderr
     return told
+
+
+def run_example(program: Sequence[Any], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a program of ``examples`` to its end, within so many seconds and without the internet."""
+    return subprocess.run(
+        program,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=seconds,
+        check=False,
+        env=without_internet(PYTHONUTF8="1"),
+    )
