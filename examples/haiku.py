@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import openai
 
 import shim
-from shim import offline
+from shim.offline import fetch as offline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shim.service import Service
+    from shim.service.start import Service
 
 MESSAGES = [{"role": "user", "content": "Write me a haiku"}]
 

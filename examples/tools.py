@@ -18,7 +18,7 @@ from pydantic import BaseModel
 import shim
 
 if TYPE_CHECKING:
-    from shim.service import Service
+    from shim.service.start import Service
 
 
 class GetWeather(BaseModel):

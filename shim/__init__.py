@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from shim.errors import MissingExtraError, ServiceError, StreamError
     from shim.repairs import Policy, Repair
     from shim.reports import CapturedRepairs, RepairEvent, RepairReport, capture_repairs, report
-    from shim.service import FoundryLocal
-    from shim.transports import AsyncRepairTransport, RepairTransport
+    from shim.service.start import FoundryLocal
+    from shim.transport import AsyncRepairTransport, RepairTransport
 
 __all__ = [
     "AsyncOpenAI",
@@ -46,8 +46,8 @@ _HOMES = {
     "shim.errors": ("MissingExtraError", "ServiceError", "StreamError"),
     "shim.repairs": ("Policy", "Repair"),
     "shim.reports": ("CapturedRepairs", "RepairEvent", "RepairReport", "capture_repairs", "report"),
-    "shim.service": ("FoundryLocal",),
-    "shim.transports": ("AsyncRepairTransport", "RepairTransport"),
+    "shim.service.start": ("FoundryLocal",),
+    "shim.transport": ("AsyncRepairTransport", "RepairTransport"),
 }
 
 

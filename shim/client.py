@@ -10,7 +10,7 @@ import openai
 
 from shim import raw
 from shim.reports import logger
-from shim.transports import AsyncRepairTransport, RepairTransport
+from shim.transport import AsyncRepairTransport, RepairTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,10 +16,10 @@ from openai.types.chat import ChatCompletionChunk
 from sseclient import SSEClient
 
 from shim.core.jsontext import is_object
-from shim.exchange import Exchange, Memory
 from shim.repairs import Policy
-from shim.streams import SyncBody
-from shim.transports import exchange
+from shim.transport import exchange
+from shim.transport.body import SyncBody
+from shim.transport.exchange import Exchange, Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from shim.capture.recording import RecordingTransport
+from shim.capture.redaction import without_private
 from shim.cli.output import encodable, failures, note
 from shim.cli.services import BaseUrl, Model, open_service
 from shim.core.jsontext import is_object
 from shim.doctor.probes import PROMPT, official_client, told_error
 from shim.errors import ServiceError
-from shim.filler import without_private
-from shim.recording import RecordingTransport
 
 
 def capture(

@@ -16,7 +16,7 @@ import shim
 from shim.cli.output import complain, encodable, failures, note, printable, to_stderr, unpadded
 from shim.cli.services import BaseUrl, Model, ModelPath, open_service
 from shim.repairs import RULES, Repair
-from shim.service import Service
+from shim.service.start import Service
 
 
 def chat(

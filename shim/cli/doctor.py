@@ -14,11 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shim import doctor as examine
+from shim.capture.recording import Recording
 from shim.cli.output import ExitCode, encodable, printable, to_stderr, to_stdout, unpadded
 from shim.cli.services import BaseUrl, Model
 from shim.doctor import Deviation, Diagnosis, Finding, Problem, Timing
 from shim.doctor.examination import DEADLINE
-from shim.recording import Recording
 
 _STYLES: Final = {"ok": "green", "mended": "cyan", "note": "yellow", "wrong": "bold red", "skipped": "dim"}
 _BARS: Final = "▁▂▃▄▅▆▇█"

@@ -12,9 +12,10 @@ from shim.cli.output import note, printable, to_stdout, unpadded
 from shim.cli.services import BaseUrl, running_service
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
-from shim.models import names_in
-from shim.offline import DEFAULT_MODEL
-from shim.service import CatalogModel, find_service
+from shim.offline.fetch import DEFAULT_MODEL
+from shim.service.find import find_service
+from shim.service.start import CatalogModel
+from shim.transport.lookup import names_in
 
 _SECONDS = 15.0
 """A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""

@@ -10,7 +10,8 @@ import typer
 from shim.cli.output import note
 from shim.cli.services import Model, ModelPath, open_service
 from shim.errors import ServiceError, import_extra
-from shim.service import FoundryLocal, find_service
+from shim.service.find import find_service
+from shim.service.start import FoundryLocal
 
 
 def proxy(

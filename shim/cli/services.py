@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from shim import offline
 from shim.cli.output import note, to_stderr
 from shim.errors import ServiceError
-from shim.service import ENDPOINT_VARIABLE, FoundryLocal, Service
+from shim.offline import fetch as offline
+from shim.service.find import ENDPOINT_VARIABLE
+from shim.service.start import FoundryLocal, Service
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -6,14 +6,14 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.bodies import error_event, event_failure
-from shim.core.chunks import OBJECT, ChunkRepairer
-from shim.core.dialect import generation, new_id, now
-from shim.core.framing import DONE, Frame, Framer
+from shim.core.chat_bodies import error_event, event_failure
+from shim.core.chat_chunks import OBJECT, ChunkRepairer
+from shim.core.fast_path import Repeats
+from shim.core.foundry import generation, new_id, now
 from shim.core.jsontext import dump, is_object, load, split_documents
-from shim.core.repeats import Repeats
 from shim.core.request import ChatRequest
 from shim.core.responses import ResponsesRepairer
+from shim.core.sse import DONE, Frame, Framer
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
 from shim.reports import RepairReport

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from shim.core.framing import DONE, Frame, Framer
+from shim.capture.recording import Recording, RecordingTransport, ReplayTransport
+from shim.capture.redaction import without_private
 from shim.core.jsontext import load_object
+from shim.core.sse import DONE, Frame, Framer
 from shim.doctor.diagnosis import Deviation, Diagnosis, Finding, Problem, Timing
 from shim.doctor.identity import Identity, choose_model, identify
 from shim.doctor.probes import REPLAYED, VISITS, Ask, Outcome, Visit, official_client, recorded
 from shim.errors import ServiceError, StreamError
-from shim.filler import without_private
-from shim.recording import Recording, RecordingTransport, ReplayTransport
 from shim.repairs import Policy
 from shim.reports import RepairEvent, RepairReport, capture_repairs
-from shim.service import ENDPOINT_VARIABLE, known_addresses, normalised
-from shim.transports import RepairTransport
+from shim.service.find import ENDPOINT_VARIABLE, known_addresses, normalised
+from shim.transport import RepairTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
-from shim.core.dialect import generation
+from shim.core.foundry import generation
 from shim.core.jsontext import is_object
 from shim.doctor.diagnosis import Problem
 from shim.doctor.probes import UNKNOWN_MODEL
-from shim.models import LOADED_PATHS, listed_ids, matching, names_in
+from shim.transport.lookup import LOADED_PATHS, listed_ids, matching, names_in
 
 if TYPE_CHECKING:
-    from shim.recording import RecordingTransport
+    from shim.capture.recording import RecordingTransport
 
 _LOCAL_CATALOG: Final = "/catalogs/local/v1"
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)

@@ -18,7 +18,7 @@ from shim.proxy.answers import RefusedError, asked
 from shim.proxy.client_side import read_body, until_client_leaves
 from shim.proxy.metrics import CLIENT_LEFT
 from shim.reports import report
-from shim.transports import AsyncRepairTransport
+from shim.transport import AsyncRepairTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -24,7 +24,7 @@ from shim.proxy.forwarding import TIMEOUT, upstream_failure
 from shim.proxy.metrics import CLIENT_LEFT
 from shim.repairs import RULES
 from shim.reports import RepairEvent, report
-from shim.transports import AsyncRepairTransport
+from shim.transport import AsyncRepairTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("typer")
 
-from shim.recording import Recording
+from shim.capture.recording import Recording
 from support.commands import command, lonely, run
 from support.openai_server import MODEL, openai_server
 from support.raw_server import Close, Hold, RawServer, Sleep, plain_response, sse_response

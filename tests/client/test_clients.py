@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import shim
 from shim.client import repair
-from shim.transports import AsyncRepairTransport, RepairTransport
+from shim.transport import AsyncRepairTransport, RepairTransport
 from support.raw_server import RawServer, Send, in_turn, plain_response, response_head, sse_response
 from support.streams import DONE, betalgo, chunk, conforming, stream
 from support.talk import FAMILIES, MESSAGES, default_family

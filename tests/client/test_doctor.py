@@ -7,10 +7,10 @@ import pytest
 
 import shim
 from shim import doctor
+from shim.capture.recording import Piece, Recording
 from shim.doctor import Diagnosis, as_markdown, diagnose, diagnose_recording
 from shim.doctor.probes import REPLAYED, VISITS
 from shim.errors import ServiceError
-from shim.recording import Piece, Recording
 from shim.repairs import Repair
 from support.openai_server import MODEL, TEXT, chunks, json_response, model_object, openai_server
 from support.raw_server import Close, Hold, RawServer, Send, Sleep, plain_response, response_head, sse_response

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import shim
+from shim.capture.recording import FORMAT, Piece, Recording, RecordingTransport, ReplayTransport
 from shim.errors import ServiceError
-from shim.recording import FORMAT, Piece, Recording, RecordingTransport, ReplayTransport
 from support.captures import steps
 from support.raw_server import Hold, RawServer, Send, Sleep, in_turn, plain_response, response_head, sse_response
 from support.streams import DONE, betalgo, event
@@ -365,5 +365,5 @@ def test_a_good_file(tmp_path):
 
 def test_package_not_installed(monkeypatch):
     """Details of what is not installed as a package say so."""
-    monkeypatch.setattr("shim.recording._PACKAGES", {"shim": "no-such-package-here"})
+    monkeypatch.setattr("shim.capture.recording._PACKAGES", {"shim": "no-such-package-here"})
     assert Recording("GET", "/", [], b"").details["shim"] == "unknown"

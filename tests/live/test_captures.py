@@ -7,8 +7,8 @@ import openai
 import pytest
 
 import shim
-from shim.filler import KEPT_WORDS, without_private
-from shim.recording import Recording, RecordingTransport, ReplayTransport
+from shim.capture.recording import Recording, RecordingTransport, ReplayTransport
+from shim.capture.redaction import KEPT_WORDS, without_private
 from support.scripted_model import SCRIPTS, WEATHER, marker
 
 KEY = "sk-secret-kestrel-Harbour"  # no part of it can stand in an id in hexadecimal digits

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("typer")
 
-from shim import offline
+from shim.offline import fetch as offline
 from support.commands import command
 from support.commands import run as run_command
 from support.foundry_catalog import catalog_entry

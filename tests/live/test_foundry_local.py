@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import shim
-from shim.offline import cache_root
-from shim.service import find_service, normalised, resolve_model
+from shim.offline.fetch import cache_root
+from shim.service.find import find_service, normalised, resolve_model
 from support.environments import without_internet
 from support.foundry_catalog import catalog_entry
 from support.raw_server import Hold, RawServer, plain_response
@@ -332,7 +332,7 @@ class TestAttach:
     @pytest.mark.skipif(os.name == "nt", reason="the stand-in for the command is a shell script")
     def test_status_command_that_hangs(self, home, monkeypatch):
         """A command that does not answer, or cannot be run, does not hold up the search."""
-        monkeypatch.setattr("shim.service._PROBE_SECONDS", 0.1)
+        monkeypatch.setattr("shim.service.find._PROBE_SECONDS", 0.1)
         (home / "bin").mkdir()
         command = home / "bin" / "foundry"
         for content in ("#!/bin/sh\nexec /bin/sleep 20\n", "#!/no/such/interpreter\n"):

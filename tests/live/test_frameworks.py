@@ -11,14 +11,14 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
+from checks import frameworks
 import pytest
 
-import frameworks
-from frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES
-from frameworks.environments import ENVIRONMENTS
-from frameworks.runs import Result, Run, run_framework
-from frameworks.services import service_of
-from frameworks.table import PLACE, as_text, differences, table_in, table_of, with_table
+from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES
+from checks.frameworks.environments import ENVIRONMENTS
+from checks.frameworks.runs import Result, Run, run_framework
+from checks.frameworks.services import service_of
+from checks.frameworks.table import PLACE, as_text, differences, table_in, table_of, with_table
 from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 from support.readme import NoPlaceError
@@ -28,7 +28,7 @@ FOLDER = Path(frameworks.__file__ or "").parent
 EXAMPLES = REPOSITORY / "examples" / "frameworks"
 EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 MAX_LINES = 30
-main = runpy.run_path(str(FOLDER / "__main__.py"), run_name="frameworks.__main__")["main"]
+main = runpy.run_path(str(FOLDER / "__main__.py"), run_name="checks.frameworks.__main__")["main"]
 by_name = pytest.mark.parametrize("name", FRAMEWORKS)
 
 
@@ -172,7 +172,7 @@ class TestTable:
 
 
 class TestCommand:
-    """``python tests/frameworks``."""
+    """``python tests/checks/frameworks``."""
 
     @pytest.fixture
     def readme(self, tmp_path):

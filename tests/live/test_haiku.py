@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import offline
+from shim.offline import fetch as offline
 from support.commands import run_example
 from support.environments import without_internet
 from support.raw_server import Hold, RawServer

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from matrix import runs
-from matrix.behaviours import BEHAVIOURS, DIED, Cell, cells, right_outcome
-from matrix.outcomes import Target
-from matrix.probe import outcome
-from matrix.runs import LOST, Result, Run, major_of, run_release
-from matrix.table import PLACE, as_text, differences, table_in, table_of, with_table
+from checks.matrix import runs
+from checks.matrix.behaviours import BEHAVIOURS, DIED, Cell, cells, right_outcome
+from checks.matrix.outcomes import Target
+from checks.matrix.probe import outcome
+from checks.matrix.runs import LOST, Result, Run, major_of, run_release
+from checks.matrix.table import PLACE, as_text, differences, table_in, table_of, with_table
 from support.clients import CLIENTS
 from support.environments import REPOSITORY
 from support.provision import skipped_without
@@ -27,7 +27,7 @@ from support.service import RunningService, ServiceFailedError
 from support.streams import betalgo, chunk, conforming, stream
 
 MATRIX = Path(runs.__file__).parent
-main = runpy.run_path(str(MATRIX / "__main__.py"), run_name="matrix.__main__")["main"]
+main = runpy.run_path(str(MATRIX / "__main__.py"), run_name="checks.matrix.__main__")["main"]
 EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 STREAM = "plain stream"
 
@@ -129,7 +129,7 @@ class TestTable:
 
 
 class TestCommand:
-    """``python tests/matrix``."""
+    """``python tests/checks/matrix``."""
 
     @pytest.fixture
     def readme(self, tmp_path):
@@ -209,7 +209,9 @@ class TestCommand:
             main(["--releases", "3.0.0"], run_all, readme)
         assert "no such release: 3.0.0" in capsys.readouterr().err
 
-    @pytest.mark.parametrize(("folder", "start"), [(REPOSITORY, ["tests/matrix"]), (MATRIX.parent, ["-m", "matrix"])])
+    @pytest.mark.parametrize(
+        ("folder", "start"), [(REPOSITORY, ["tests/checks/matrix"]), (MATRIX.parents[1], ["-m", "checks.matrix"])]
+    )
     def test_starts_from_the_repository_and_from_the_tests(self, folder, start):
         """The command in the README finds all that it needs."""
         done = subprocess.run([sys.executable, *start, "--help"], cwd=folder, capture_output=True, check=True)

@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 import pytest
 
-from shim import offline
 from shim.errors import ServiceError
+from shim.offline import fetch as offline
 
 FILES = {
     "chat_template.jinja",
@@ -252,7 +252,7 @@ def test_finished_folder_is_returned_at_once(cache):
     (folder / "genai_config.json").write_text("{}")
 
     program = (
-        "import json, sys; from shim.offline import ensure_model; "
+        "import json, sys; from shim.offline.fetch import ensure_model; "
         "print(json.dumps([str(ensure_model()), sorted({'onnx', 'gguf', 'numpy', 'platformdirs'} & set(sys.modules))]))"
     )
     assert json.loads(output_of(start(program))) == [str(folder), []]
@@ -270,7 +270,7 @@ def test_argument_comes_before_the_variable(models, tmp_path, monkeypatch):
 def test_killed_build_is_not_used(models, wheel):
     """A process that dies in the middle leaves no model, and the next one builds it."""
     killed = start(
-        f"import os, shim.offline as o; o._WHEEL_SHA256 = {sha256(wheel)!r}\n"
+        f"import os, shim.offline.fetch as o; o._WHEEL_SHA256 = {sha256(wheel)!r}\n"
         "o._publish = lambda *_: os._exit(9)\n"
         "o.ensure_model(progress=lambda _: None)"
     )
@@ -313,7 +313,7 @@ def test_only_old_remains_are_removed(models):
 def test_two_processes_at_once(models, wheel):
     """Both build, one of them is first, and both get the same whole model."""
     program = (
-        "import time; from pathlib import Path; import shim.offline as o\n"
+        "import time; from pathlib import Path; import shim.offline.fetch as o\n"
         f"o._WHEEL_SHA256 = {sha256(wheel)!r}\n"
         "publish = o._publish\n"
         "def together(built, folder):\n"
@@ -437,7 +437,7 @@ def test_missing_extra(cache, package):
         f"        if name == {package!r}: raise ImportError(name)\n"
         "sys.meta_path.insert(0, Blocker())\n"
         "from shim.errors import MissingExtraError\n"
-        "from shim.offline import ensure_model\n"
+        "from shim.offline.fetch import ensure_model\n"
         "try: ensure_model()\n"
         "except MissingExtraError as error: print(error)"
     )

@@ -1,17 +1,17 @@
 """openai's own tests pass with the shim as they do without it; the program that runs them finds what does not.
 
 The runs take minutes, so only those are made that are named in FOUNDRY_SHIM_REQUIRE ("openai-tests-1", …); the command
-`python tests/openai_suite` makes them all.
+`python tests/checks/openai_suite` makes them all.
 """
 
 import runpy
 from pathlib import Path
 
+from checks import openai_suite
 import pytest
 
-import openai_suite
-from openai_suite.environments import ENVIRONMENTS, VERSIONS
-from openai_suite.runs import EXCEPTIONS, Suite, run_suite
+from checks.openai_suite.environments import ENVIRONMENTS, VERSIONS
+from checks.openai_suite.runs import EXCEPTIONS, Suite, run_suite
 from support.environments import Unprovisioned, required
 
 main = runpy.run_path(str(Path(openai_suite.__file__ or "").parent / "__main__.py"), run_name="suite.__main__")["main"]
@@ -23,7 +23,9 @@ def test_what_passes_alone_passes_with_the_shim(major):
     """Each test, but for the exceptions."""
     name = ENVIRONMENTS[major].name
     if not required(name):
-        pytest.skip(f"FOUNDRY_SHIM_REQUIRE does not name {name}; `python tests/openai_suite --majors {major}` runs it")
+        pytest.skip(
+            f"FOUNDRY_SHIM_REQUIRE does not name {name}; `python tests/checks/openai_suite --majors {major}` runs it"
+        )
     suite = run_suite(major)
     assert not suite.differences, suite.told[-8000:]
     assert suite.count(suite.plain) > 240
@@ -31,7 +33,7 @@ def test_what_passes_alone_passes_with_the_shim(major):
 
 
 class TestCommand:
-    """``python tests/openai_suite``."""
+    """``python tests/checks/openai_suite``."""
 
     @pytest.mark.parametrize(
         ("repaired", "code", "said"),

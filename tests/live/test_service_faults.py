@@ -1,4 +1,4 @@
-"""What goes wrong with a real service is told as it should be, in time, with nothing left behind; see tests/faults."""
+"""Faults of a real service are reported correctly and in time, and leave nothing running; see tests/checks/faults."""
 
 import sys
 
@@ -7,9 +7,9 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("a process cannot be stopped, killed in the middle, or forked there", allow_module_level=True)
 
-from faults.runs import play_release, probes
-from faults.service_faults import SERVICE_FAULTS
-from faults.table import as_text
+from checks.faults.runs import play_release, probes
+from checks.faults.service_faults import SERVICE_FAULTS
+from checks.faults.table import as_text
 from support.clients import CLIENTS
 from support.environments import Unprovisioned, required
 

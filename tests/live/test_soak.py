@@ -1,12 +1,12 @@
-"""A minute of mixed streams on both generations at once; ``python tests/soak`` goes on for as long as is wished."""
+"""A minute of mixed streams on both generations at once; ``python tests/checks/soak`` runs longer."""
 
 import json
 import os
 import subprocess
 import sys
 
-from soak.kinds import KINDS
-from soak.run import FEWEST, WARM_UP
+from checks.soak.kinds import KINDS
+from checks.soak.run import FEWEST, WARM_UP
 from support.clients import client_environment
 from support.environments import REPOSITORY
 from support.service import LIVE_VARIABLE, live_setting
@@ -20,7 +20,7 @@ def test_soak(service_1x, service_2x, tmp_path):
     services = (service_1x, service_2x)
     releases = [service.version for service in services]
     measured = tmp_path / "soak.json"
-    command = [sys.executable, "tests/soak", f"--seconds={seconds}", f"--releases={','.join(releases)}"]
+    command = [sys.executable, "tests/checks/soak", f"--seconds={seconds}", f"--releases={','.join(releases)}"]
     # In a process of its own, which holds nothing of the other tests'.
     done = subprocess.run(
         [*command, f"--json={measured}"],

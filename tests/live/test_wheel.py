@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distribution.building import build, copy_source
+from checks.distribution.building import build, copy_source
 from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 from support.scripted_model import SCRIPTS, marker
@@ -96,7 +96,7 @@ def test_nothing_of_the_source_tree(run, python):
         (("-m", "shim", "chat", "Hello"), "cli"),
         (("-c", "from shim.__main__ import main; main()"), "cli"),
         (("-c", "import shim; shim.FoundryLocal('qwen2.5-1.5b').start()"), "service"),
-        (("-c", "import shim.offline; shim.offline.ensure_model()"), "offline"),
+        (("-c", "import shim.offline.fetch; shim.offline.fetch.ensure_model()"), "offline"),
     ],
 )
 def test_missing_extras(run, arguments, extra):

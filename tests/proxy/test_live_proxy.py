@@ -12,7 +12,7 @@ pytest.importorskip("uvicorn")
 
 import openai
 
-from shim.offline import cache_root
+from shim.offline.fetch import cache_root
 from support.commands import lonely
 from support.environments import _locked
 from support.proxies import SECONDS, proxy_command, proxying

@@ -7,7 +7,7 @@ def steps(recording, *, gap: float = 0.005) -> list[Step]:
     """The steps that serve a recording byte for byte, with its cuts and its end.
 
     Args:
-        recording: A `shim.recording.Recording`.
+        recording: A `shim.capture.recording.Recording`.
         gap: Seconds before each piece but the first, so that no read of the client gets two of them.
     """
     script: list[Step] = []

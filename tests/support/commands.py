@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shim import offline
+from shim.offline import fetch as offline
 from support.environments import without_internet
 
 SECONDS = 120

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from shim.offline import cache_root
+from shim.offline.fetch import cache_root
 
 if sys.platform == "win32":
     import msvcrt

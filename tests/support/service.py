@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
-from shim.offline import cache_root
+from shim.offline.fetch import cache_root
 from support.releases import RELEASES, ensure_release
 
 MODEL_ID = "scripted-generic-cpu:1"

@@ -6,14 +6,14 @@ import json
 import runpy
 from pathlib import Path
 
+from checks import benchmarks
 import pytest
 
-import benchmarks
-from benchmarks import core, linear, memory
-from benchmarks.client import AGAIN, ALONE, MENDED, SHIM
-from benchmarks.corpus import CALL_STREAMS, RELEASES, REPAIRED, events, recorded
-from benchmarks.delay import percentile
-from benchmarks.harness import (
+from checks.benchmarks import core, linear, memory
+from checks.benchmarks.client import AGAIN, ALONE, MENDED, SHIM
+from checks.benchmarks.corpus import CALL_STREAMS, RELEASES, REPAIRED, events, recorded
+from checks.benchmarks.delay import percentile
+from checks.benchmarks.harness import (
     SEED,
     Measured,
     NotMeasuredError,
@@ -25,12 +25,12 @@ from benchmarks.harness import (
     interleaved,
     timed,
 )
-from benchmarks.table import NOT_SHOWN, PLACE, as_markdown, as_text, with_table
+from checks.benchmarks.table import NOT_SHOWN, PLACE, as_markdown, as_text, with_table
 from support.readme import NoPlaceError
 from support.streams import DONE, payloads, text_of
 from support.streams import END as END_MARKER
 
-PROGRAM = runpy.run_path(str(Path(benchmarks.__file__).with_name("__main__.py")), run_name="benchmarks.__main__")
+PROGRAM = runpy.run_path(str(Path(benchmarks.__file__).with_name("__main__.py")), run_name="checks.benchmarks.__main__")
 main, MEASURES = PROGRAM["main"], PROGRAM["MEASURES"]
 EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 QUICK = Settings(rounds=1, quick=True)
@@ -179,7 +179,7 @@ class TestTable:
 
 
 class TestCommand:
-    """``python tests/benchmarks``, with measures that measure nothing."""
+    """``python tests/checks/benchmarks``, with measures that measure nothing."""
 
     asked: list[Settings]
 

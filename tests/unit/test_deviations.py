@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shim.core.dialect import FOREIGN, FOREIGN_IF_NULL
+from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL
 from shim.core.jsontext import is_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer

@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from distribution.building import build, copy_source
-from distribution.environments import LOWEST, TOOLS, declared
+from checks.distribution.building import build, copy_source
+from checks.distribution.environments import LOWEST, TOOLS, declared
 from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 
@@ -140,7 +140,7 @@ def told_of(text, tools, folder):
     """Give what an index would have to say of metadata."""
     file = folder / "METADATA"
     file.write_bytes(text)
-    program = REPOSITORY / "tests" / "distribution" / "metadata.py"
+    program = REPOSITORY / "tests" / "checks" / "distribution" / "metadata.py"
     done = subprocess.run(
         [tools, "-I", program, file], capture_output=True, text=True, timeout=SECONDS, check=False, encoding="utf-8"
     )

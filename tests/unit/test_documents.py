@@ -263,7 +263,7 @@ def test_a_wrong_command_is_found():
         "foundry-shim doctor --no-such-option",
         "foundry-shim no-such-command",
         'pip install "foundry-local-shim[no-such-extra]"',
-        "python tests/matrix --no-such-option",
+        "python tests/checks/matrix --no-such-option",
         "python tests/no-such-folder",
         "python -m pytest tests/unit/test_nothing.py",
         "no-such-program",
@@ -403,10 +403,10 @@ def test_every_message_is_in_troubleshooting(place, words):
 
 # Messages that the search does not find: they are put together where no error is raised.
 OTHERS = [
-    ("shim/exchange.py", "Nothing answers at "),
-    ("shim/core/bodies.py", "The service reports a failure, and gives no reason."),
-    ("shim/core/bodies.py", ", and gave no reason."),
-    ("shim/core/bodies.py", " with an HTML page"),
+    ("shim/transport/exchange.py", "Nothing answers at "),
+    ("shim/core/chat_bodies.py", "The service reports a failure, and gives no reason."),
+    ("shim/core/chat_bodies.py", ", and gave no reason."),
+    ("shim/core/chat_bodies.py", " with an HTML page"),
     ("shim/cli/models.py", "No service runs, and Foundry's catalog is empty"),
     ("shim/cli/models.py", "It lists no model."),
     ("shim/cli/models.py", "It has models in its local catalog: "),

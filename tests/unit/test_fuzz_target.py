@@ -3,10 +3,10 @@
 import httpx
 import pytest
 
-from fuzz import target
-from fuzz.run import shrunk
-from fuzz.seeds import dictionary, largest, seeds
-from fuzz.target import KEY, TARGETS, decoded, encoded, run
+from checks.fuzz import target
+from checks.fuzz.run import shrunk
+from checks.fuzz.seeds import dictionary, largest, seeds
+from checks.fuzz.target import KEY, TARGETS, decoded, encoded, run
 from shim.core.jsontext import DocumentScanner
 
 SEEDS = list(seeds())

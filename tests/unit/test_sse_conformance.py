@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.core.framing import DONE, Frame, Framer
+from shim.core.sse import DONE, Frame, Framer
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
 from shim.reports import RepairReport

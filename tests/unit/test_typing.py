@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distribution.environments import TOOLS
+from checks.distribution.environments import TOOLS
 from support.clients import client_environment
 from support.environments import REPOSITORY
 from support.provision import skipped_without

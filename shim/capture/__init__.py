@@ -1,0 +1,1 @@
+"""Recordings of what a service sent, and their redaction."""

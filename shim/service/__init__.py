@@ -1,0 +1,1 @@
+"""Foundry Local as a service: found where it runs, or started here."""

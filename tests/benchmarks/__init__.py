@@ -1,1 +1,0 @@
-"""What the shim costs, measured: ``python tests/benchmarks``."""

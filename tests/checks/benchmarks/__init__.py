@@ -1,0 +1,1 @@
+"""What the shim costs, measured: ``python tests/checks/benchmarks``."""

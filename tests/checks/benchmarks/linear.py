@@ -1,0 +1,231 @@
+"""What twice the input costs: near two for every shape, whatever is in it and however it is cut."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from checks.benchmarks.corpus import cut, request
+from checks.benchmarks.harness import Measured, Row, Samples, Settings, interleaved, without_gc
+from shim.core.stream import StreamRepairer
+from shim.repairs import Policy
+from support.streams import betalgo, chunk, event
+
+MOST = 2.2
+WHOLE = 1 << 40
+LARGEST = 16 << 20
+"""Bytes of the smaller of the two inputs: no shape may come near the limit of an event in the other."""
+MILLISECONDS = 20.0
+TRIES = 3
+Shape = Callable[[int], Sequence[bytes]]
+"""Gives about so many bytes of input, in the pieces in which they come."""
+
+MARKERS = (
+    "<tool_call>",
+    "<tool_calls>",
+    "<function_call>",
+    "<tools>",
+    "<response>",
+    "functools[",
+    "[TOOL_CALLS][",
+    "<function=",
+    "<tool_call><function=",
+    '{"name": "',
+    '[{"name": "',
+    "<think>",
+)
+"""What a tool call, or reasoning, may begin with as text."""
+_HEADS = {
+    "json": '<tool_call>{"name": "get_weather", "arguments": {"city": "',
+    "xml": "<function=get_weather><parameter=city>",
+    "bare": '{"name": "get_weather", "parameters": {"city": "',
+}
+
+
+def measure(settings: Settings) -> Measured:
+    """Compare n with 2 n for every shape."""
+    found = {name: _compared(shape, settings) for name, shape in SHAPES.items()}
+    measured = Measured(samples={f"doubling, {name}": samples for name, samples in found.items()})
+    worst = max(found, key=lambda name: doubling(found[name]))
+    measured.rows = [
+        _row(f"doubling, {name}", samples, detail=True)
+        for name, samples in found.items()
+        if doubling(samples) > MOST and not settings.quick
+    ]
+    row = _row(f"doubling the input: the worst of {len(SHAPES)} shapes", found[worst], detail=False)
+    measured.rows.append(replace(row, figures=f"{worst}: {row.figures}"))
+    return measured
+
+
+def _compared(shape: Shape, settings: Settings) -> Samples:
+    """Compare one shape; larger ones where it seems to take too long: quadratic time shows in all, noise does not."""
+    size = _size(shape, settings)
+    tries: list[Samples] = []
+    while len(tries) < TRIES and (not tries or (doubling(tries[-1]) > MOST and not settings.quick)):
+        inputs = {"n": shape(size), "2 n": shape(2 * size)}
+        tries.append(interleaved({each: _milliseconds(pieces) for each, pieces in inputs.items()}, settings, "ms"))
+        size *= 2
+    return min(tries, key=doubling)
+
+
+def _row(what: str, samples: Samples, *, detail: bool) -> Row:
+    ratio = doubling(samples)
+    figures = f"{samples.least('n'):.1f} → {samples.least('2 n'):.1f} ms"
+    return Row(what, figures, f"{ratio:.2f}", f"≤ {MOST}", ratio <= MOST, detail)
+
+
+def doubling(samples: Samples) -> float:
+    """Return what twice the input took."""
+    return samples.ratio("2 n", to="n")
+
+
+def run(pieces: Iterable[bytes]) -> StreamRepairer:
+    """Put an input through the core, with everything looked for that it can look for."""
+    repairer = StreamRepairer(request(tools=True), Policy(reasoning="split"))
+    for piece in pieces:
+        repairer.feed(piece)
+    repairer.finish()
+    return repairer
+
+
+def _milliseconds(pieces: Sequence[bytes]) -> Callable[[], float]:
+    def subject() -> float:
+        with without_gc():
+            start = time.thread_time()
+            run(pieces)
+            return (time.thread_time() - start) * 1000
+
+    return subject
+
+
+def _size(shape: Shape, settings: Settings) -> int:
+    """Return how many bytes take long enough to be measured."""
+    size = settings.size(64 << 10, 2 << 10)
+    while not settings.quick and size < LARGEST and _milliseconds(shape(size))() < MILLISECONDS:
+        size *= 2
+    return size
+
+
+def _of(unit: bytes, piece: int = WHOLE, before: bytes = b"", after: bytes = b"") -> Shape:
+    """The unit again and again, between two other things."""
+    return lambda size: cut(before + unit * (size // len(unit)) + after, piece)
+
+
+def _content(*texts: str, before: str = "", make: Callable[[Sequence[str]], list[dict]] | None = None) -> Shape:
+    """Chunks with the given pieces of text, again and again; conforming ones unless something else makes them."""
+
+    def shape(size: int) -> list[bytes]:
+        events = [event(each) for each in (make(texts)[: len(texts)] if make else map(_delta, texts))]
+        pieces = [event(chunk({"role": "assistant", "content": before}))]
+        left = size - len(pieces[0])
+        for each in itertools.cycle(events):
+            if left <= 0:
+                return pieces
+            pieces.append(each)
+            left -= len(each)
+        return pieces
+
+    return shape
+
+
+def _delta(text: str) -> dict:
+    return chunk({"content": text})
+
+
+def _one_content(unit: str) -> Shape:
+    """All of the text in one chunk."""
+    return lambda size: [event(_delta(unit * (size // len(unit))))]
+
+
+def _cut_at_random(shape: Shape) -> Shape:
+    def pieces(size: int) -> list[bytes]:
+        body = b"".join(shape(size))
+        dice = random.Random(len(body))  # noqa: S311
+        places = sorted(dice.randrange(len(body)) for _ in range(len(body) // 16))
+        return [body[start:end] for start, end in zip([0, *places], [*places, len(body)], strict=True)]
+
+    return pieces
+
+
+def _tool_calls(size: int) -> list[bytes]:
+    """Many calls, each with another index."""
+    calls = []
+    for number in range(size // 250):
+        function = {"name": "get_weather", "arguments": "{}"}
+        call = {"index": number, "id": f"call_{number}", "type": "function", "function": function}
+        calls.append(event(chunk({"tool_calls": [call]})))
+    return calls
+
+
+def _choices(size: int) -> list[bytes]:
+    """A choice of its own in each chunk."""
+    return [event(chunk({"content": "x"}, index=number)) for number in range(size // 200)]
+
+
+def _prefixes() -> dict[str, Shape]:
+    """Every marker: without an end, one character a chunk; again and again; and its beginning again and again."""
+    shapes: dict[str, Shape] = {}
+    for marker in MARKERS:
+        shapes[f"marker {marker} again and again"] = _content(marker)
+        shapes[f"marker {marker} in pieces of a character"] = _content(*marker)
+        shapes[f"beginning {marker[:-1]} again and again"] = _content(marker[:-1])
+        shapes[f"marker {marker} again and again in one chunk"] = _one_content(marker)
+        shapes[f"beginning {marker[:-1]} again and again in one chunk"] = _one_content(marker[:-1])
+        shapes[f"marker {marker}, then spaces"] = _content(" " * 8, before=marker)
+        shapes[f"marker {marker}, then text without end"] = _content("tick ", before=marker)
+    for name, head in _HEADS.items():
+        shapes[f"a call without end, {name}"] = _content("x" * 8, before=head)
+        shapes[f"a call without end, {name}, of quotes"] = _content('\\"', before=head)
+        shapes[f"a call without end, {name}, of brackets"] = _content("{[", before=head + '"')
+        shapes[f"a call without end, {name}, of its own beginning"] = _content(head, before=head)
+    return shapes
+
+
+_EVENT = event(chunk({"content": "x"}))
+_BETALGO = event(betalgo(["x"])[0])
+SHAPES: Mapping[str, Shape] = {
+    "one event in pieces of 4 bytes": _of(b"x", 4, b'data: {"a":"', b'"}\n\n'),
+    "one event in pieces of 1 byte": _of(b"x", 1, b'data: {"a":"', b'"}\n\n'),
+    "a bare document in pieces of 4 bytes": _of(b"x", 4, b'{"a":"', b'"}'),
+    "a bare document of escaped quotes": _of(b'\\"', 64, b'{"a":"', b'"}'),
+    "data lines without a blank line, 4 KiB reads": _of(b"data: x\n", 4096),
+    "data lines without a blank line": _of(b"data: x\n"),
+    "empty data lines": _of(b"data\n"),
+    "a document over many data lines": _of(b'data: "a":1,\n', WHOLE, b"data: {\n", b'data: "b":2}\n\n'),
+    "comments": _of(b": x\n"),
+    "comments in pieces of 3 bytes": _of(b": x\n", 3),
+    "comments and blank lines": _of(b": x\n\n"),
+    "other fields": _of(b"id: 1\n"),
+    "a line without end": _of(b"x", 4096),
+    "a line without end in pieces of 5 bytes": _of(b"x", 5),
+    "a data line without end": _of(b"x", 16, b"data: "),
+    "spaces": _of(b" ", 4),
+    "blank lines": _of(b"\n"),
+    "blank lines in pieces of 1 byte": _of(b"\n", 1),
+    "carriage returns in pieces of 1 byte": _of(b"\r", 1),
+    "byte order marks": _of(b"\xef\xbb\xbf", 2),
+    "data: data: data:": _of(b"data: ", WHOLE, b"", b"\n\n"),
+    "opening braces": _of(b"{"),
+    "opening brackets in pieces of 3 bytes": _of(b"[", 3),
+    "nested arrays in an event": _of(b"[", WHOLE, b"data: ", b"\n\n"),
+    "nested objects in an event": _of(b'{"a":', WHOLE, b"data: ", b"\n\n"),
+    "nested objects in a chunk": _of(b'{"a":', WHOLE, b'data: {"choices":', b"\n\n"),
+    "documents behind one another in an event": _of(b'{"a":1}', WHOLE, b"data: ", b"\n\n"),
+    "documents line by line": _of(b'{"a":1}\n'),
+    "documents behind one another, bare": _of(b'{"a":1}', 7),
+    "many small events": _of(b"data: {}\n\n"),
+    "many small events in pieces of 1 byte": _of(b"data: {}\n\n", 1),
+    "chunks in one piece": _of(_EVENT),
+    "chunks of 1.x in one piece": _of(_BETALGO),
+    "chunks of 1.x cut at random": _cut_at_random(_of(_BETALGO)),
+    "chunks, one newline after each": _of(_EVENT.replace(b"\n\n", b"\n")),
+    "chunks, one carriage return after each": _of(_EVENT.replace(b"\n\n", b"\r")),
+    "chunks, CR LF": _of(_EVENT.replace(b"\n", b"\r\n")),
+    "text of 1.x": _content("tick ", make=betalgo),
+    "one chunk with all of the text": _one_content("tick "),
+    "tool calls, each with another index": _tool_calls,
+    "choices, each with another index": _choices,
+    **_prefixes(),
+}
+"""Each shape that could cost more than linear time in some way of writing this; see also the tests of `shim.core`."""

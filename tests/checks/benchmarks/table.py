@@ -1,0 +1,64 @@
+"""The rows as a person reads them: on the terminal, and as the table in the README."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from checks.benchmarks.harness import Row
+from support.readme import Place
+
+PLACE = Place("benchmarks")
+HEADINGS = ("what", "figures: least (median)", "ratio", "target", "")
+NOT_SHOWN = (
+    "What the figures do not show: another machine (only ratios of the same run mean anything), a network (all of it "
+    "went over loopback), a real model (the scripted one answers without computing, so the time between tokens is "
+    "less than it ever is), the service's own cost and most of the kernel's. Others may have used the machine: the "
+    "subjects took turns in a shuffled order. A ratio is one of the best quarters of the rounds, in brackets the "
+    "median of the rounds' own ratios."
+)
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """Return the table of the rows that are no details."""
+    lines = [HEADINGS, ("---",) * len(HEADINGS), *(_cells(row) for row in rows if not row.detail)]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+
+
+def as_text(rows: Sequence[Row], *, width: int = 64) -> str:
+    """Return all rows, for the terminal."""
+    lines = []
+    for row in rows:
+        verdict = "".join(f"   {part}" for part in (row.target and f"target {row.target}", _verdict(row)) if part)
+        lines.append(f"{row.what:{width}}  {row.ratio}{verdict}\n    {row.figures}")
+    return "\n".join(lines)
+
+
+def with_table(text: str, rows: Iterable[Row], machine: Mapping[str, Any]) -> str:
+    """Return the README with the table in its place; what was not measured keeps its lines.
+
+    Raises:
+        NoPlaceError: There is no such place.
+    """
+    known = PLACE.content(text).splitlines()
+    lines = {line.split(" | ")[0]: line for line in (*known, *as_markdown(rows).splitlines()) if line.startswith("| ")}
+    return PLACE.filled(text, "\n".join(lines.values()) + f"\n\n{footnote(machine)}")
+
+
+def footnote(machine: Mapping[str, Any]) -> str:
+    """Return where the figures come from and what they do not show."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    peers = ", ".join(peer.replace("==", " ") for peer in machine["peers"])
+    services = " and ".join(machine["foundry_local"])
+    return (
+        f"Measured by `python tests/checks/benchmarks --write` on {machine['date']}: {machine['cpus']} cores of "
+        f"{machine['cpu']}, {machine['system']}, {machine['python']}; {versions}; peers {peers}; "
+        f"Foundry Local {services}. {machine['rounds']} rounds, more for the short ones."
+        f"\n\n{NOT_SHOWN}"
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (row.what, row.figures, row.ratio, row.target, _verdict(row))
+
+
+def _verdict(row: Row) -> str:
+    return "" if row.met is None else "met" if row.met else "**not met**"

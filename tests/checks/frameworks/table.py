@@ -1,0 +1,120 @@
+"""The results as a person reads them: the table, on the terminal and in the README."""
+
+from collections.abc import Mapping, Sequence
+
+from checks.frameworks.behaviours import FRAMEWORKS, TRIES, Framework
+from checks.frameworks.runs import Result, Run
+from support.readme import Place
+
+PLACE = Place("frameworks")
+WRONG = " ✗"
+HEADING = ("framework", "tested version", "how", *TRIES, "without the shim")
+Table = dict[str, str]
+"""The line of each framework, by its first cell."""
+
+
+def table_of(run: Run) -> Table:
+    """Return the lines of the frameworks that were run."""
+    found: dict[str, list[Result]] = {}
+    for result in run.results:
+        found.setdefault(result.framework, []).append(result)
+    return {
+        FRAMEWORKS[name].link: _line(FRAMEWORKS[name], run.versions[name], results) for name, results in found.items()
+    }
+
+
+def _line(framework: Framework, version: str, results: Sequence[Result]) -> str:
+    seen = {client: _by_try(results, client) for client in ("alone", "shim")}
+    with_shim = [_with_shim(framework.right(what), seen["shim"][what]) for what in TRIES]
+    return _row([framework.link, version, framework.how, *with_shim, _without(seen["alone"], seen["shim"])])
+
+
+def _by_try(results: Sequence[Result], client: str) -> dict[str, dict[str, str]]:
+    """Return the outcomes of a client, by what was tried and by release."""
+    seen: dict[str, dict[str, str]] = {what: {} for what in TRIES}
+    for result in results:
+        if result.client == client:
+            seen[result.what][result.release] = result.outcome
+    return seen
+
+
+def _with_shim(right: str, outcomes: Mapping[str, str]) -> str:
+    wrong = {release: outcome for release, outcome in outcomes.items() if outcome != right}
+    return "; ".join(f"{release}: {outcome}{WRONG}" for release, outcome in wrong.items()) or right
+
+
+def _without(alone: Mapping[str, Mapping[str, str]], shim: Mapping[str, Mapping[str, str]]) -> str:
+    """Return what is different where the shim is not there, release by release."""
+    parts = []
+    for release in alone[TRIES[0]]:
+        different = [f"{what}: {alone[what][release]}" for what in TRIES if alone[what][release] != shim[what][release]]
+        parts.append(f"{release}: {'; '.join(different) or 'the same'}")
+    return ". ".join(parts)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def as_markdown(table: Table) -> str:
+    """Return the table, in the order of the frameworks."""
+    lines = [table[framework.link] for framework in FRAMEWORKS.values() if framework.link in table]
+    return "\n".join([_row(HEADING), _row(["---"] * len(HEADING)), *lines])
+
+
+def legend(releases: Sequence[str]) -> str:
+    """Return what has to be said about the table."""
+    return (
+        "Each name leads to an example of at most 30 lines. Stream, tool call and error are what a person gets with "
+        "the shim; the error is that of a model that the service does not have. What instructor streams is an object. "
+        "A call with a text: the tool was run, and the model answered to its result. The last column is what is "
+        "different where the same program has openai's own client, or the service's address instead of the proxy's. "
+        f"Tried with Foundry Local {' and '.join(releases)}. The table is made from live runs by "
+        "`python tests/checks/frameworks --write`."
+    )
+
+
+def with_table(text: str, table: Table, releases: Sequence[str]) -> str:
+    """Return the README with the table in its place; frameworks that were not run keep their lines.
+
+    Raises:
+        NoPlaceError: There is no such place.
+    """
+    whole = {**table_in(text), **table}
+    return PLACE.filled(text, f"{as_markdown(whole)}\n\n{legend(releases)}")
+
+
+def table_in(text: str) -> Table:
+    """Return the lines of the table in the README.
+
+    Raises:
+        NoPlaceError: There is no place for one.
+    """
+    return _lines(PLACE.content(text))
+
+
+def _lines(table: str) -> Table:
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    return {row[2:].partition(" | ")[0]: row for row in rows}
+
+
+def differences(committed: Table, fresh: Table) -> list[str]:
+    """Return a text for each framework that was run and whose line is not the same."""
+    return [
+        f"{title}: the README says\n  {committed.get(title, 'nothing')}\nthis run\n  {line}"
+        for title, line in fresh.items()
+        if committed.get(title) != line
+    ]
+
+
+def as_text(run: Run) -> str:
+    """Return all of it, for the terminal."""
+    shim = [result for result in run.results if result.client == "shim"]
+    right = sum(result.right for result in shim)
+    alone = [result for result in run.results if result.client == "alone"]
+    summary = (
+        f"With the shim: {right} of {len(shim)} right. "
+        f"Without: {sum(result.right for result in alone)} of {len(alone)}."
+    )
+    not_run = [f"{name}: not run: {reason}" for name, reason in run.not_run.items()]
+    return "\n\n".join([as_markdown(table_of(run)), *not_run, summary])

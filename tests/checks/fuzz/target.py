@@ -1,0 +1,419 @@
+"""What the fuzzer runs: one input, put through one part of the core, and everything that must hold of it.
+
+An input begins with a head of five bytes, which say what to do with the rest, its body; so a mutation changes the one
+or the other. Needs neither the fuzzer nor a test framework: the tests run it over the seeds.
+"""
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+import httpx
+
+from shim.capture.recording import Piece, Recording
+from shim.capture.redaction import without_private
+from shim.core.chat_bodies import error_body, repair_completion, repair_models
+from shim.core.content import ContentText
+from shim.core.jsontext import dump, is_object, load_object
+from shim.core.request import ChatRequest
+from shim.core.responses import repair_response
+from shim.core.sse import DONE, Framer
+from shim.core.stream import StreamRepairer
+from shim.errors import StreamError
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
+from shim.transport.body import SyncBody
+from shim.transport.exchange import Exchange, Memory, Send
+from support.streams import MINTED, MODEL, NOW
+
+HEAD_SIZE = 5
+MOST_BYTES = 1 << 12
+"""The longest body; a body that is to be repeated becomes no longer than eight times that."""
+
+KEY = b"sk-secret-Zq81"
+"""What no recording may hold."""
+
+_MOST_SINGLE_BYTES = 100
+_MEANINGFUL = re.compile(rb"[\\\r\n\"<>{}\[\]:,\x80-\xff]")
+_BOM = b"\xef\xbb\xbf"
+_EVERYTHING_OFF = Policy(off=frozenset(Repair))
+_CALL_ID = re.compile(rb"call_[0-9a-f]{24}")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_TOOLS = {
+    "get_weather": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}},
+    "add": {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}},
+}
+_ASKED = json.dumps(
+    {
+        "model": MODEL,
+        "stream": True,
+        "messages": [{"role": "user", "content": "Where do herons nest?"}],
+        "tools": [{"type": "function", "function": {"name": n, "parameters": p}} for n, p in _TOOLS.items()],
+    }
+).encode()
+
+
+@dataclass(frozen=True)
+class Case:
+    """An input as a person reads it.
+
+    Attributes:
+        target: What is run, one of ``TARGETS``.
+        request: The request that the body answers.
+        policy: Which repairs are wanted.
+        cuts: The seed for the cuts and for what else is to be any number.
+        body: The bytes.
+    """
+
+    target: str
+    request: ChatRequest
+    policy: Policy
+    cuts: int
+    body: bytes
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """The body in pieces: of any sizes, cut behind what has a meaning, or byte by byte."""
+        chance = random.Random(self.cuts)  # noqa: S311 - the same for the same input
+        if self.cuts % 4 == 0:
+            ends = [match.end() for match in _MEANINGFUL.finditer(self.body) if chance.random() < 0.5]
+        elif self.cuts % 16 == 1:
+            ends = list(range(1, len(self.body)))
+        else:
+            sizes = chance.choices((1, 2, 5, 17, 60, 250, 1000, 1000), k=len(self.body))
+            ends = [end for end in accumulate(sizes) if end < len(self.body)]
+        return [self.body[begin:end] for begin, end in pairwise((0, *ends, len(self.body)))]
+
+
+def encoded(target: str, body: bytes, *, request: int = 0, policy: int = 0, cuts: int = 4, times: int = 0) -> bytes:
+    """Write an input.
+
+    Args:
+        target: One of ``TARGETS``.
+        body: What it is run on.
+        request: Bits: tools, several choices, usage asked for, a named tool, a model.
+        policy: Bits: reasoning split, cumulative text, strict, a small limit, no lifting of calls, one repair off.
+        cuts: The seed for the cuts.
+        times: How often the body is doubled.
+    """
+    return bytes([list(TARGETS).index(target), request, policy, cuts, times]) + body
+
+
+def decoded(data: bytes) -> Case:
+    """Read an input; any bytes are one."""
+    head, body = data[:HEAD_SIZE].ljust(HEAD_SIZE, b"\0"), data[HEAD_SIZE : HEAD_SIZE + MOST_BYTES]
+    kind, asked, wanted, cuts, times = head
+    body *= min(1 << times % 8, max(1, 8 * MOST_BYTES // max(1, len(body))))
+    request = ChatRequest(
+        model=MODEL if asked & 16 else None,
+        several_choices=bool(asked & 2),
+        include_usage=bool(asked & 4),
+        named_tool=bool(asked & 8),
+        tools=_TOOLS if asked & 1 else {},
+    )
+    policy = Policy(
+        reasoning="split" if wanted & 1 else "keep",
+        cumulative_text=bool(wanted & 2),
+        strict=bool(wanted & 4),
+        max_event_bytes=90 if wanted & 8 else 2**20,
+        tool_calls=not wanted & 16,
+        off=frozenset([list(Repair)[(wanted >> 6 | cuts << 2) % len(Repair)]]) if wanted & 32 else frozenset(),
+    )
+    return Case(list(TARGETS)[kind % len(TARGETS)], request, policy, cuts, body)
+
+
+def run(data: bytes) -> None:
+    """Put an input through its target.
+
+    Raises:
+        AssertionError: Something does not hold that must.
+        Exception: Whatever the core raised and must not.
+    """
+    case = decoded(data)
+    TARGETS[case.target](case)
+
+
+# Streams.
+
+
+def _stream(case: Case) -> None:
+    _any_stream(case, responses=False)
+
+
+def _responses_stream(case: Case) -> None:
+    _any_stream(case, responses=True)
+
+
+def _any_stream(case: Case, *, responses: bool) -> None:
+    """The same output for any cuts, in the form of events, with a told end; and nothing to repair in it."""
+    output, repairs = _put_through(case, [case.body], responses=responses)
+    _same("cuts", _put_through(case, case.pieces, responses=responses), (output, repairs))
+    single = [case.body[at : at + 1] for at in range(min(len(case.body), _MOST_SINGLE_BYTES))]
+    _same(
+        "single bytes",
+        _put_through(case, [*single, case.body[_MOST_SINGLE_BYTES:]], responses=responses),
+        (output, repairs),
+    )
+    _put_through(case, case.pieces, responses=responses, cut_off=True)
+    _assert_events(output, case.body)
+    if responses or not _is_default(case.policy):
+        return
+    if b'"error"' not in case.body:
+        last = [line for line in _LINE_END.split(output) if line][-1]
+        assert last.startswith((b"data: [DONE]", b"data:[DONE]", b'data: {"error":')), "the end is told"
+    # What holds a call in its text may, without it, hold another one.
+    if b'"error"' not in output and not case.request.tools:
+        _same("twice", _put_through(replace(case, body=output), [output])[0], output)
+
+
+def _is_default(policy: Policy) -> bool:
+    return policy == Policy(max_event_bytes=policy.max_event_bytes)
+
+
+def _put_through(
+    case: Case, pieces: list[bytes], *, responses: bool = False, cut_off: bool = False
+) -> tuple[bytes, dict[Repair, int]]:
+    repairer = StreamRepairer(case.request, case.policy, responses=responses, new_id=lambda: MINTED, now=lambda: NOW)
+    output = b"".join(map(repairer.feed, pieces)) + (repairer.flush() if cut_off else repairer.finish())
+    return _CALL_ID.sub(b"call_minted", output), dict(repairer.report.repairs)
+
+
+def _assert_events(output: bytes, body: bytes) -> None:
+    """Each line is one of an event with JSON in it, or came as it is."""
+    came = set(_LINE_END.split(body))
+    for line in _LINE_END.split(output.removeprefix(_BOM)):
+        if line in came or line in body:
+            continue
+        name, _, payload = line.partition(b": ")
+        assert name in (b"data", b"event"), "lines of events"
+        assert name == b"event" or payload == DONE or is_object(json.loads(payload)), "JSON in events"
+
+
+# The framer alone.
+
+
+def _framer(case: Case) -> None:
+    """With nothing to mend, the events are those of the standard, and their bytes those that came."""
+    frames = _frames([case.body])
+    _same("frames at other cuts", _frames(case.pieces), frames)
+    body = case.body.removeprefix(_BOM)
+    _same("events of the standard", [data for _, data in frames if data is not None], _until_done(_events(body)))
+    # What is incomplete at the end is not among them.
+    raw = b"".join(frame.raw for frame in Framer(RepairReport(_EVERYTHING_OFF)).feed(case.body)).removeprefix(_BOM)
+    _same("bytes of the events", raw, body[: len(raw)])
+
+
+def _frames(pieces: list[bytes]) -> list[tuple[bytes, bytes | None]]:
+    framer = Framer(RepairReport(_EVERYTHING_OFF))
+    found: list[tuple[bytes, bytes | None]] = []
+    for frame in (*(frame for piece in pieces for frame in framer.feed(piece)), *framer.finish()):
+        # Between two events it does not matter where one frame ends.
+        if frame.data is None and found and found[-1][1] is None:
+            found[-1] = found[-1][0] + frame.raw, None
+        else:
+            found.append((frame.raw, frame.data))
+        if frame.data == DONE:
+            break
+    return found
+
+
+def _events(body: bytes) -> Iterator[bytes]:
+    """The data of the events, read as the standard says; one without its blank line is none."""
+    values: list[bytes] = []
+    *lines, _ = _LINE_END.split(body)
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            values.append(value.removeprefix(b" "))
+        elif not line:
+            if values:
+                yield b"\n".join(values)
+            values = []
+
+
+def _until_done(events: Iterator[bytes]) -> list[bytes]:
+    found: list[bytes] = []
+    for event in events:
+        found.append(event)
+        if event == DONE:
+            break
+    return found
+
+
+# The content of a choice.
+
+
+def _content(case: Case) -> None:
+    """Calls and thoughts are found wherever the text is cut, and all other text stays."""
+    text = case.body.decode("utf-8", "surrogateescape")
+    pieces = [text[at : at + 1] for at in range(len(text))]
+    cut = [piece.decode("utf-8", "surrogateescape") for piece in _at_characters(case.pieces)]
+    whole = _parts(case, [text])
+    if "".join(cut) == text:
+        _same("cuts of the text", _parts(case, cut), whole)
+    if len(text) <= _MOST_SINGLE_BYTES:
+        _same("single characters", _parts(case, pieces), whole)
+    if whole is not None and not whole[2] and not whole[1] and not case.policy.cumulative_text:
+        # Around a thought whitespace goes; without one, and without a call, nothing does.
+        assert "<think>" in text or whole[0] == text, "text that is kept"
+
+
+def _at_characters(pieces: list[bytes]) -> Iterator[bytes]:
+    """The pieces, none of them ending within a character."""
+    held = b""
+    for piece in pieces:
+        held += piece
+        if not piece or piece[-1] < 0x80:
+            yield held
+            held = b""
+    yield held
+
+
+def _parts(case: Case, pieces: list[str]) -> tuple[str, str, tuple[Any, ...]] | None:
+    # Which deltas repeat the text so far is a matter of the pieces, and so is what is counted.
+    policy = replace(case.policy, cumulative_text=False)
+    content = ContentText(case.request, RepairReport(policy))
+    try:
+        parts = [*map(content.feed, pieces), content.feed("", at_end=True)]
+    except StreamError:
+        assert policy.strict, "errors only under a strict policy"
+        return None
+    calls = tuple(call for part in parts for call in part.calls)
+    return "".join(part.text for part in parts), "".join(part.reasoning for part in parts), calls
+
+
+# Plain bodies.
+
+
+def _completion(case: Case) -> None:
+    _any_body(
+        case,
+        lambda body, report: repair_completion(body, case.request, report, new_id=lambda: MINTED, now=lambda: NOW),
+    )
+
+
+def _models(case: Case) -> None:
+    _any_body(case, repair_models)
+
+
+def _response(case: Case) -> None:
+    _any_body(case, repair_response)
+
+
+def _any_body(case: Case, repair: Callable[[dict[str, Any], RepairReport], bool]) -> None:
+    """What was repaired can be written, and needs no repair."""
+    body = load_object(case.body)
+    if body is None:
+        return
+    before = _written(body)
+    try:
+        changed = repair(body, RepairReport(case.policy))
+    except StreamError:
+        assert case.policy.strict, "errors only under a strict policy"
+        return
+    after = _written(body)
+    assert changed or before == after, "a change is told"
+    if after is not None and _is_default(case.policy) and not case.request.tools:
+        again = load_object(after)
+        assert again is not None, "an object stays one"
+        report = RepairReport()
+        assert not repair(again, report), f"nothing to repair in what was repaired: {dict(report.repairs)}"
+
+
+def _written(value: Any) -> bytes | None:
+    try:
+        return dump(value)
+    except ValueError:  # nested too deeply, which is told
+        return None
+
+
+def _error_body(case: Case) -> None:
+    """Whatever the service says of an error, it becomes OpenAI's error object, and that stays as it is."""
+    status = 400 + case.cuts % 200
+    told = error_body(status, case.body, asked="POST /v1/chat/completions", reason="Because")
+    if told is None:
+        return
+    error = json.loads(told)["error"]
+    assert isinstance(error["message"], str), "a message"
+    assert error["message"], "a message that says something"
+    assert {"message", "type", "param", "code"} <= error.keys(), "the members of an error"
+    again = error_body(status, told, asked="POST /v1/chat/completions", reason="Because")
+    _same("an error twice", told if again is None else again, told)
+
+
+# Requests.
+
+
+def _request(case: Case) -> None:
+    """Whatever a program sends, the first request to the service is an equal one but for `required`."""
+    sent = httpx.Request("POST", "http://127.0.0.1:1/v1/chat/completions", content=case.body)
+    first = _first_sent(sent, case.policy)
+    members = load_object(case.body)
+    if members is None:
+        _same("a body that is no object", first.content, case.body)
+        return
+    asked = ChatRequest.from_members(members)
+    _same(
+        "what was asked",
+        replace(ChatRequest.from_members(load_object(first.content) or {}), tools={}),
+        replace(asked, tools={}),
+    )
+    again = httpx.Request("POST", sent.url, content=first.content)
+    _same("a request twice", _first_sent(again, case.policy).content, first.content)
+
+
+def _first_sent(request: httpx.Request, policy: Policy) -> httpx.Request:
+    step = next(Exchange(request, policy, Memory(), SyncBody).run())
+    assert isinstance(step, Send), "a request is sent"
+    return step.request
+
+
+# Recordings.
+
+
+def _filler(case: Case) -> None:
+    """A filled recording has the same sizes, and is filled already; the body is the answer or the request."""
+    as_request, keep_text = bool(case.cuts & 1), bool(case.cuts & 2)
+    pieces = [_ANSWER] if as_request else case.pieces
+    original = Recording(
+        method="POST",
+        target="/v1/chat/completions",
+        headers=[("Host", "127.0.0.1:5273"), ("Authorization", f"Bearer {KEY.decode()}")],
+        body=case.body if as_request else _ASKED,
+        pieces=[Piece(number / 100, piece) for number, piece in enumerate(pieces)],
+        ended="closed",
+        details={},
+    )
+    filled = without_private(original, keep_text=keep_text)
+    _same("sizes", [len(piece.data) for piece in filled.pieces], [len(piece) for piece in pieces])
+    _same("size of the request", len(filled.body), len(original.body))
+    assert KEY not in filled.body, "no key in the request"
+    assert KEY not in filled.answer, "no key in the answer"
+    _same("filled twice", without_private(filled, keep_text=keep_text), filled)
+
+
+_ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{"choices":[]}'
+
+TARGETS: dict[str, Callable[[Case], None]] = {
+    "stream": _stream,
+    "responses stream": _responses_stream,
+    "framer": _framer,
+    "content": _content,
+    "completion": _completion,
+    "models": _models,
+    "response": _response,
+    "error body": _error_body,
+    "request": _request,
+    "filler": _filler,
+}
+"""What can be run, by name; the order is that of the numbers in the first byte of an input."""
+
+
+def _same(what: str, one: Any, other: Any) -> None:
+    if one != other:
+        message = f"{what}: {one!r:.2000} is not {other!r:.2000}"
+        raise AssertionError(message)

@@ -1,0 +1,551 @@
+"""The structured tool calls of one choice: numbered, completed, and given once."""
+
+import copy
+import json
+from itertools import count, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shim.core.tool_calls import ToolCalls
+from shim.errors import StreamError
+from shim.repairs import Policy, Repair
+from shim.reports import RepairReport
+
+ARGUMENTS = '{"city": "Paris"}'
+
+
+def calls_of(*tools, policy=None):
+    """A choice whose minted ids are minted-0, minted-1 and so on."""
+    numbers = count()
+    return ToolCalls(RepairReport(policy or Policy()), tools=tools, new_id=lambda: f"minted-{next(numbers)}")
+
+
+def call(index=0, id="a", name="f", arguments=ARGUMENTS, type="function"):  # noqa: A002 - OpenAI's words
+    """The whole of a call in one item; `...` leaves a member out."""
+    function = {"name": name, "arguments": arguments}
+    item = {"index": index, "id": id, "type": type, "function": {k: v for k, v in function.items() if v is not ...}}
+    return {k: v for k, v in item.items() if v is not ... and v != {}}
+
+
+def piece(arguments, index=0, **members):
+    return {"index": index, "function": {"arguments": arguments}, **members}
+
+
+def repaired(calls, *chunks):
+    """The items that leave for the chunks that come, and whether each was changed."""
+    left = copy.deepcopy(list(chunks))
+    return left, [calls.repair(items) for items in left]
+
+
+def codes(calls):
+    return {code: number for code, number in calls._report.repairs.items() if number}
+
+
+def accumulated(chunks):
+    """The calls as a client puts them together: by index, strings joined."""
+    calls = {}
+    for items in chunks:
+        for item in items:
+            known = calls.setdefault(item["index"], {"id": "", "type": None, "name": "", "arguments": ""})
+            known["id"] += item.get("id") or ""
+            known["type"] = item.get("type") or known["type"]
+            function = item.get("function") or {}
+            known["name"] += function.get("name") or ""
+            known["arguments"] += function.get("arguments") or ""
+    return [calls[index] for index in range(len(calls))]
+
+
+def whole(name="f", arguments=ARGUMENTS, id="a"):  # noqa: A002 - OpenAI's word
+    return {"id": id, "type": "function", "name": name, "arguments": arguments}
+
+
+# What conforms.
+
+CONFORMING = {
+    "whole calls": [[call(0, "a")], [call(1, "b")]],
+    "two whole calls in one chunk": [[call(0, "a"), call(1, "b", "g")]],
+    "pieces": [[call(arguments="")], [piece('{"ci')], [piece('ty": "Paris"}')], [piece("")]],
+    "null members in later pieces": [[call(arguments="{")], [piece("}", id=None, type=None)]],
+    "interleaved": [[call(0, "a", arguments=""), call(1, "b", arguments="")], [piece("{}", 1), piece("{}", 0)]],
+    "the name follows": [[call(name=..., arguments=...)], [{"index": 0, "function": {"name": "f"}}], [piece("{}")]],
+    "arguments that are not JSON": [[call(arguments="")], [piece("{} {} }")], [piece("nonsense")]],
+    "a custom tool": [
+        [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "x", "input": ""}}],
+        [{"index": 0, "custom": {"input": "free text"}}],
+    ],
+    "unknown members": [[{**call(), "extra": {"a": 1}}]],
+}
+
+
+@pytest.mark.parametrize("chunks", CONFORMING.values(), ids=CONFORMING)
+def test_conforming_calls_stay(chunks):
+    """What OpenAI could have sent is not touched, and nothing is counted, under a strict policy even."""
+    calls = calls_of("f", "g", policy=Policy(strict=True))
+    left, changed = repaired(calls, *chunks)
+    assert left == chunks
+    assert not any(changed)
+
+
+# One defect, one code.
+
+DEFECTS = {
+    "index missing": (Repair.TOOL_CALL_INDEX, [[call(...)]], [[call()]]),
+    "index null": (Repair.TOOL_CALL_INDEX, [[call(None)]], [[call()]]),
+    "index a text": (Repair.TOOL_CALL_INDEX, [[call("0")]], [[call()]]),
+    "index from 1": (Repair.TOOL_CALL_INDEX, [[call(1)], [piece("", 1)]], [[call(0)], [piece("", 0)]]),
+    "one index for two calls": (
+        Repair.TOOL_CALL_INDEX,
+        [[call(0, "a")], [call(0, "b", arguments="")], [piece("{}")]],
+        [[call(0, "a")], [call(1, "b", arguments="")], [piece("{}", 1)]],
+    ),
+    "index missing in later pieces": (
+        Repair.TOOL_CALL_INDEX,
+        [[call(arguments="{")], [{"function": {"arguments": "}"}}]],
+        [[call(arguments="{")], [piece("}")]],
+    ),
+    "id missing": (Repair.TOOL_CALL_ID, [[call(id=...)]], [[call(id="minted-0")]]),
+    "id empty": (Repair.TOOL_CALL_ID, [[call(id="")]], [[call(id="minted-0")]]),
+    "id a number": (Repair.TOOL_CALL_ID, [[call(id=7)]], [[call(id="minted-0")]]),
+    "no ids, one index": (
+        Repair.TOOL_CALL_ID,
+        [[call(0, ...)], [call(1, ...)]],
+        [[call(0, "minted-0")], [call(1, "minted-1")]],
+    ),
+    "type missing": (Repair.TOOL_CALL_ID, [[call(type=...)]], [[call()]]),
+    "type of a custom tool missing": (
+        Repair.TOOL_CALL_ID,
+        [[{"index": 0, "id": "a", "custom": {"name": "x", "input": ""}}]],
+        [[{"index": 0, "id": "a", "custom": {"name": "x", "input": ""}, "type": "custom"}]],
+    ),
+    "id repeated": (
+        Repair.TOOL_CALL_ID,
+        [[call(arguments="{")], [piece("}", id="a")], [piece("", id="a")]],
+        [[call(arguments="{")], [piece("}")], [piece("")]],
+    ),
+    "type repeated": (
+        Repair.TOOL_CALL_ID,
+        [[call(arguments="{")], [piece("}", type="function")]],
+        [[call(arguments="{")], [piece("}")]],
+    ),
+    "name repeated": (
+        Repair.TOOL_CALL_ID,
+        [[call(arguments="{")], [call(id=..., type=..., arguments="}")]],
+        [[call(arguments="{")], [piece("}")]],
+    ),
+    "name repeated after it had followed": (
+        Repair.TOOL_CALL_ID,
+        [[call(name=..., arguments=...)], [call(0, ..., "f", "{", ...)], [call(0, ..., "f", "}", ...)]],
+        [[call(name=..., arguments=...)], [call(0, ..., "f", "{", ...)], [piece("}")]],
+    ),
+    "everything repeated behind the end": (
+        Repair.TOOL_CALL_ID,
+        [[call()], [call(arguments=" ")]],
+        [[call()], [piece(" ")]],
+    ),
+    "a second call under a known id": (
+        Repair.TOOL_CALL_ID,
+        [[call()], [call(1, name="g")]],
+        [[call()], [call(1, "minted-0", name="g")]],
+    ),
+    "a nameless call beside a proper one": (
+        Repair.TOOL_CALL_ID,
+        [[call(), {"function": {"arguments": "null"}}], [call(1, "b")]],
+        [[call()], [call(1, "b")]],
+    ),
+    "a nameless call in pieces": (
+        Repair.TOOL_CALL_ID,
+        [[{"index": 0, "function": {"arguments": "{"}}], [piece("}")], [call(1, "b")]],
+        [[], [], [call(0, "b")]],
+    ),
+    "a call that is no object": (Repair.TOOL_CALL_ID, [[None, call()]], [[call()]]),
+    "arguments an object": (
+        Repair.TOOL_CALL_ARGUMENTS,
+        [[call(arguments={"a": [1]})]],
+        [[call(arguments='{"a":[1]}')]],
+    ),
+    "arguments a list": (Repair.TOOL_CALL_ARGUMENTS, [[call(arguments=[1])]], [[call(arguments="[1]")]]),
+    "arguments a number": (Repair.TOOL_CALL_ARGUMENTS, [[call(arguments=1.5)]], [[call(arguments="1.5")]]),
+    "arguments null": (Repair.TOOL_CALL_ARGUMENTS, [[call(arguments=None)]], [[call(arguments="")]]),
+    "arguments missing": (Repair.TOOL_CALL_ARGUMENTS, [[call(arguments=...)]], [[call(arguments="")]]),
+}
+
+
+def without_index(chunks):
+    """A call that stays because another code is off is still numbered."""
+    return [[item and {k: v for k, v in item.items() if k != "index"} for item in items] for items in chunks]
+
+
+@pytest.mark.parametrize(("code", "sent", "expected"), DEFECTS.values(), ids=DEFECTS)
+class TestDefects:
+    """Each defect is mended under its code, and only where the code is allowed."""
+
+    def test_is_mended(self, code, sent, expected):
+        calls = calls_of("f", "g")
+        left, changed = repaired(calls, *sent)
+        assert left == expected
+        assert changed == [was != now for was, now in zip(sent, left, strict=True)]
+        assert code in codes(calls)
+
+    def test_stays_where_its_code_is_off(self, code, sent, expected):
+        calls = calls_of("f", "g", policy=Policy(off=frozenset({code})))
+        left, _ = repaired(calls, *sent)
+        assert left != expected
+        if code == Repair.TOOL_CALL_INDEX:
+            assert left == sent
+        else:
+            assert without_index(left) == without_index(sent)
+        assert code not in codes(calls)
+
+    def test_ends_a_strict_stream(self, code, sent, expected):
+        calls = calls_of("f", "g", policy=Policy(strict=True))
+        with pytest.raises(StreamError) as caught:
+            repaired(calls, *sent)
+        assert caught.value.code == "repair_refused"
+
+
+def test_a_code_is_asked_for_once_in_a_chunk():
+    """Two calls with the same defect in one chunk are one repair."""
+    calls = calls_of("f", "g")
+    repaired(calls, [call(..., ..., type=...), call(..., ..., type=...)], [call(..., ...)])
+    assert codes(calls) == {Repair.TOOL_CALL_INDEX: 2, Repair.TOOL_CALL_ID: 2}
+
+
+# Which item belongs to which call.
+
+
+def test_name_after_complete_arguments_begins_a_call():
+    """Without id, and with the same index or none, the end of the arguments tells two calls of one function apart."""
+    for index in (0, ...):
+        left, _ = repaired(
+            calls_of(), [call(index, ...)], [call(index, ..., arguments="{")], [call(index, ..., arguments="}")]
+        )
+        assert accumulated(left) == [whole(id="minted-0"), whole(id="minted-1", arguments="{}")]
+
+
+def test_other_name_begins_a_call():
+    """Another name is another call, whether or not the arguments before it are complete."""
+    left, _ = repaired(calls_of(), [call(0, ..., arguments="")], [call(0, ..., "g", arguments="{}")])
+    assert [each["name"] for each in accumulated(left)] == ["f", "g"]
+
+
+def test_true_is_no_index():
+    """It equals 1 in Python, and is another value in JSON."""
+    [items], [changed] = repaired(calls_of(), [call(0, "a"), {**call(), "index": True, "id": "b"}])
+    assert changed
+    assert items[1]["index"] is not True
+
+
+def test_nothing_but_arguments_continues_the_last_call():
+    """Items with arguments alone continue the call, until these are complete; blank ones do not matter."""
+    rest = [{"function": {"arguments": text}} for text in ('{"a":"}', '\\"', '"}', " ")]
+    calls = calls_of("f", "g")
+    left, _ = repaired(calls, [call(arguments="")], *([each] for each in rest), [{"function": {"arguments": "{"}}])
+    assert accumulated(left) == [whole(arguments='{"a":"}\\""} ')]
+    assert left[-1] == []
+
+
+def test_only_tool_gives_a_nameless_call_its_name():
+    """Where one function is declared, a call without a name can mean no other."""
+    for lacking in ({}, {"function": None}, {"function": {"arguments": "{}"}}, {"function": {"name": None}}):
+        calls = calls_of("f")
+        [[item]], _ = repaired(calls, [copy.deepcopy(lacking)])
+        assert item["function"]["name"] == "f"
+        assert item["id"] == "minted-0"
+        assert codes(calls)[Repair.TOOL_CALL_ID] == 1
+
+
+def test_name_begins_a_call_behind_a_removed_one():
+    """A removed item does not take the named one behind it with it."""
+    left, _ = repaired(calls_of("f", "g"), [{"function": {"arguments": ""}}, call(...)])
+    assert left == [[call()]]
+
+
+def test_whole_call_under_a_known_id_is_another_call():
+    """Its arguments would otherwise be joined to those of the first, and neither could be read."""
+    left, _ = repaired(calls_of(), [call()], [call(arguments="{}")])
+    assert accumulated(left) == [whole(), whole(arguments="{}", id="minted-0")]
+
+
+def test_arguments_that_cannot_be_written_stay():
+    """Objects nested too deeply for JSON leave as they are; nothing is raised."""
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    items = [call(arguments=deep)]
+    assert calls_of().repair(items) is False
+    assert items[0]["function"]["arguments"] is deep
+
+
+# A call as text and structured.
+
+
+def lifted(index=0, id="minted-0", name="f", arguments=ARGUMENTS):  # noqa: A002 - OpenAI's word
+    return call(index, id, name, arguments)
+
+
+SAME = '{ "city":"\\u0050aris"}'
+
+
+def test_call_from_the_text_is_a_complete_item():
+    """It has all members, and the next number; an id of its own is kept."""
+    calls = calls_of()
+    assert calls.lift("f", ARGUMENTS) == lifted()
+    assert calls.lift("g", "{}", "own") == lifted(1, "own", "g", "{}")
+    assert not codes(calls)
+
+
+def test_lifted_and_structured_calls_are_numbered_together():
+    """In the order in which they come, with ids of their own."""
+    calls = calls_of()
+    first = calls.lift("f", "{}", "a")
+    left, _ = repaired(calls, [call(0, "a", "g")])
+    assert [first, calls.lift("h", "{}", "a")] == [lifted(0, "a", "f", "{}"), lifted(2, "minted-1", "h", "{}")]
+    assert left == [[call(1, "minted-0", "g")]]
+
+
+@pytest.mark.parametrize("arguments", [ARGUMENTS, SAME, ARGUMENTS + "}", {"city": "Paris"}])
+def test_structured_call_that_came_as_text_is_removed(arguments):
+    """One whole item with the same name and equal arguments, however written; later empty pieces of it, too.
+
+    Small models close one brace too many.
+    """
+    calls = calls_of("f", "g")
+    calls.lift("f", ARGUMENTS)
+    left, changed = repaired(calls, [call(arguments=arguments), call(1, "b", "g")], [piece("")])
+    assert left == [[call(1, "b", "g")], []]
+    assert changed == [True, True]
+    assert codes(calls) == {Repair.TOOL_CALL_TEXT: 2}
+
+
+@pytest.mark.parametrize("other", [call(name="g"), call(arguments='{"city": "Rome"}'), call(arguments="nonsense")])
+def test_other_call_is_none_that_came_as_text(other):
+    """Name and arguments have to be the same."""
+    calls = calls_of("f", "g")
+    calls.lift("f", ARGUMENTS)
+    [[left]], _ = repaired(calls, [other])
+    assert left == {**other, "index": 1}
+
+
+def test_double_stays_where_its_code_is_off():
+    """The policy decides over the text and over its double alike."""
+    calls = calls_of("f", policy=Policy(off=frozenset({Repair.TOOL_CALL_TEXT})))
+    calls.lift("f", ARGUMENTS)
+    left, _ = repaired(calls, [call(1)])
+    assert left == [[call(1)]]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, len(ARGUMENTS)])
+def test_text_call_that_came_structured_is_not_lifted(cut):
+    """Also where it came in pieces."""
+    calls = calls_of("f")
+    repaired(calls, [call(arguments=ARGUMENTS[:cut])], [piece(ARGUMENTS[cut:])])
+    assert calls.lift("f", SAME) is None
+    assert calls.lift("f", SAME) == lifted(1, arguments=SAME)
+
+
+def test_call_that_has_not_come_whole_is_no_double():
+    """Arguments that are not complete are compared with nothing."""
+    calls = calls_of("f")
+    repaired(calls, [call(arguments=ARGUMENTS[:-1])])
+    assert calls.lift("f", ARGUMENTS[:-1]) is not None
+    repaired(calls, [piece("}")])
+    assert calls.lift("f", ARGUMENTS) is None
+
+
+def test_one_structured_call_stands_for_one_in_the_text():
+    """Two equal calls in the text and one structured are two calls."""
+    calls = calls_of("f")
+    assert calls.lift("f", ARGUMENTS)
+    assert calls.lift("f", ARGUMENTS)
+    left, _ = repaired(calls, [call(0, "a")], [call(1, "b")], [call(2, "c")])
+    assert left == [[], [], [call(2, "c")]]
+    assert calls.lift("f", ARGUMENTS) is None
+    assert calls.lift("f", ARGUMENTS) is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense {", "\ud800", '{"a":"\ud800"}', '{"a":NaN}', "[" * 2000, '{"a":' * 300 + "1" + "}" * 300]
+)
+def test_text_calls_of_any_kind_are_lifted(text):
+    """Arguments that are not JSON, or hardly, raise nothing and are compared as text."""
+    calls = calls_of("f")
+    assert calls.lift("f", text)["function"]["arguments"] == text
+    left, _ = repaired(calls, [call(0, arguments=text)])
+    if text.endswith("}"):
+        assert left == [[]]
+
+
+def test_large_arguments_are_not_remembered():
+    """Memory is bounded: arguments past the limit are not compared, whether they come whole or in pieces."""
+    calls = calls_of("f", policy=Policy(max_event_bytes=len(ARGUMENTS)))
+    long = json.dumps({"city": "x" * 1000})
+    repaired(calls, [call(arguments="")], *([piece(letter)] for letter in long))
+    assert len(calls._last._arguments) == 0
+    assert calls.lift("f", long) is not None
+    repaired(calls, [call(2, "b", arguments="")], [piece(ARGUMENTS[:5], 2)], [piece(ARGUMENTS[5:], 2)])
+    assert calls.lift("f", ARGUMENTS) is None
+
+
+# Plain bodies.
+
+
+def test_conforming_calls_of_a_body_stay():
+    calls = calls_of("f", policy=Policy(strict=True))
+    items = [call(..., "a"), call(..., "b")]
+    assert calls.complete(items) is False
+    assert items == [call(..., "a"), call(..., "b")]
+
+
+BODIES = {
+    "index": ([call(0), call(1, "b")], [call(...), call(..., "b")]),
+    "id, type": ([call(..., ..., type=...)], [call(..., "minted-0")]),
+    "one id for two": ([call(...), call(...)], [call(...), call(..., "minted-0")]),
+    "arguments": ([call(..., arguments={"a": 1})], [call(..., arguments='{"a":1}')]),
+    "no arguments": ([call(..., arguments=None)], [call(..., arguments="{}")]),
+    "nameless": ([call(...), {"arguments": "null"}, call(..., "b", name=...)], [call(...)]),
+    "equal calls": ([call(..., "a"), call(0, "b")], [call(..., "a"), call(..., "b")]),
+    "unfinished arguments": (
+        [call(..., ..., arguments="{"), call(..., ..., arguments="}")],
+        [call(..., "minted-0", arguments="{"), call(..., "minted-1", arguments="}")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES)
+def test_calls_of_a_body_are_completed(sent, expected):
+    """Each item is a call of its own, without an index, under one code that is asked for once."""
+    calls, items = calls_of("f", "g"), copy.deepcopy(sent)
+    assert calls.complete(items) is True
+    assert items == expected
+    assert codes(calls) == {Repair.BODY_TOOL_CALLS: 1}
+
+
+@pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES)
+def test_calls_of_a_body_stay_where_the_code_is_off(sent, expected):
+    calls, items = calls_of("f", "g", policy=Policy(off=frozenset({Repair.BODY_TOOL_CALLS}))), copy.deepcopy(sent)
+    assert calls.complete(items) is False
+    assert items == sent
+
+
+def test_text_call_of_a_body_that_is_structured_is_not_lifted():
+    """2.x leaves the markup in the text of a plain body."""
+    calls = calls_of("f")
+    calls.complete([call(...)])
+    assert calls.lift("f", SAME) is None
+
+
+# Any calls, in any pieces.
+
+objects = st.dictionaries(
+    st.text(max_size=4), st.text('{}[]"\\é a', max_size=6) | st.integers() | st.just({"a": [None]}), max_size=3
+)
+any_calls = st.lists(
+    st.tuples(st.sampled_from(["f", "g"]), objects, st.booleans(), st.integers(0, 3), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@st.composite
+def streams(draw, *, interleaved=False):
+    """Conforming items, one list for each call."""
+    items = []
+    for index, (name, arguments, ascii_only, cuts, early) in enumerate(draw(any_calls)):
+        text = json.dumps(arguments, ensure_ascii=ascii_only)
+        places = sorted(draw(st.sets(st.integers(1, len(text) - 1), max_size=cuts)))
+        pieces = [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+        head = pieces.pop(0) if early else ""
+        items.append([call(index, f"id-{index}", name, head), *(piece(part, index) for part in pieces)])
+    if not interleaved:
+        return [item for each in items for item in each]
+    order = []
+    while any(items):
+        first = next(number for number, each in enumerate(items) if each)
+        begun = [number for number, each in enumerate(items) if each and "id" not in each[0]]
+        order.append(items[draw(st.sampled_from([first, *begun]))].pop(0))
+    return order
+
+
+@st.composite
+def in_chunks(draw, items):
+    """The items in chunks of one or several."""
+    ends = draw(st.sets(st.integers(1, max(len(items) - 1, 1))))
+    places = [0, *sorted(end for end in ends if end < len(items)), len(items)]
+    return [items[a:b] for a, b in pairwise(places)]
+
+
+@given(streams(interleaved=True).flatmap(in_chunks))
+def test_any_conforming_calls_stay(chunks):
+    """Whole or in pieces, one after the other or interleaved, one or several to a chunk."""
+    left, changed = repaired(calls_of("f", "g", policy=Policy(strict=True)), *chunks)
+    assert left == chunks
+    assert not any(changed)
+
+
+def deviated(items, index, ids, names, types):
+    """The items as a service sends them that numbers, names and repeats otherwise."""
+    known, sent = {}, copy.deepcopy(items)
+    for item in sent:
+        first = known.setdefault(item["index"], dict(item))
+        if ids == "repeated":
+            item["id"] = first["id"]
+        elif ids == "dropped":
+            item.pop("id", None)
+        if names == "repeated":
+            item["function"]["name"] = first["function"]["name"]
+        if types == "repeated":
+            item["type"] = "function"
+        elif types == "dropped":
+            item.pop("type", None)
+        if index == "dropped":
+            del item["index"]
+        else:
+            item["index"] = {"kept": item["index"], "from 1": item["index"] + 1, "all 0": 0}[index]
+    return sent
+
+
+@given(
+    streams(),
+    st.sampled_from(["kept", "dropped", "from 1", "all 0"]),
+    st.sampled_from(["once", "repeated", "dropped"]),
+    st.sampled_from(["once", "repeated"]),
+    st.sampled_from(["once", "repeated", "dropped"]),
+    st.data(),
+)
+def test_any_deviation_accumulates_to_the_same_calls(items, index, ids, names, types, data):
+    """Whatever of index, id, name and type a service leaves out or repeats, a client puts the same calls together."""
+    chunks = data.draw(in_chunks(deviated(items, index, ids, names, types)))
+    left, _ = repaired(calls_of("f", "g"), *chunks)
+    expected, got = accumulated([items]), accumulated(left)
+    if ids == "dropped":
+        assert len({each["id"] for each in got}) == len(got)
+        expected = [{**each, "id": None} for each in expected]
+        got = [{**each, "id": None} for each in got]
+    assert got == expected
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["index", "id", "type", "function", "custom", "name", "arguments"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.lists(json_values, max_size=3), max_size=4), st.booleans())
+def test_nothing_is_raised_for_any_items(chunks, plain):
+    """Whatever stands in `tool_calls`, what leaves can be accumulated: objects, each with an index of its own call."""
+    calls = calls_of("f", "g")
+    for items in copy.deepcopy(chunks):
+        if plain:
+            calls.complete(items)
+            assert all(item["id"] and item["type"] and "index" not in item for item in items)
+        else:
+            calls.repair(items)
+            assert all(type(item["index"]) is int for item in items)
