@@ -9,6 +9,6 @@ from support.talk import MAJOR, MODES
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", WIRE_FAULTS)
 def test_wire_fault(name, mode):
-    """A person sees what the list of faults says; some of the cuts at every byte; all in `python tests/checks/faults`."""
+    """The client sees what the list of faults states; `python tests/checks/faults` tries every byte cut, this some."""
     outcome = play(name, mode, str(MAJOR), some=True)
     assert outcome.right, outcome

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 
-from checks import frameworks
 import pytest
 
+from checks import frameworks
 from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES
 from checks.frameworks.environments import ENVIRONMENTS
 from checks.frameworks.runs import Result, Run, run_framework

@@ -7,9 +7,9 @@ The runs take minutes, so only those are made that are named in FOUNDRY_SHIM_REQ
 import runpy
 from pathlib import Path
 
-from checks import openai_suite
 import pytest
 
+from checks import openai_suite
 from checks.openai_suite.environments import ENVIRONMENTS, VERSIONS
 from checks.openai_suite.runs import EXCEPTIONS, Suite, run_suite
 from support.environments import Unprovisioned, required

@@ -6,9 +6,9 @@ import json
 import runpy
 from pathlib import Path
 
-from checks import benchmarks
 import pytest
 
+from checks import benchmarks
 from checks.benchmarks import core, linear, memory
 from checks.benchmarks.client import AGAIN, ALONE, MENDED, SHIM
 from checks.benchmarks.corpus import CALL_STREAMS, RELEASES, REPAIRED, events, recorded

@@ -1,1 +1,1 @@
-"""Ten minutes of mixed streams through few clients, for what only shows after thousands: ``python tests/checks/soak``."""
+"""Ten minutes of mixed streams through few clients, to find what only thousands show: ``python tests/checks/soak``."""
