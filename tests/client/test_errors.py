@@ -1,4 +1,4 @@
-"""Errors as a program sees them: the right exception, the right status, a message that helps (design, section 5)."""
+"""Contract lines 10 and 12: errors are openai's, with the right status and a message that helps."""
 
 import asyncio
 import inspect

@@ -8,7 +8,7 @@ import httpcore
 import httpx
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import shim
@@ -268,7 +268,6 @@ BODIES = (
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.builds(
         Recording,

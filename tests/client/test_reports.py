@@ -1,4 +1,4 @@
-"""What a program learns of the repair: the report of anything it holds, hooks, captures, the log."""
+"""Contract line 5: what a program learns of the repair, by reports, hooks, captures and the log."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Faults on the wire: the right exception in time, what came before it delivered, and nothing left behind."""
+"""Contract line 3, for faults on the wire: the right exception in time, after everything received before it."""
 
 import pytest
 

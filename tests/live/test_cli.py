@@ -71,9 +71,8 @@ def test_conversation(service, environment):
 class TestWithoutService:
     """No service runs, and there is no internet."""
 
-    def test_offline_model(self, run):
+    def test_offline_model(self, run, offline_model):
         """Foundry Local starts with the offline model, and says so."""
-        offline.ensure_model()
         done = run("chat", "Say hello", "--max-tokens", 12)
         assert done.returncode == 0
         assert len(done.stdout.split()) > 3

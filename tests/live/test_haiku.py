@@ -20,12 +20,6 @@ PROGRAM = Path(__file__).parents[2] / "examples" / "haiku.py"
 SECONDS = 120
 
 
-@pytest.fixture(scope="module")
-def offline_model():
-    """The real model, in the cache before the internet is cut off."""
-    return offline.ensure_model()
-
-
 @pytest.fixture
 def interruptible():
     """Programs that are started now listen to Ctrl-C, even where the tests themselves run in the background."""

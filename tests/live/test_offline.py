@@ -449,13 +449,11 @@ def test_missing_extra(cache, package):
 
 
 @pytest.mark.live
-def test_real_model():
+def test_real_model(offline_model):
     """The real model is fetched and built, or was so before, and the runtime finds what it asks for."""
-    folder = offline.ensure_model()
-
-    assert names_in(folder) == FILES
-    settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+    assert names_in(offline_model) == FILES
+    settings = json.loads((offline_model / "genai_config.json").read_text(encoding="utf-8"))
     assert settings["model"]["vocab_size"] == 49152
     # Foundry Local sets 2048 tokens aside for the answer to a request without a limit.
     assert settings["model"]["context_length"] > 2048
-    assert (folder / "model.onnx.data").stat().st_size > 150_000_000
+    assert (offline_model / "model.onnx.data").stat().st_size > 150_000_000

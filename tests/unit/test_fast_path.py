@@ -1,16 +1,16 @@
-"""The short way for events that repeat the last: the same bytes and the same counts as the long way."""
+"""Contract line 6, for the fast path: the same bytes and the same counts as the full path."""
 
 import json
-import os
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
+from support import hypothesis_profiles
 from support.dialects import DIALECTS
 from support.streams import DONE, MINTED, NOW, betalgo, chunk, conforming, event, recorded_body, recordings
 from unit.test_split import FRAGMENTS, cut
@@ -86,7 +86,7 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=max(500, int(os.environ.get("FOUNDRY_SHIM_EXAMPLES", "0"))), deadline=None)
+@hypothesis_profiles.often()
 @given(streams, st.lists(st.integers(0, 600), max_size=12), requests, policies)
 @example(b"".join(FORMS["2.x"](["a", "b", "c"])) + DONE + event(chunk({"content": "d"})), [], None, None)
 def test_the_same_by_either_way(body, sizes, request_, policy):

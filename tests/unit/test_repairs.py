@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
@@ -11,6 +10,7 @@ from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import RULES, Policy, Repair, table
+from support.defects import DEFECTS, GOOD, HEAD, LAST, MIDDLE, TEXT, lines_of
 from support.streams import (
     DONE,
     END,
@@ -29,9 +29,6 @@ from support.streams import (
     text_of,
 )
 
-GOOD = conforming()
-TEXT = "Hello world"
-HEAD, *MIDDLE, LAST = GOOD
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
@@ -65,119 +62,12 @@ def right(result: Repaired) -> bool:
     )
 
 
-@dataclass
-class Case:
-    """A stream with one defect."""
-
-    code: Repair
-    body: bytes
-    request: ChatRequest
-    name: str
-
-
-def case(code, body, name="", **request):
-    return pytest.param(
-        Case(code, body, ChatRequest(model=MODEL, **request), name), id=f"{code.value}-{name}" if name else code.value
-    )
-
-
-def each_with(**members):
-    """The good stream with members changed, given as functions of the chunk's number or as values; ... removes one."""
-    changed = []
-    for number, good in enumerate(GOOD):
-        new = {**good, **{k: v(number) if callable(v) else v for k, v in members.items()}}
-        changed.append({k: v for k, v in new.items() if v is not ...})
-    return changed
-
-
-def each_choice_with(**members):
-    changed = []
-    for number, good in enumerate(GOOD):
-        choice = {**good["choices"][0], **{k: v(number) if callable(v) else v for k, v in members.items()}}
-        changed.append({**good, "choices": [{k: v for k, v in choice.items() if v is not ...}]})
-    return changed
-
-
-def each_delta_with(**members):
-    return [
-        {**good, "choices": [{**good["choices"][0], "delta": {**good["choices"][0]["delta"], **members}}]}
-        for good in GOOD
-    ]
-
-
-def lines_of(chunks, before="", between="\n", after="\n"):
-    return (before + between.join(json.dumps(each) for each in chunks) + after).encode()
-
-
-SINGLE = [
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD), "json lines"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, between="", after=""), "concatenated"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, "[", ",", "]"), "array"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, "[\n ", ",\n ", "\n]\n"), "array over lines"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD) + b"[DONE]\n", "bare end marker"),
-    case(Repair.MISSING_DATA_PREFIX, json.dumps(GOOD, indent=2).encode(), "pretty array"),
-    case(Repair.MISSING_DATA_PREFIX, stream(GOOD).replace(b"data:", b"Data:"), "capital"),
-    case(Repair.MISSING_DATA_PREFIX, stream(GOOD).replace(b"data:", b" data:"), "indented"),
-    case(Repair.MISSING_DATA_PREFIX, b"data: " + lines_of(GOOD, between="", after="\n\n") + DONE, "in one event"),
-    case(Repair.DOUBLE_DATA_PREFIX, stream(GOOD).replace(b"data:", b"data: data:")),
-    case(Repair.DOUBLE_DATA_PREFIX, stream(GOOD).replace(b"data: ", b"data:data: data:"), "thrice"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD).replace(b"\n\n", b"\n"), "one newline"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD).replace(b"\n\n", b"\r\n"), "one line end"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n"), "last blank line"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n\n"), "last line end"),
-    case(Repair.EVENT_BOUNDARY, b"\xef\xbb\xbf" + stream(GOOD), "byte order mark"),
-    case(Repair.EVENT_BOUNDARY, b": x\n\n\xef\xbb\xbf" + stream(GOOD), "byte order mark within"),
-    case(
-        Repair.EVENT_BOUNDARY, b": x\n\n\xef\xbb\xbf\xef\xbb\xbf\n" + b"\xef\xbb\xbf" + stream(GOOD), "byte order marks"
-    ),
-    case(Repair.EVENT_BOUNDARY, b"data:\n\n" + stream(GOOD), "empty data"),
-    case(Repair.EVENT_BOUNDARY, b"data: ping\n\n" + stream(GOOD), "text keep-alive"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b""), "missing"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b"data: [done]\n\n"), "small"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b"data: DONE\n\n"), "bare word"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b'data: "[DONE]"\n\n'), "quoted"),
-    case(Repair.OBJECT, stream(each_with(object="chat.completion"))),
-    case(Repair.OBJECT, stream(each_with(object=...)), "missing"),
-    case(Repair.ID, stream(each_with(id=lambda number: f"chat.id.{number}")), "counting"),
-    case(Repair.ID, stream(each_with(id=lambda number: f"chatcmpl-{number}")), "changing"),
-    case(Repair.ID, stream(each_with(id=...)), "missing"),
-    case(Repair.CREATED, stream(each_with(created=lambda number: NOW + number)), "changing"),
-    case(Repair.CREATED, stream(each_with(created=...)), "missing"),
-    case(Repair.CREATED, stream(each_with(created=lambda number: str(NOW))), "text"),
-    case(Repair.CREATED, stream(each_with(created=0)), "zero"),
-    case(Repair.CREATED, stream(each_with(created=float("inf"))), "infinite"),
-    case(Repair.MODEL, stream(each_with(model=None)), "null"),
-    case(Repair.MODEL, stream(each_with(model=...)), "missing"),
-    case(Repair.CHOICE_INDEX, stream(each_choice_with(index=lambda number: number)), "counting"),
-    case(Repair.CHOICE_INDEX, stream(each_choice_with(index=...)), "missing"),
-    case(
-        Repair.MESSAGE_TO_DELTA,
-        stream(
-            [{**g, "choices": [{"index": 0, "message": g["choices"][0]["delta"], "finish_reason": None}]} for g in GOOD]
-        ),
-    ),
-    case(
-        Repair.MESSAGE_TO_DELTA,
-        stream([*GOOD[:-1], {**LAST, "choices": [{"index": 0, "finish_reason": "stop"}]}]),
-        "neither",
-    ),
-    case(Repair.MESSAGE_BESIDE_DELTA, stream(each_choice_with(message={"role": "assistant", "content": "x"}))),
-    case(Repair.ROLE, stream(each_delta_with(role="assistant"))),
-    case(Repair.FOREIGN_MEMBERS, stream(each_choice_with(finish_details=None)), "choice"),
-    case(Repair.FINISH_REASON, stream(GOOD[:-1]), "none"),
-    case(Repair.FINISH_REASON, stream([*GOOD, LAST]), "twice"),
-    case(Repair.USAGE, stream([*GOOD, chunk({}) | {"choices": [], "usage": {"total_tokens": 1}}]), "not asked for"),
-    case(Repair.USAGE, stream(each_with(usage={"total_tokens": 1})), "in every chunk"),
-]
-
-
-@pytest.mark.parametrize("defect", SINGLE)
-def test_repair_is_made_and_needed(defect):
+@pytest.mark.parametrize("defect", DEFECTS, ids=str)
+def test_stream_with_a_defect_is_repaired_by_that_repair_alone(defect):
     """The repaired stream is what OpenAI would have sent; with that repair switched off it is not."""
-    result = repair(defect.body, defect.request)
-    off = repair(defect.body, defect.request, Policy(off=frozenset({defect.code})))
-    if defect.code is Repair.FINISH_REASON and defect.name == "none":
-        assert result.reasons == ["stop"]
+    result = repair(defect.body)
+    off = repair(defect.body, policy=Policy(off=frozenset({defect.code})))
+    assert result.reasons == ["stop"]
     assert right_or_readable(result)
     assert defect.code in result.codes
     assert not right_or_readable(off)
@@ -219,10 +109,10 @@ def test_events_without_a_payload(sent, left):
         assert off.output == sent.removesuffix(b"\n" * (sent[-3:] == b"\n\n\n"))
 
 
-@pytest.mark.parametrize("defect", SINGLE)
+@pytest.mark.parametrize("defect", DEFECTS, ids=str)
 def test_strict_policy_refuses_what_it_would_repair(defect):
     """Under a strict policy the stream ends with an error that names the repair."""
-    result = repair(defect.body, defect.request, Policy(strict=True))
+    result = repair(defect.body, policy=Policy(strict=True))
     assert result.error is not None
     assert result.error["code"] == "repair_refused"
     assert not result.codes

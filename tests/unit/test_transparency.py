@@ -1,4 +1,4 @@
-"""Contract line 1: what needs no repair leaves as the very bytes that came."""
+"""Contract line 1: what needs no repair is forwarded as the bytes that were received."""
 
 import json
 
@@ -106,7 +106,7 @@ def test_any_conforming_stream_leaves_byte_identical(texts, ending, reason, memb
 
 @given(st.text(), st.text("abc:\r\n\x00", max_size=5))
 def test_no_text_can_start_a_line(text, name):
-    """Contract line 12: an event that the shim writes is one line, whatever characters its values hold."""
+    """Contract line 4: an event that the shim writes is one line, whatever characters its values hold."""
     body = event(chunk({"content": text, "role": "assistant", name: text}, "stop", IsDelta=False))
     output = repair(body + DONE).output
     assert output.count(b"\n") == 4

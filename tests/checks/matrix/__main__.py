@@ -66,7 +66,7 @@ def _versions(choice: str | None) -> list[str]:
     return [
         version
         for version, release in RELEASES.items()
-        if choice == "all" or version in DEFAULT_VERSIONS or release.environment.cached()
+        if choice == "all" or version in DEFAULT_VERSIONS or release.cached()
     ]
 
 

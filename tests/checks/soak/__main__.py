@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             for version in versions:
                 if version not in running_services():
-                    RELEASES[version].environment.ensure()
+                    RELEASES[version].ensure()
             services = [pool.get(version) for version in versions]
         except (Unprovisioned, ServiceFailedError) as error:
             print(error)

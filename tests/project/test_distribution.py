@@ -18,6 +18,8 @@ from checks.distribution.environments import LOWEST, TOOLS, declared
 from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 
+pytestmark = pytest.mark.extended
+
 SECONDS = 300
 # What git keeps for itself.
 NOT_IN_SDIST = {".git"}
@@ -25,7 +27,7 @@ NOT_IN_SDIST = {".git"}
 SMOKE = (
     "client/test_clients.py",
     "client/test_raw.py",
-    "unit/test_every_code.py",
+    "client/test_every_code.py",
     "unit/test_package.py",
 )
 
@@ -115,7 +117,7 @@ def test_sdist_builds_the_same_wheel(wheel, unpacked, tools, tmp_path):
 
 def test_tests_run_in_the_sdist(unpacked):
     """The sdist has what its tests need; these read the README and start programs."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_package.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "tests/unit/test_package.py"]
     variables = not_measured(PYTHONPATH=str(unpacked), PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run(
         command, cwd=unpacked, env=variables, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -166,7 +168,7 @@ def test_lowest(wheel, tmp_path):
     python = LOWEST.ensure()
     install = [python, "-I", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", tmp_path, wheel]
     subprocess.run(install, check=True, timeout=SECONDS, capture_output=True)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *SMOKE]
+    command = [python, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--no-header", *SMOKE]
     done = subprocess.run(
         command,
         cwd=REPOSITORY / "tests",

@@ -33,6 +33,8 @@ from support.commands import command, lonely
 from support.raw_server import RawServer, sse_response
 from support.streams import betalgo, stream
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -450,9 +452,12 @@ def test_the_terminal_is_what_its_program_draws():
 
 
 def test_workflows_call_the_same_command():
-    """What GitHub runs is what .ci/run is; the release is built behind it."""
+    """GitHub runs .ci/run, and the README's command on every supported Python; a release is built after both."""
     ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     release = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
     assert re.findall(r"^ +run: (\.ci/.*)$", ci, re.MULTILINE) == [".ci/run"]
+    assert "      - run: python -m pytest\n" in ci
+    supported = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", each)]
+    assert re.findall(r"python: \[(.*)\]", ci) == [", ".join(f'"{version}"' for version in supported)]
     assert "uses: ./.github/workflows/ci.yml" in release
     assert "needs: [test, build]" in release

@@ -15,6 +15,8 @@ from support.clients import client_environment
 from support.environments import REPOSITORY
 from support.provision import skipped_without
 
+pytestmark = pytest.mark.extended
+
 TYPED = REPOSITORY / "tests" / "typing"
 RIGHT = TYPED / "public_api.py"
 WRONG = TYPED / "mistakes.py"

@@ -14,6 +14,8 @@ from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 from support.scripted_model import SCRIPTS, marker
 
+pytestmark = pytest.mark.extended
+
 SECONDS = 600
 
 
