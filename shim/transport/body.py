@@ -1,4 +1,13 @@
-"""The repaired body of a response: what a client of httpx or httpx2 reads instead of the service's own."""
+"""The repaired body of a response: what a client of httpx or httpx2 reads instead of the service's own.
+
+How long a read may take is the client's affair (its read timeout, ten minutes under openai), with one exception: an
+answer of Foundry Local's that is complete but for ``[DONE]``, on a connection that is held open. The program has all of
+it, so the marker is waited for during two seconds only. An asynchronous read is cancelled then. A synchronous one
+cannot be: the HTTP library takes its timeout from the request when the body begins, and a blocked read of a socket ends
+for no other reason. So the socket is polled first, without reading from it, and where nothing arrives the connection is
+shut down and never read again. A connection that cannot be polled, such as a transport of the program's own, keeps the
+client's timeout, and so does one that is shared by several streams (HTTP/2).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +15,7 @@ import select
 from contextlib import suppress
 from functools import cache
 from socket import SHUT_RDWR
+from ssl import SSLSocket
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -35,16 +45,17 @@ class Connection:
         return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
 
     def unread(self) -> bytes:
-        """What the HTTP library has received and not processed yet, read through private attributes."""
-        part: Any = self._response.stream
+        """What the HTTP library has received and not processed yet; there is no public way to it."""
+        part: object = self._response.stream
         for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
             part = getattr(part, name, None)
-        return b"" if part is None else part.trailing_data[0]
+        unread, _ = getattr(part, "trailing_data", (b"", False))
+        return unread
 
     def has_more(self, seconds: float) -> bool:
         """Whether more of the body is received within so many seconds; True if that cannot be found out."""
         found = self._socket()
-        if found is None or self.unread():
+        if found is None or self.unread() or (isinstance(found, SSLSocket) and found.pending()):
             return True
         with suppress(OSError, ValueError):  # closed in the meantime
             return _is_readable(found, seconds)
@@ -66,7 +77,7 @@ class Connection:
             self.shut_down()
 
     def _socket(self) -> socket | None:
-        network: Any = self._response.extensions.get("network_stream")
+        network = self._response.extensions.get("network_stream")
         return None if network is None else network.get_extra_info("socket")
 
 
@@ -98,6 +109,10 @@ class Body:
 
     def read_chunk(self) -> Any:
         """Read once: a chunk, the error of the connection, or None at the end; awaitable if the client is async."""
+        raise NotImplementedError
+
+    def abandon(self) -> Any:
+        """Close a body that the client will not get; awaitable if the client is async."""
         raise NotImplementedError
 
     @property
@@ -210,6 +225,7 @@ class SyncBody(Body):
 
     def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
+        # The only bound that a synchronous read can have; see the top of this module.
         if self._awaits_marker and not self._connection.has_more(_COMPLETE_SECONDS):
             self._connection.shut_down()
             return None
@@ -227,6 +243,10 @@ class SyncBody(Body):
         if getattr(self._chunks, "gi_running", False):
             # Another thread reads. Closing the socket alone does not end that, and the connection would stay open.
             self._connection.shut_down()
+        self._response.close()
+
+    def abandon(self) -> None:
+        """Close a body that the client will not get."""
         self._response.close()
 
     def _settle(self) -> None:
@@ -247,6 +267,16 @@ class SyncBody(Body):
         self._response.close()
 
 
+_open_chunks: Final[set[AsyncIterator[bytes]]] = set()
+"""What open bodies read from.
+
+The HTTP library reads with asynchronous generators, each within another. A stream that a program leaves without closing
+it is a cycle, and the garbage collector would hand all generators in it to the event loop, which closes each in a task
+of its own: an inner one that an outer one is closing already fails, and its error is logged. As long as something else
+refers to the outermost, they are no part of the cycle; when it is dropped, each closes the next.
+"""
+
+
 class AsyncBody(Body):
     """The body for an asynchronous client."""
 
@@ -256,6 +286,11 @@ class AsyncBody(Body):
         """Repair what the response brings."""
         super().__init__(response, repairer)
         self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._is_encoded else response.stream)
+        _open_chunks.add(self._chunks)
+
+    def __del__(self) -> None:
+        """Let go of the generators, if the body was never closed."""
+        _open_chunks.discard(self._chunks)
 
     def __aiter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
@@ -299,7 +334,12 @@ class AsyncBody(Body):
         try:
             await self._settle()
         finally:
-            await self._response.aclose()
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Close a body that the client will not get."""
+        _open_chunks.discard(self._chunks)
+        await self._response.aclose()
 
     async def _settle(self) -> None:
         """Read the end of the body if it is received in time; otherwise the connection is closed with the response."""
@@ -314,7 +354,7 @@ class AsyncBody(Body):
 
     async def _finish_reading(self) -> None:
         self._connection.drop_surplus()
-        await self._response.aclose()
+        await self.abandon()
 
 
 def read_all(response: Response) -> bytes:
