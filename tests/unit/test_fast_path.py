@@ -89,7 +89,7 @@ policies = st.builds(
 @hypothesis_profiles.often()
 @given(streams, st.lists(st.integers(0, 600), max_size=12), requests, policies)
 @example(b"".join(FORMS["2.x"](["a", "b", "c"])) + DONE + event(chunk({"content": "d"})), [], None, None)
-def test_the_same_by_either_way(body, sizes, request_, policy):
+def test_any_stream_is_the_same_by_either_path(body, sizes, request_, policy):
     """Runs of events that repeat one another, between whatever else, cut anywhere, under any policy."""
     assert_same([body], request_, policy)
     assert_same(cut(body, sizes), request_, policy)
@@ -154,7 +154,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_only_seems_to_repeat(case):
+def test_events_that_only_seem_similar_are_the_same(case):
     """Events that are nearly what is known: together, one by one, and byte by byte."""
     pieces, *how = ODD[case] if isinstance(ODD[case], tuple) else (ODD[case],)
     body = b"".join(pieces)
@@ -163,7 +163,7 @@ def test_what_only_seems_to_repeat(case):
     assert_same([body[at : at + 1] for at in range(len(body))], *how)
 
 
-def test_calls_never_go_the_short_way():
+def test_calls_never_take_the_fast_path():
     """A call is put together from its pieces."""
     repairer = StreamRepairer()
     for piece in FORMS["calls"](["a", "b", "c", "d"]):
@@ -173,7 +173,7 @@ def test_calls_never_go_the_short_way():
 
 @pytest.mark.parametrize("path", [*recordings("1.0.0"), *recordings("2.2.1")], ids=lambda path: path.stem)
 @pytest.mark.parametrize("request_", [None, ChatRequest(include_usage=True, tools=TOOLS)], ids=["plain", "tools"])
-def test_recorded_streams(path, request_):
+def test_recorded_streams_are_the_same_by_either_path(path, request_):
     """Everything that was recorded, whole and in reads of 100 bytes."""
     body = recorded_body(path)
     assert_same([body], request_)
@@ -181,7 +181,7 @@ def test_recorded_streams(path, request_):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
-def test_dialects(dialect):
+def test_dialects_are_the_same_by_either_path(dialect):
     """All that the older releases answer."""
     for answer in dialect.answers.values():
         assert_same([answer.body])
@@ -189,7 +189,7 @@ def test_dialects(dialect):
 
 @pytest.mark.parametrize("release", ["1.0.0", "2.2.1"])
 @pytest.mark.parametrize("request_", [None, ChatRequest(tools=TOOLS)], ids=["plain", "tools"])
-def test_most_events_go_the_short_way(release, request_, monkeypatch):
+def test_most_events_take_the_fast_path(release, request_, monkeypatch):
     """Recorded streams of both generations: behind the first few events hardly one is taken apart."""
     body = recorded_body(next(path for path in recordings(release) if path.stem == "haiku"))
     repairer = StreamRepairer(request_)
@@ -200,7 +200,7 @@ def test_most_events_go_the_short_way(release, request_, monkeypatch):
     assert len(lengths) < repairer.report.events * 0.6
 
 
-def test_a_hook_is_told_of_every_repair():
+def test_hook_sees_every_repair():
     """Where somebody listens no repair is only counted."""
     told = []
     pieces = [event(each) for each in betalgo([f"{number}" for number in range(9)])]
