@@ -20,7 +20,6 @@ from support.clients import CLIENTS
 from support.environments import REPOSITORY
 from support.provision import skipped_without
 from support.raw_server import Hold, RawServer, in_turn, plain_response, sse_response
-from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.scripted_model import SCRIPTS, marker
 from support.service import RunningService, ServiceFailedError
@@ -121,12 +120,6 @@ class TestTable:
         fresh = table_of(right_results("1.2.4"))
         assert len(differences({}, fresh)) == len(BEHAVIOURS)
         assert len(differences({**fresh, ("another row", "1.2.4"): "x"}, fresh)) == 1
-
-    @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
-    def test_needs_its_place(self, text):
-        """Without both markers, in their order, there is none."""
-        with pytest.raises(NoPlaceError):
-            table_in(text)
 
 
 class TestCommand:
