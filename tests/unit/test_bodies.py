@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.core.chat_bodies import error_body, error_event, failure, repair_completion, repair_models, status_of
+from shim.core.chat_bodies import repair_completion, repair_models
 from shim.core.request import ChatRequest
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
