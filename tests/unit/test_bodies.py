@@ -678,10 +678,16 @@ def test_deep_nesting_raises_nothing(open_, shut, depth):
 
 
 def test_deep_field_is_kept_if_it_can_be_written():
-    """An error object with a member nested too deeply for JSON still leaves as an error."""
-    body = b'{"error":{"message":"no","param":' + b"[" * 1010 + b"]" * 1010 + b"}}"
-    message = "The service answered 418 to POST /v1/chat/completions, and gave no reason."
-    assert told(418, body) == error(message)
+    """CPython 3.11 reads some depths that it cannot write; the error then has a message of the shim's own."""
+    param = b"[" * 1010 + b"]" * 1010
+    repaired = told(418, b'{"error":{"message":"no","param":' + param + b"}}")
+    try:
+        json.dumps(json.loads(param))
+    except RecursionError:
+        assert repaired == error("The service answered 418 to POST /v1/chat/completions, and gave no reason.")
+    else:
+        assert repaired["error"]["message"] == "no"
+        assert json.dumps(repaired["error"]["param"]).encode() == param
 
 
 MEMBERS_OF_ANSWERS = [
