@@ -74,6 +74,7 @@ class Case:
         asked: The body of the request; None gets the list of models.
         path: Where it goes to.
         policy: What has to be switched on.
+        timeout: That of the client, in seconds.
     """
 
     script: Script
@@ -81,6 +82,7 @@ class Case:
     asked: dict[str, Any] | None = field(default_factory=lambda: CHAT)
     path: str = "/chat/completions"
     policy: dict[str, Any] = field(default_factory=dict)
+    timeout: float = 60.0
 
 
 # To read the certificates that no test needs would take longer than all the rest.
@@ -90,27 +92,27 @@ UNVERIFIED = {"verify": False}
 def ask(case: Case, mode: str, policy: Policy) -> Reply:
     """One request through a transport of the shim's."""
     with RawServer(case.script) as server:
-        get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case.asked, policy)
+        get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case, policy)
         reply = anyio.run(get) if mode == "async" else get()
         reply.sent = [request.body for request in server.requests]
     return reply
 
 
-def _get(url, asked, policy):
+def _get(url, case, policy):
     transport = shim.RepairTransport(HTTP.HTTPTransport(**UNVERIFIED), policy)
-    with HTTP.Client(transport=transport, timeout=1) as client:
+    with HTTP.Client(transport=transport, timeout=case.timeout) as client:
         try:
-            with client.stream("GET" if asked is None else "POST", url, json=asked) as response:
+            with client.stream("GET" if case.asked is None else "POST", url, json=case.asked) as response:
                 return _reply(response, response.read())
         except HTTP.TransportError as error:
             return Reply(failure=error)
 
 
-async def _get_async(url, asked, policy):
+async def _get_async(url, case, policy):
     transport = shim.AsyncRepairTransport(HTTP.AsyncHTTPTransport(**UNVERIFIED), policy)
-    async with HTTP.AsyncClient(transport=transport, timeout=1) as client:
+    async with HTTP.AsyncClient(transport=transport, timeout=case.timeout) as client:
         try:
-            async with client.stream("GET" if asked is None else "POST", url, json=asked) as response:
+            async with client.stream("GET" if case.asked is None else "POST", url, json=case.asked) as response:
                 return _reply(response, await response.aread())
         except HTTP.TransportError as error:
             return Reply(failure=error)
@@ -371,7 +373,7 @@ CASES: dict[Repair, Case] = {
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
-    Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}),
+    Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}, timeout=2.0),
 }
 
 
