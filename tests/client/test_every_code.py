@@ -16,7 +16,7 @@ import shim
 from shim.repairs import Policy, Repair
 from support.defects import DEFECTS, GOOD, HEAD, LAST, TEXT, each_delta
 from support.deviations import TOOLS, USAGE, Call, Choice, heard
-from support.raw_server import RawServer, Script, plain_response, sse_response
+from support.raw_server import RawServer, Script, marked, plain_response, sse_response
 from support.streams import DONE, MODEL, chunk, conforming, payloads, stream
 from support.talk import FAMILIES, MESSAGES, default_family
 
@@ -90,8 +90,8 @@ UNVERIFIED = {"verify": False}
 
 
 def ask(case: Case, mode: str, policy: Policy) -> Reply:
-    """One request through a transport of the shim's."""
-    with RawServer(case.script) as server:
+    """One request through a transport of the shim's, to a service that is recognised as Foundry Local."""
+    with RawServer(marked(case.script)) as server:
         get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case, policy)
         reply = anyio.run(get) if mode == "async" else get()
         reply.sent = [request.body for request in server.requests]
@@ -368,6 +368,7 @@ CASES: dict[Repair, Case] = {
             **CHAT,
             "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": TOOLS["get_weather"]}}],
         },
+        policy={"foundry": True},
     ),
     Repair.REQUEST_STRICT: Case(
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
