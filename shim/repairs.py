@@ -66,6 +66,7 @@ class Repair(StrEnum):
     REQUEST_STRICT = "request-strict"
     MODEL_ALIAS = "model-alias"
     STALLED = "stalled"
+    REQUEST_IGNORED = "request-ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,12 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "not one byte of the response after `Policy(stream_deadline=…)` seconds; off by default",
         "asked again without streaming, answered as chunks, remembered for the model",
         f"{_ISSUE}422",
+    ),
+    Repair.REQUEST_IGNORED: Rule(
+        "a complete answer shows that Foundry Local ignored `n`, `logprobs`, `stop`, `response_format`, `strict`, "
+        "`tool_choice` or `parallel_tool_calls` of the request",
+        "reported; nothing is changed",
+        "live 1.x and 2.x",
     ),
 }
 

@@ -114,12 +114,19 @@ class RepairScope:
 
     __slots__ = ("_allowed", "_instead", "_report", "changed")
 
-    def __init__(self, report: RepairReport, *, instead: Repair | None = None) -> None:
-        """Open a scope; with `instead`, all its repairs are counted under that one code."""
+    def __init__(self, report: RepairReport) -> None:
+        """Open a scope."""
         self._report = report
-        self._instead = instead
+        self._instead: Repair | None = None
         self._allowed: dict[Repair, bool] = {}
         self.changed = False
+
+    def under(self, repair: Repair) -> RepairScope:
+        """The same scope for a part of the body; all repairs there are counted under one code."""
+        part = RepairScope(self._report)
+        part._instead = repair
+        part._allowed = self._allowed
+        return part
 
     def allows(self, repair: Repair, found: Any = None) -> bool:
         """Whether a repair that is needed may be made; see `RepairReport.allow`.

@@ -79,11 +79,12 @@ def find_error_status(
     is_answer = any(payload.get(name) for name in answer_fields)
     error = payload.get("error") if is_answer else _find_error(payload)
     if error and (in_stream or not is_answer):
-        return _status_of(error, payload) if is_object(error) else _status_of(payload)
+        return _status_of(error if is_object(error) else {"message": error}, payload)
     if is_answer or is_alive_sign(payload):
         return None
-    if _kind_of(payload) in _ERROR_KINDS or payload.get("success") is False or _find_message(payload):
-        return _status_of(payload)
+    message = _find_message(payload)
+    if message or _kind_of(payload) in _ERROR_KINDS or payload.get("success") is False:
+        return _status_of(payload, {"message": message})
     return None
 
 
@@ -100,7 +101,12 @@ def rebuild_event(payload: Mapping[str, Any], status: int, *, complete: bool = T
         status: The HTTP status that it stands for.
         complete: Whether an error object is completed that only lacks fields the official client does not need.
     """
-    return _as_error_object(payload, status, _NO_REASON, complete=complete)
+    rebuilt = _as_error_object(payload, status, _NO_REASON, complete=complete)
+    try:
+        dump(rebuilt or payload)
+    except ValueError:  # nested too deeply to be written again
+        return {"error": _error(_bound(_find_message(payload)) or _NO_REASON, status)}
+    return rebuilt
 
 
 def rebuild_body(status: int, body: bytes, *, request: str, reason: str = "", complete: bool = True) -> bytes | None:

@@ -30,12 +30,25 @@ _REASONS: Final = {
     **dict.fromkeys(("max_tokens", "max_length"), "length"),
     **dict.fromkeys(("tool_call", "toolcalls", "tool_use"), "tool_calls"),
 }
+# Reasons of other inference servers for an answer that was not completed.
+_FAILURES: Final = frozenset(
+    ["error", "failed", "failure", "exception", "abort", "aborted", "cancelled", "canceled", "timeout"]
+)
 _ENUM_PREFIX: Final = re.compile(r"(?:ChatCompletion|Chat)?FinishReason[.:]+")
 
 
 def finish_reason(sent: Any) -> str | None:
     """The finish reason as OpenAI spells it; None if it is unknown."""
-    return _REASONS.get(_ENUM_PREFIX.sub("", sent).lower()) if isinstance(sent, str) else None
+    return _REASONS.get(_without_enum(sent)) if isinstance(sent, str) else None
+
+
+def is_failure(sent: Any) -> bool:
+    """Whether a finish reason says that the answer was not completed."""
+    return isinstance(sent, str) and _without_enum(sent) in _FAILURES
+
+
+def _without_enum(reason: str) -> str:
+    return _ENUM_PREFIX.sub("", reason).lower()
 
 
 # Whose response it is.

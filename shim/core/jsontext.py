@@ -17,6 +17,8 @@ _OUTSIDE_STRING: Final = re.compile(rb'["{}\[\]]')
 _INSIDE_STRING: Final = re.compile(rb'["\\]')
 # Numbers that a double may not hold: too many digits, or an exponent.
 _UNSAFE_NUMBER: Final = re.compile(rb"[0-9](?:[0-9.]{16}|[eE])")
+# Valid as space between tokens, but not in a string.
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 _MOST_DIGITS: Final = 18  # of an integer that fits 64 bits, whatever its digits are
 # What str.splitlines() takes for the end of a line, as httpx's iter_lines() does, and JSON does not escape: U+0085,
 # U+2028, U+2029. 1.x escapes them.
@@ -59,6 +61,19 @@ def load(data: bytes) -> Any:
         return _DECODER.decode(data.decode(errors="shim-stray-bytes"))
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
+
+
+def is_readable(data: bytes) -> bool:
+    """Whether a document that `load` accepts is valid JSON in UTF-8, as the official client reads it."""
+    if data.isascii() and not _CONTROL.search(data):
+        return True
+    try:
+        text = data.decode()
+        if _CONTROL.search(data):
+            json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def load_object(data: bytes) -> dict[str, Any] | None:

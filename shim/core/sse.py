@@ -33,6 +33,7 @@ _BEFORE_DOCUMENT: Final = re.compile(rb"[ \t,\[\]%b]*" % _BOM)
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
 # Only whole ones: `[DONE` is where a body was cut.
 _DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)', re.IGNORECASE)
+_ERROR_EVENT: Final = re.compile(rb"(?<![^\r\n])event:[ \t]*error[ \t]*(?![^\r\n])", re.IGNORECASE)
 _KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
 _DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
 # Without the blank line that ends its event such a line is incomplete; a `retry` line or a comment is not.
@@ -57,6 +58,11 @@ class Frame(NamedTuple):
     data: bytes | None = None
     head: bytes = b""
     bare: bool = False
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the event is called an error."""
+        return bool(self.head) and _ERROR_EVENT.search(self.head) is not None
 
 
 class LineBuffer:
@@ -369,9 +375,9 @@ class Framer:
             self._event.lines.append(raw)
         elif self._is_punctuation(line, after_document=is_after_document):
             self._is_after_document = True
-        elif name == b"error" and value.strip() and self._report.allow(Repair.ERROR_BODY, value):
+        elif name.lower() == b"error" and value.strip() and self._report.policy.wants(Repair.ERROR_BODY):
             # Some servers report an error in a field of that name, which every parser ignores.
-            payload = b'{"error":' + _as_json(value.strip()) + b"}"
+            payload = b'{"Error":' + _as_json(value.strip()) + b"}"
             yield from self._add_data(b"data: " + payload + raw[len(line) :], payload)
         elif (unprefixed := self._find_unprefixed(line)) is not None:
             yield from self._add_data(b"data: " + unprefixed + raw[len(line) :], unprefixed)
@@ -433,18 +439,20 @@ class Framer:
         """The event is complete. Without a blank line it gets one, of the same kind as the line before it."""
         event, self._event = self._event, _Event()
         raw = b"".join(event.lines) + (blank or _ending(event.lines[-1]))
+        if not event.values and not event.has_fields:
+            if self._has_ids and self._report.allow(Repair.EVENT_BOUNDARY):
+                # Once it has seen an id, the official client takes every blank line for an event.
+                raw = b"".join(event.lines)
+            yield Frame(raw)
+            return
         payload = b"\n".join(event.values)
+        frame = Frame(raw, payload, b"".join([line for line in event.lines if not line.startswith(_DATA_LINE)]), bare)
         # The client json-decodes keep-alives too, and fails.
-        is_keep_alive = _is_keep_alive(payload) if event.values else event.has_fields
+        is_keep_alive = not frame.is_error and (not event.values or _is_keep_alive(payload))
         if is_keep_alive and self._report.allow(Repair.EVENT_BOUNDARY, raw):
             yield Frame(KEEP_ALIVE)
-            return
-        if event.values:
-            head = b"".join([line for line in event.lines if not line.startswith(_DATA_LINE)])
-            yield Frame(raw, payload, head, bare)
-        elif self._has_ids and self._report.allow(Repair.EVENT_BOUNDARY):
-            # Once it has seen an id, the official client takes every blank line for an event.
-            yield Frame(b"".join(event.lines))
+        elif event.values or frame.is_error:
+            yield frame
         else:
             yield Frame(raw)
 

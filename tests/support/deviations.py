@@ -74,7 +74,7 @@ class Answer:
         """The request for it."""
         return ChatRequest(
             model=MODEL,
-            several_choices=len(self.choices) > 1,
+            n=len(self.choices),
             include_usage=self.usage_asked,
             named_tool=self.named_tool,
             tools=TOOLS if self.tools else {},

@@ -245,7 +245,7 @@ changes = st.just([]) | st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 
 requests = st.builds(
     ChatRequest,
     model=st.sampled_from((None, MODEL)),
-    several_choices=st.booleans(),
+    n=st.sampled_from((1, 2)),
     include_usage=st.booleans(),
     named_tool=st.booleans(),
     tools=st.sampled_from(({}, TOOLS)),

@@ -68,7 +68,7 @@ requests = st.builds(
     model=st.just("m"),
     include_usage=st.booleans(),
     usage_in_chunks=st.booleans(),
-    several_choices=st.booleans(),
+    n=st.sampled_from([1, 2]),
     tools=st.sampled_from([{}, TOOLS]),
 )
 policies = st.builds(
