@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shim.core.fast_path import FastStreamRepairer
-from shim.core.request import ChatRequest
+from shim.core.request import ChatRequest, Demands
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
 from support import hypothesis_profiles
@@ -70,6 +70,7 @@ requests = st.builds(
     usage_in_chunks=st.booleans(),
     n=st.sampled_from([1, 2]),
     tools=st.sampled_from([{}, TOOLS]),
+    demands=st.sampled_from([None, None, Demands(stop=("ab", "\n")), Demands(schema={}), Demands(logprobs=True)]),
 )
 policies = st.builds(
     Policy,
