@@ -356,10 +356,10 @@ def _request(case: Case) -> None:
     if members is None:
         _same("a body that is no object", first.content, case.body)
         return
-    asked = ChatRequest.from_members(members)
+    asked = ChatRequest.read(members)
     _same(
         "what was asked",
-        replace(ChatRequest.from_members(load_object(first.content) or {}), tools={}),
+        replace(ChatRequest.read(load_object(first.content) or {}), tools={}),
         replace(asked, tools={}),
     )
     again = httpx.Request("POST", sent.url, content=first.content)
