@@ -206,7 +206,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.ERROR_BODY: Rule(
         "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `Successful: false`, "
-        "`event: error`, a field `error:` of the stream, fields missing; a place in the service's own source before the message",
+        "`event: error`, a field `error:` of the stream, fields missing; a place in the service's own source before "
+        "the message",
         "OpenAI's error object; the place cut off",
         f"{_ISSUE}92, live 1.x and 2.x",
     ),

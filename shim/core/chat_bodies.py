@@ -18,7 +18,7 @@ from shim.repairs import Repair
 from shim.reports import RepairReport, RepairScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from shim.core.foundry import Evidence
     from shim.core.request import ChatRequest
@@ -154,7 +154,7 @@ def _complete_model(fields: dict[str, Any], required: dict[str, Any], scope: Rep
             fields[name] = value
 
 
-def _remove_foreign(fields: dict[str, Any], scope: RepairScope, code: Repair, *, if_null: tuple[str, ...] = ()) -> None:
+def _remove_foreign(fields: dict[str, Any], scope: RepairScope, code: Repair, *, if_null: Collection[str] = ()) -> None:
     foreign = FOREIGN & fields.keys() | {name for name in if_null if name in fields and fields[name] is None}
     if foreign and scope.allows(code, foreign):
         for name in foreign:

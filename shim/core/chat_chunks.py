@@ -287,7 +287,7 @@ class ChunkRepairer:
 
     def _repair_choices(self, choices: list[dict[str, Any]], scope: RepairScope) -> bool:
         """Repair the choices in place; whether the content of one is buffered."""
-        is_only = len(choices) == 1 and not self._request.several_choices
+        is_only = len(choices) == 1 and self._request.n == 1
         is_buffered = False
         self._last_choices = []
         for position, choice in enumerate(choices):
@@ -304,11 +304,12 @@ class ChunkRepairer:
         is_foundry = self._evidence.is_foundry
         delta = repair_delta(choice, scope)
         if is_foundry:
-            _take_message(choice, delta, state, scope)
+            if "message" in choice:
+                _take_message(choice, delta, state, scope)
             if "finish_details" in choice and scope.allows(Repair.FOREIGN_MEMBERS, {"finish_details"}):
                 del choice["finish_details"]
-        self._repair_delta(delta, state, scope)
-        is_buffered = _join_characters(delta, state, scope) | state.calls.is_buffering
+        is_buffered = self._repair_delta(delta, state, scope)
+        is_buffered |= _join_characters(delta, state, scope)
         reason = self._read_reason(choice, scope)
         is_early = reason is not None and is_foundry and _is_early(delta, state)
         at_end = reason is not None and not is_early
@@ -323,23 +324,24 @@ class ChunkRepairer:
             choice["delta"] = delta
         return is_buffered
 
-    def _repair_delta(self, delta: dict[str, Any], state: _Choice, scope: RepairScope) -> None:
+    def _repair_delta(self, delta: dict[str, Any], state: _Choice, scope: RepairScope) -> bool:
+        """Repair the fields of a delta in place; whether a call is buffered."""
         is_foundry = self._evidence.is_foundry
         if delta.get("role") is not None:
             if not state.has_role:
                 state.has_role = True
             elif is_foundry and scope.allows(Repair.ROLE, delta["role"]):
                 del delta["role"]
-        if "tool_calls" in delta:
-            self._repair_calls(delta, state, scope)
+        is_buffered = "tool_calls" in delta and self._repair_calls(delta, state, scope)
         if is_foundry:
-            for name in FOREIGN_IF_NULL:
-                if name in delta and delta[name] is None and scope.allows(Repair.FOREIGN_MEMBERS, {name}):
-                    del delta[name]
+            if not FOREIGN_IF_NULL.isdisjoint(delta):
+                _remove_null(delta, scope)
             _remove_foreign(delta, scope)
         repair_content(delta, scope, joins_parts=is_foundry or state.content is not None)
+        return is_buffered
 
-    def _repair_calls(self, delta: dict[str, Any], state: _Choice, scope: RepairScope) -> None:
+    def _repair_calls(self, delta: dict[str, Any], state: _Choice, scope: RepairScope) -> bool:
+        """Repair the tool calls of a delta in place; whether one is buffered."""
         sent = delta["tool_calls"]
         if not sent:
             if self._evidence.is_foundry and scope.allows(Repair.EMPTY_TOOL_CALLS, sent):
@@ -350,6 +352,7 @@ class ChunkRepairer:
                 state.has_calls = True
             else:
                 del delta["tool_calls"]
+        return state.calls.is_buffering
 
     def _repair_text(
         self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
@@ -452,17 +455,23 @@ def _take_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice,
 
     Both have the same increment, as a rule. What only the message has would be lost, and is put into the delta.
     """
-    if "message" not in choice or choice.get("delta") is not delta:
-        return
     message: Any = choice["message"]
-    if not scope.allows(Repair.MESSAGE_BESIDE_DELTA, message):
+    if choice.get("delta") is not delta or not scope.allows(Repair.MESSAGE_BESIDE_DELTA, message):
         return
     del choice["message"]
+    if message == delta:
+        return
     if isinstance(message, str):
         message = {"content": message}
     for name, value in message.items() if is_object(message) else ():
         if value and not delta.get(name) and not (name == "role" and state.has_role):
             delta[name] = value
+
+
+def _remove_null(delta: dict[str, Any], scope: RepairScope) -> None:
+    for name in FOREIGN_IF_NULL & delta.keys():
+        if delta[name] is None and scope.allows(Repair.FOREIGN_MEMBERS, {name}):
+            del delta[name]
 
 
 def _remove_foreign(fields: dict[str, Any], scope: RepairScope) -> None:
@@ -478,7 +487,8 @@ def _join_characters(delta: dict[str, Any], state: _Choice, scope: RepairScope) 
     """Join them in the texts and arguments of a delta; whether the start of one is buffered."""
     is_buffered = False
     for name in _TEXT_FIELDS:
-        if isinstance(delta.get(name), str):
+        text: Any = delta.get(name)
+        if text and isinstance(text, str) and (state.joiners or not text.isascii()):
             is_buffered |= _join(delta, name, state, name, scope)
     calls: Any = delta.get("tool_calls")
     for item in cast("list[Any]", calls) if isinstance(calls, list) else ():

@@ -68,6 +68,8 @@ def repair_choices(chunk: dict[str, Any], scope: RepairScope) -> list[dict[str, 
     """
     sent: Any = chunk.get("choices")
     items = cast("list[Any]", sent) if isinstance(sent, list) else [sent]
+    if items is sent and all(map(is_object, items)):
+        return items
     choices = [item for item in items if is_object(item)]
     if any(item is not None and not is_object(item) for item in items):
         raise damaged("its choices are not a list of objects")

@@ -15,6 +15,7 @@ from shim.errors import error_object, without_source_location
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+_FIRST_ERROR: Final = int(HTTPStatus.BAD_REQUEST)
 _PAST_ERRORS: Final = 600
 _STATUS_OF_TYPE: Final[dict[str, int]] = {
     "invalid_request_error": 400,
@@ -74,9 +75,9 @@ def find_error_status(
         in_stream: Whether it is an event: there an ``error`` counts beside an answer, as for the official client.
     """
     status = payload.get("HttpStatusCode")
-    if payload.get("Successful") is False or (type(status) is int and status >= HTTPStatus.BAD_REQUEST):
+    if payload.get("Successful") is False or (type(status) is int and status >= _FIRST_ERROR):
         return _read_status(status) or HTTPStatus.INTERNAL_SERVER_ERROR
-    is_answer = any(payload.get(name) for name in answer_fields)
+    is_answer = any(map(payload.get, answer_fields))
     error = payload.get("error") if is_answer else _find_error(payload)
     if error and (in_stream or not is_answer):
         return _status_of(error if is_object(error) else {"message": error}, payload)
@@ -177,7 +178,7 @@ def _status_of(*errors: Mapping[str, Any]) -> int:
 def _read_status(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:  # noqa: PLR2004 - as statuses are
         value = int(value)
-    return value if type(value) is int and HTTPStatus.BAD_REQUEST <= value < _PAST_ERRORS else None
+    return value if type(value) is int and _FIRST_ERROR <= value < _PAST_ERRORS else None
 
 
 # Messages.

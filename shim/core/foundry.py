@@ -18,7 +18,7 @@ FOREIGN: Final = frozenset(
 )
 """Fields that only the Betalgo object has, wherever they are."""
 
-FOREIGN_IF_NULL: Final = ("name", "tool_call_id", "function_call")
+FOREIGN_IF_NULL: Final = frozenset({"name", "tool_call_id", "function_call"})
 """Fields of a delta or a message that OpenAI omits if they have no value."""
 
 CONSTANT_ID: Final = re.compile(r"chat\.id\.\d+")
@@ -109,9 +109,10 @@ class Evidence:
 
     Attributes:
         owner: Whose response it is.
+        is_foundry: Whether Foundry Local was seen.
     """
 
-    __slots__ = ("_is_settled", "owner")
+    __slots__ = ("_is_settled", "is_foundry", "owner")
 
     def __init__(self, owner: Owner = Owner.UNKNOWN, *, is_settled: bool = False) -> None:
         """Start with what is known already.
@@ -121,12 +122,8 @@ class Evidence:
             is_settled: Whether the program has said so: then nothing changes it.
         """
         self.owner = owner
+        self.is_foundry = owner is Owner.FOUNDRY
         self._is_settled = is_settled
-
-    @property
-    def is_foundry(self) -> bool:
-        """Whether Foundry Local was seen."""
-        return self.owner is Owner.FOUNDRY
 
     def see_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Look for marks in the headers of a response."""
@@ -158,12 +155,13 @@ class Evidence:
     def _settle(self, owner: Owner) -> None:
         if not self._is_settled:
             self.owner = owner
+            self.is_foundry = owner is Owner.FOUNDRY
             self._is_settled = True
 
 
 def _has_constant_id(payload: Mapping[str, Any]) -> bool:
     own = payload.get("id")
-    return isinstance(own, str) and CONSTANT_ID.fullmatch(own) is not None
+    return isinstance(own, str) and own.startswith("chat.id.") and CONSTANT_ID.fullmatch(own) is not None
 
 
 def _is_of_another(payload: Mapping[str, Any]) -> bool:
@@ -176,9 +174,10 @@ def _is_of_another(payload: Mapping[str, Any]) -> bool:
     if is_object(usage) and not _OTHER_USAGE_FIELDS.isdisjoint(usage):
         return True
     choices: Any = payload.get("choices")
-    return isinstance(choices, list) and any(
-        is_object(choice) and not _OTHER_CHOICE_FIELDS.isdisjoint(choice) for choice in cast("list[Any]", choices)
-    )
+    for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
+        if is_object(choice) and not _OTHER_CHOICE_FIELDS.isdisjoint(choice):
+            return True
+    return False
 
 
 def generation(answer: Mapping[str, Any]) -> str | None:

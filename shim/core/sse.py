@@ -86,11 +86,6 @@ class LineBuffer:
         self._pieces: list[bytes] = []
         self._has_cr = False
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether everything is read or buffered."""
-        return self.position >= len(self.chunk)
-
     def append(self, chunk: bytes) -> None:
         """Take the next chunk; the last one must be exhausted."""
         self.chunk = chunk
@@ -110,20 +105,21 @@ class LineBuffer:
             return None
         return self.take(end)
 
-    def plain_event_end(self, limit: int) -> int:
-        """The offset after an event of one line, ``data: {…}``, that is here with its blank line; otherwise 0."""
+    def take_plain_event(self, limit: int) -> bytes:
+        """Return an event of one line, ``data: {…}``, that is here with its blank line; empty if there is another."""
         chunk, start = self.chunk, self.position
         if not chunk.startswith(b"data: {", start):
-            return 0
+            return b""
         end = chunk.find(b"\n", start)
         if (
             end < 0
-            or chunk[end + 1 : end + 2] != b"\n"
+            or not chunk.startswith(b"\n", end + 1)
             or end + 2 - start > limit
             or (self._has_cr and chunk.find(b"\r", start, end) >= 0)
         ):
-            return 0
-        return end + 2
+            return b""
+        self.position = end + 2
+        return chunk[start : end + 2]
 
     def blank_lines_end(self) -> int:
         """The offset after a run of blank lines that end in a line feed; 0 if there is none."""
@@ -249,15 +245,15 @@ class Framer:
         buffer.append(chunk)
         if self._mode is _Mode.START:
             yield from self._start_stream()
-        while not buffer.is_exhausted:
-            if self._mode is _Mode.DOCUMENT:
-                yield from self._continue_document()
+        while buffer.position < len(buffer.chunk):
+            is_between_events = self.is_between_events
             # The form of nearly every event; the full path gives the same frame.
-            elif self.is_between_events and (end := buffer.plain_event_end(self._limit)):
-                raw = buffer.take(end)
+            if is_between_events and (raw := buffer.take_plain_event(self._limit)):
                 yield Frame(raw, raw[6:-2])
-            elif self.is_between_events and not self._has_ids and (end := buffer.blank_lines_end()):
+            elif is_between_events and not self._has_ids and (end := buffer.blank_lines_end()):
                 yield Frame(buffer.take(end))
+            elif self._mode is _Mode.DOCUMENT:
+                yield from self._continue_document()
             elif self._mode is _Mode.LINE_START and self._finds_document():
                 yield from self._start_document()
             else:

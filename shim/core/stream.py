@@ -12,7 +12,7 @@ from shim.core.chunk_form import damaged, has_content, is_hollow
 from shim.core.envelope import OBJECT
 from shim.core.error_bodies import find_error_status, is_alive_sign, rebuild_event
 from shim.core.foundry import Evidence, Owner, generation, new_id, now
-from shim.core.jsontext import dump, is_object, is_readable, load, split_documents
+from shim.core.jsontext import dump, is_object, parse, split_documents
 from shim.core.request import ChatRequest
 from shim.core.responses import ResponsesRepairer, as_events
 from shim.core.sse import DONE, KEEP_ALIVE, Frame, Framer
@@ -39,6 +39,9 @@ class State(Enum):
     FAILED = auto()  # the service has reported an error
     COMPLETE = auto()  # the end marker was emitted
     BROKEN = auto()  # an error of the shim's own was emitted
+
+
+_ENDED: Final = (State.COMPLETE, State.BROKEN)
 
 
 class StreamRepairer:
@@ -81,7 +84,7 @@ class StreamRepairer:
         self.is_empty = False
         self.opening_error: tuple[int, dict[str, Any]] | None = None
         self._request = request or ChatRequest()
-        self._evidence = evidence or Evidence(Owner.FOUNDRY)
+        self._evidence = evidence or Evidence(Owner.FOUNDRY, is_settled=True)
         self._is_chat = not responses
         self._framer = Framer(self.report)
         self._events = (
@@ -94,7 +97,7 @@ class StreamRepairer:
     @property
     def has_ended(self) -> bool:
         """Whether the end marker or an error of the shim's own was emitted. Nothing follows it."""
-        return self.state in (State.COMPLETE, State.BROKEN)
+        return self.state in _ENDED
 
     @property
     def is_complete(self) -> bool:
@@ -173,46 +176,40 @@ class StreamRepairer:
                 raise self._undecodable(frame.data, error) from error
 
     def _process_data(self, frame: Frame, data: bytes, out: list[bytes]) -> None:
-        for payload, part in self._read(frame, data):
-            if self.state is State.FAILED:
-                # The official client has raised the error, and reads nothing more.
-                out.append(part.raw)
-            elif is_object(payload):
-                self._process_payload(payload, part, out)
-            elif payload or isinstance(payload, int | float):
-                raise damaged("it is JSON, but not an object")
-            else:
-                self._keep_alive(part, out)
-
-    def _read(self, frame: Frame, data: bytes) -> Iterator[tuple[Any, Frame]]:
-        """Yield the payload of an event; or each of several objects in one event, as an event of its own.
-
-        Raises:
-            ValueError: It is not JSON.
-            StreamError: The policy is strict and a repair is needed.
-        """
         try:
-            payload = load(data)
+            payload, is_valid = parse(data)
         except ValueError:
             documents = split_documents(data)
             if len(documents) > 1 and self.report.allow(Repair.MISSING_DATA_PREFIX, data):
                 for document in documents:
                     raw = b"data: " + b" ".join(document.splitlines()) + b"\n\n"
-                    yield load(document), Frame(raw, document)
+                    self._process_data(Frame(raw, document), document, out)
                 return
             if not frame.is_error:
                 raise
-            payload = data.decode(errors="replace")
-        if frame.is_error and not (is_object(payload) and (payload.get("error") or not self._is_chat)):
+            payload, is_valid = data.decode(errors="replace"), True
+        if frame.head and frame.is_error and not (is_object(payload) and (payload.get("error") or not self._is_chat)):
             payload = {"Error": payload or True}
-        if _is_list_of_objects(payload) and self.report.allow(Repair.CHUNK_FORM, payload):
-            for each in payload:
-                written = dump(each)
-                yield each, Frame(b"data: " + written + b"\n\n", written)
+        if self.state is State.FAILED:
+            # The official client has raised the error, and reads nothing more.
+            out.append(frame.raw)
+        elif is_object(payload):
+            self._process_payload(payload, frame, out, is_valid=is_valid)
         else:
-            yield payload, frame
+            self._process_value(payload, frame, out)
 
-    def _process_payload(self, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+    def _process_value(self, value: Any, frame: Frame, out: list[bytes]) -> None:
+        """JSON that is not an object."""
+        if _is_list_of_objects(value) and self.report.allow(Repair.CHUNK_FORM, value):
+            for each in value:
+                written = dump(each)
+                self._process_data(Frame(b"data: " + written + b"\n\n", written), written, out)
+        elif value or isinstance(value, int | float):
+            raise damaged("it is JSON, but not an object")
+        else:
+            self._keep_alive(frame, out)
+
+    def _process_payload(self, payload: dict[str, Any], frame: Frame, out: list[bytes], *, is_valid: bool) -> None:
         self._evidence.see(payload)
         if self.report.events == 1:
             self.report.generation = self.report.generation or generation(payload)
@@ -224,9 +221,12 @@ class StreamRepairer:
             self._answer(payload, out)
         else:
             events = self._events.repair(payload)
-            if events is None and not is_readable(frame.data or b"") and self.report.allow(Repair.ENCODING, frame.data):
+            if events is None and not is_valid and self.report.allow(Repair.ENCODING, frame.data):
                 events = [payload]
-            out.extend([frame.raw] if events is None else [_event(event, frame.head) for event in events])
+            if events is None:
+                out.append(frame.raw)
+            else:
+                out.extend([_event(event, frame.head) for event in events])
 
     def _answer(self, payload: dict[str, Any], out: list[bytes]) -> None:
         """A plain response was received instead of a stream."""

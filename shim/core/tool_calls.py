@@ -16,7 +16,7 @@ import orjson
 from shim.core.foundry import new_call_id
 from shim.core.jsontext import DocumentScanner, dump, is_object, load
 from shim.repairs import Repair
-from shim.reports import RepairReport, RepairScope
+from shim.reports import PartScope, RepairReport, RepairScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -116,9 +116,8 @@ class ToolCalls:
         Raises:
             StreamError: The policy is strict and a repair is needed.
         """
-        self._scope = scope.under(Repair.BODY_TOOL_CALLS)
+        self._scope = PartScope(scope, Repair.BODY_TOOL_CALLS)
         items[:] = [item for item in items if self._repair_item(item, streamed=False)]
-        scope.changed = scope.changed or self._scope.changed
 
     def flush(self) -> list[dict[str, Any]]:
         """Return the calls whose name was never received: the only declared function is meant, or nobody can answer."""
