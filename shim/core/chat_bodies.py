@@ -244,7 +244,7 @@ def _repair_message(
     evidence: Evidence,
     scope: RepairScope,
 ) -> None:
-    calls = ToolCalls(report, tools=request.tools)
+    calls = ToolCalls(report, evidence, tools=request.tools)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
     if evidence.is_foundry:
         _repair_content(message, scope)

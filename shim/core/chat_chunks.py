@@ -31,7 +31,7 @@ _TEXT_FIELDS: Final = ("content", "reasoning_content", "refusal")
 class _Choice:
     """Per-choice state."""
 
-    def __init__(self, index: int, request: ChatRequest, report: RepairReport) -> None:
+    def __init__(self, index: int, request: ChatRequest, report: RepairReport, evidence: Evidence) -> None:
         self.index = index
         self.has_role = False
         self.has_calls = False
@@ -39,7 +39,7 @@ class _Choice:
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
-        self.calls = ToolCalls(report, tools=request.tools)
+        self.calls = ToolCalls(report, evidence, tools=request.tools)
         self.content = ContentText(request, report) if ContentText.is_needed(request, report) else None
         # For texts that end within a character: by field, and by call for arguments.
         self.joiners: dict[str | int, CharacterJoiner] = {}
@@ -294,7 +294,7 @@ class ChunkRepairer:
             index = repair_index(choice, position, scope, is_only=is_only)
             state = self._choices.get(index)
             if state is None:
-                state = self._choices[index] = _Choice(index, self._request, self._report)
+                state = self._choices[index] = _Choice(index, self._request, self._report, self._evidence)
             self._last_choices.append(state)
             is_buffered |= self._repair_choice(choice, state, scope)
         return is_buffered

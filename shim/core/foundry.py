@@ -63,10 +63,10 @@ _FOUNDRY_ERROR: Final = re.compile(
     """,
     re.VERBOSE,
 )
-# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic, Perplexity and llama.cpp.
+# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic and vLLM. llama-cpp-python has one of OpenAI's.
 _OTHER_HEADERS: Final = re.compile(
     r"openai-(?:version|organization|processing-ms|project)|azureml-.*|apim-request-id|x-ms-.*|x-groq.*|x-or-.*"
-    r"|mistral-.*|anthropic-.*|x-vllm-.*"
+    r"|x-generation-id|mistral-.*|anthropic-.*|x-vllm-.*"
 )
 _OTHER_SERVERS: Final = ("llama.cpp", "groq")
 # Fields that a service other than Foundry Local is known for.
@@ -90,7 +90,7 @@ _OTHER_USAGE_FIELDS: Final = frozenset(
         "search_context_size",
     ]
 )
-_OTHER_FINGERPRINT: Final = re.compile(r"fp_\w+|b\d+-[0-9a-f]{6,}")
+_OTHER_FINGERPRINT: Final = re.compile(r"fp_\w+|b\d+-[0-9a-f]{6,}|vllm-.*")
 
 
 class Owner(Enum):

@@ -21,6 +21,8 @@ from shim.reports import PartScope, RepairReport, RepairScope
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from shim.core.foundry import Evidence
+
 
 class _Item:
     """One item of ``tool_calls``; fields without a valid value are None."""
@@ -75,10 +77,23 @@ class ToolCalls:
     """
 
     def __init__(
-        self, report: RepairReport, *, tools: Collection[str] = (), new_id: Callable[[], str] = new_call_id
+        self,
+        report: RepairReport,
+        evidence: Evidence,
+        *,
+        tools: Collection[str] = (),
+        new_id: Callable[[], str] = new_call_id,
     ) -> None:
-        """Start a choice of the answer to a request that declares these functions."""
+        """Start a choice of an answer.
+
+        Args:
+            report: Where repairs are counted.
+            evidence: Whose answer it is.
+            tools: The names of the functions that the request declares.
+            new_id: Creates the id of a call that has none.
+        """
         self._report = report
+        self._evidence = evidence
         self._tools = tools
         self._new_id = new_id
         self._scope = RepairScope(report)
@@ -244,7 +259,8 @@ class ToolCalls:
         free_id = self._free_id(item.id)
         if item.id != free_id and self._scope.allows(Repair.TOOL_CALL_ID, item.id):
             sent["id"] = free_id
-        if not sent.get("type") and self._scope.allows(Repair.TOOL_CALL_ID):
+        # Mistral sends no type, and the official client does without.
+        if self._evidence.is_foundry and not sent.get("type") and self._scope.allows(Repair.TOOL_CALL_ID):
             sent["type"] = item.kind
         if call.name and not item.name and self._scope.allows(Repair.TOOL_CALL_ID):
             function["name"] = call.name
@@ -259,7 +275,7 @@ class ToolCalls:
         The official client fails on an item of a function that has no such field.
         """
         sent, function = item.sent, item.function
-        names = [name for name in ("id", "type") if sent.get(name)]
+        names = [name for name in (("id", "type") if self._evidence.is_foundry else ("id",)) if sent.get(name)]
         if item.name and item.name == call.name:
             names.append("name")
         is_bare = call.kind == "function" and not is_object(sent.get("function"))
@@ -278,7 +294,12 @@ class ToolCalls:
         sent, function = item.sent, item.function
         if streamed and item.index != call.number and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index):
             sent["index"] = call.number
-        elif not streamed and "index" in sent and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index):
+        elif (
+            not streamed
+            and "index" in sent
+            and self._evidence.is_foundry
+            and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index)
+        ):
             del sent["index"]
         written = item.arguments
         if (

@@ -314,9 +314,7 @@ def test_a_plain_completion():
     for each in (original, filled):
         report = RepairReport()
         request = ChatRequest.read(load_object(each.body))
-        repair_completion(
-            load_object(body_of(each)), request, report, Evidence(Owner.FOUNDRY), new_id=lambda: "id"
-        )
+        repair_completion(load_object(body_of(each)), request, report, Evidence(Owner.FOUNDRY), new_id=lambda: "id")
         reports.append(report)
     assert reports[0].repairs == reports[1].repairs
     assert reports[0].repairs

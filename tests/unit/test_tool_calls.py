@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shim.core.foundry import Evidence, Owner
 from shim.core.tool_calls import ToolCalls
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
@@ -16,10 +17,11 @@ from shim.reports import RepairReport, RepairScope
 ARGUMENTS = '{"city": "Paris"}'
 
 
-def calls_of(*tools, policy=None):
+def calls_of(*tools, policy=None, owner=Owner.FOUNDRY):
     """A choice whose minted ids are minted-0, minted-1 and so on."""
     numbers = count()
-    return ToolCalls(RepairReport(policy or Policy()), tools=tools, new_id=lambda: f"minted-{next(numbers)}")
+    report = RepairReport(policy or Policy())
+    return ToolCalls(report, Evidence(owner), tools=tools, new_id=lambda: f"minted-{next(numbers)}")
 
 
 def call(index=0, id="a", name="f", arguments=ARGUMENTS, type="function"):  # noqa: A002 - OpenAI's words
@@ -102,6 +104,27 @@ def test_conforming_calls_stay(chunks):
     left, changed = repaired(calls, *chunks)
     assert left == chunks
     assert not any(changed)
+
+
+OTHERS = {
+    "no type": [[call(type=...)]],
+    "type repeated": [[call(arguments="{")], [piece("}", type="function")]],
+    "empty ids and names later": [[call(arguments="")], [call(0, "", "", "{}", ...)]],
+}
+
+
+@pytest.mark.parametrize("chunks", OTHERS.values(), ids=OTHERS)
+def test_calls_of_another_service_that_a_client_can_read_are_unchanged(chunks):
+    calls = calls_of("f", "g", owner=Owner.UNKNOWN)
+    left, changed = repaired(calls, *chunks)
+    assert left == chunks
+    assert not any(changed)
+
+
+def test_index_in_a_body_of_another_service_is_unchanged():
+    items = [call(0), call(1, "b")]
+    assert completed(calls_of("f", owner=Owner.OTHER), items) is False
+    assert items == [call(0), call(1, "b")]
 
 
 # One defect, one code.
