@@ -125,7 +125,7 @@ def _append(fields: dict[str, Any], delta: dict[str, Any]) -> None:
         elif is_object(value):
             fields[name] = parts = known if is_object(known) else {}
             _append(parts, value)
-        elif value is not None:
+        elif value is not None or name not in fields:
             fields[name] = value
 
 
@@ -135,7 +135,7 @@ def _append_calls(calls: list[dict[str, Any]], items: list[Any]) -> None:
         if type(index) is not int or not 0 <= index < len(calls):
             index = len(calls)
             calls.append({})
-        _append(calls[index], {**item, "index": None})
+        _append(calls[index], {name: value for name, value in item.items() if name != "index"})
 
 
 def _join(value: Any) -> Any:

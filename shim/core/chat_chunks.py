@@ -262,11 +262,8 @@ class ChunkRepairer:
         usage = chunk.get("usage")
         self._has_usage = self._has_usage or usage is not None
         unmoved = [chunk] if scope.changed else None
-        if not self._evidence.is_foundry:
+        if usage is None or not self._evidence.is_foundry:
             return unmoved
-        if usage is None:
-            # A program that takes the first choice of every chunk fails on one that has none.
-            return [] if is_hollow(chunk) and scope.allows(Repair.CHUNK_FORM, chunk) else unmoved
         if not self._request.include_usage:
             if not scope.allows(Repair.USAGE, {"choices", "usage"}):
                 return unmoved

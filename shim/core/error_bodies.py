@@ -184,8 +184,12 @@ def _read_status(value: Any) -> int | None:
 # Messages.
 
 
-def _find_error(payload: Mapping[str, Any]) -> Any:
-    return next((payload[name] for name in _ERROR_FIELDS if payload.get(name)), None)
+def _find_error(payload: Mapping[str, Any], depth: int = _DEEPEST_MESSAGE) -> Any:
+    """What a payload reports as an error; the one within, if an error is only the envelope of another."""
+    error = next((payload[name] for name in _ERROR_FIELDS if payload.get(name)), None)
+    if depth and is_object(error) and "message" not in error and is_object(inner := _find_error(error, depth - 1)):
+        return inner
+    return error
 
 
 def _kind_of(payload: Mapping[str, Any]) -> str | None:

@@ -215,7 +215,7 @@ class StreamRepairer:
             self.report.generation = self.report.generation or generation(payload)
         if (status := self._find_error(payload)) is not None:
             self._fail(status, payload, frame, out)
-        elif self._is_chat and not isinstance(payload.get("choices"), list) and _says_nothing(payload):
+        elif self._is_chat and not payload.get("choices") and self._is_keep_alive(payload):
             self._keep_alive(frame, out)
         elif frame.bare and self._is_answer(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
             self._answer(payload, out)
@@ -243,6 +243,11 @@ class StreamRepairer:
             return find_error_status(payload, _ANSWER_FIELDS, in_stream=True)
         # Every other event of /v1/responses has a type, and one of them is an error that the client understands.
         return None if isinstance(payload.get("type"), str) else find_error_status(payload, (), in_stream=True)
+
+    def _is_keep_alive(self, payload: dict[str, Any]) -> bool:
+        """Whether a chunk without choices says nothing, and a program could fail on it."""
+        is_valid = isinstance(payload.get("choices"), list) and not self._evidence.is_foundry
+        return not is_valid and (is_alive_sign(payload) or is_hollow(payload))
 
     def _keep_alive(self, frame: Frame, out: list[bytes]) -> None:
         """An event without data, which the official client cannot read, becomes a comment."""
@@ -352,10 +357,6 @@ class StreamRepairer:
             "something between, has damaged it. Retry, and report it if it happens again."
         )
         return StreamError(message, code="undecodable_event")
-
-
-def _says_nothing(payload: dict[str, Any]) -> bool:
-    return is_alive_sign(payload) or is_hollow(payload)
 
 
 def _is_list_of_objects(payload: Any) -> TypeGuard[list[dict[str, Any]]]:
