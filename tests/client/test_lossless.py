@@ -8,7 +8,8 @@ import openai
 import pytest
 
 import shim
-from support.either import awaited, each
+from support import either
+from support.either import awaited
 from support.raw_server import RawServer, marked, plain_response, sse_response
 from support.streams import DONE, chunk, conforming, event, stream
 from support.talk import MESSAGES, Client, clients, default_family
@@ -58,7 +59,7 @@ class TestFieldsOfBufferedText:
         "more",
         [
             {"citations": ["https://example.com"]},
-            {"service_tier": "default"},
+            {"tool_results": []},
             {"prompt_filter_results": [{"prompt_index": 0}]},
             {"x": {"y": None}},
         ],
@@ -281,7 +282,7 @@ class TestNumbers:
             return sse_response([stream(conforming())])
 
         async def asking(client):
-            return [each async for each in each_chunk(await complete(client, tools=tools, stream=True))]
+            return [each async for each in either.each(await complete(client, tools=tools, stream=True))]
 
         _, requests = run(mode, service, asking)
         first, second = (request.body for request in requests)
@@ -315,7 +316,6 @@ class TestNumbers:
 
 
 JSON = {"content-type": "application/json"}
-each_chunk = each
 
 
 def cut(text: str, at: int, *, escaped: bool = False) -> list[bytes]:
@@ -350,7 +350,7 @@ class TestCharacters:
         assert (answer.error, answer.text) == (None, "🌸")
 
     @CLIENTS
-    @pytest.mark.parametrize("rest", [b"\xf0\x9f", b"\xff", b"\\ud83c"], ids=["start", "stray byte", "half"])
+    @pytest.mark.parametrize("rest", [b"\xf0\x9f", b"\xff", b"\xc3"], ids=["start", "stray byte", "half"])
     def test_start_that_is_never_continued_is_replaced(self, client, rest):
         """What is not a character is shown as one that is missing; the text around it stays."""
         body = b"".join(

@@ -541,7 +541,7 @@ def resolve(name: str, ids: list[str]):
 
 
 class TestNames:
-    """A name stands for a model only where the id continues it with nothing but format, device, provider and version."""
+    """A name stands for a model where the id continues it with its format, device, provider and version only."""
 
     @pytest.mark.parametrize("alias", CATALOG)
     def test_alias_is_the_model_of_that_name(self, alias):
