@@ -170,6 +170,8 @@ def _repair_choices_form(body: dict[str, Any], scope: RepairScope) -> list[dict[
     sent: Any = body.get("choices")
     items = cast("list[Any]", sent) if isinstance(sent, list) else [sent]
     choices = [item for item in items if is_object(item)]
+    if not choices and not isinstance(sent, list):
+        raise _damaged("it has no choices")
     if any(item is not None and not is_object(item) for item in items) or not all(map(_has_message, choices)):
         raise _damaged("its choices have no message")
     if choices != sent and scope.allows(Repair.BODY_MESSAGE, sent):

@@ -275,6 +275,10 @@ CASES: dict[Repair, Case] = {
     ),
     # Without a finish reason: the end of a plain body is an end, that of a stream may be a broken connection.
     Repair.NOT_A_STREAM: Case(plain({"finish_reason": None}), says()),
+    # A character whose bytes are in two events.
+    Repair.ENCODING: Case(
+        raw(stream(conforming(["1", "2"])).replace(b'"1"', b'"\xf0\x9f"').replace(b'"2"', b'"\x8c\xb8"')), says("🌸")
+    ),
     Repair.EMPTY_TOOL_CALLS: Case(sse(*each_delta(tool_calls=[])), says()),
     Repair.TOOL_CALL_INDEX: Case(calls(PARIS, {**OSLO, "index": 0}), says("", "tool_calls", CALLS)),
     Repair.TOOL_CALL_ID: Case(calls(without(PARIS, "id", "type"), OSLO), says("", "tool_calls", CALLS)),
@@ -374,6 +378,7 @@ CASES: dict[Repair, Case] = {
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
+    Repair.REQUEST_IGNORED: Case(sse(*GOOD), lambda reply: "request-ignored" in reply.repairs, {**CHAT, "n": 2}),
     Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}, timeout=2.0),
 }
 

@@ -63,7 +63,7 @@ class Answer:
     def take(self, chunk):
         """Read a chunk as a program does that keeps to OpenAI's documentation."""
         self.chunks.append(chunk)
-        if not (self.usage_asked and chunk.usage):
+        if chunk.choices or not self.usage_asked:
             self.text += chunk.choices[0].delta.content or ""
         if self.on_chunk:
             self.on_chunk(chunk)
