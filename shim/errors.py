@@ -29,6 +29,24 @@ def causes(error: BaseException | None) -> list[BaseException]:
     return found
 
 
+def error_object(
+    message: str,
+    *,
+    type: str = "server_error",  # noqa: A002 - the name of the field
+    code: str | None = None,
+    param: str | None = None,
+) -> dict[str, Any]:
+    """Build OpenAI's error object (API reference, "Error codes").
+
+    Args:
+        message: What happened, to what, and what to do next.
+        type: The kind of error, such as ``server_error`` or ``invalid_request_error``.
+        code: A stable, lower-case word, or None.
+        param: The request field that is at fault, or None.
+    """
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
 class StreamError(Exception):
     """The end of a stream that cannot be handed on as a success.
 
@@ -45,7 +63,7 @@ class StreamError(Exception):
 
     def as_object(self) -> dict[str, Any]:
         """The same as OpenAI's error object (API reference, "Error codes")."""
-        return {"error": {"message": self.message, "type": "server_error", "param": None, "code": self.code}}
+        return error_object(self.message, code=self.code)
 
 
 class ServiceError(Exception):

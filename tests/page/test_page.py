@@ -152,7 +152,7 @@ def test_departure_within_the_request(address, upstream):
 )
 def test_refused(serve, upstream, content, headers, status, code):
     """What may not be asked is refused before anything is sent to the service."""
-    address = serve(upstream.server.base_url, guard=Guard(api_key="right"), max_body_bytes=500)
+    address = serve(upstream.server.base_url, guard=Guard(api_keys=("right",)), max_body_bytes=500)
     headers = {"authorization": "Bearer right", **headers}
     answer = httpx.post(address, content=content, headers=headers, trust_env=False)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
@@ -161,7 +161,7 @@ def test_refused(serve, upstream, content, headers, status, code):
 
 def test_key(serve, upstream):
     """With the key there is an answer; the page itself needs none, for it asks for it."""
-    address = serve(upstream.server.base_url, guard=Guard(api_key="right"))
+    address = serve(upstream.server.base_url, guard=Guard(api_keys=("right",)))
     assert ask(address, headers={"authorization": "Bearer right"})[-1]["done"]
     assert httpx.get(address, trust_env=False).status_code == 200
 
@@ -557,7 +557,7 @@ def test_nothing_from_elsewhere(address, open_page):
 
 def test_key_in_the_page(serve, upstream, open_page):
     """The page asks for the key where the proxy wants one, and keeps it nowhere."""
-    page = open_page(serve(upstream.server.base_url, guard=Guard(api_key="right")))
+    page = open_page(serve(upstream.server.base_url, guard=Guard(api_keys=("right",))))
     assert "key" in page.text("#error")
     assert page.evaluate("document.activeElement.id") == "key"
     page.type("right")

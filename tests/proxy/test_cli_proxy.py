@@ -38,7 +38,7 @@ class TestServing:
     def test_stream(self, environment):
         """A stream of 1.x comes through it as OpenAI's, a key is wanted from the environment, and sockets are not."""
         answer = sse_response([stream(betalgo(["Hello", " world"]))])
-        environment = {**environment, "FOUNDRY_SHIM_PROXY_KEY": "a-key"}
+        environment = {**environment, "FOUNDRY_SHIM_API_KEY": "a-key"}
         with openai_server(lambda *_: answer) as server:
             with proxy_command("--upstream", server.url, environment=environment) as proxy:
                 assert proxy.complaints[0] == f"Using Foundry Local endpoint at {server.base_url}/chat/completions\n"

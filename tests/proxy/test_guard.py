@@ -27,7 +27,7 @@ def behind():
 @pytest.fixture(scope="module")
 def proxies(behind):
     """A proxy without a key, and one with a key, another name and a foreign origin."""
-    guard = Guard.of("127.0.0.1", hosts=["Proxy.Example"], origins=[SITE], api_key=KEY)
+    guard = Guard.of("127.0.0.1", hosts=["Proxy.Example"], origins=[SITE], api_keys=[KEY])
     with proxying(behind.base_url) as plain, proxying(behind.base_url, guard=guard) as guarded:
         yield plain, guarded
 
@@ -238,7 +238,7 @@ class TestKey:
 
     def test_not_ascii(self, behind):
         """A key of other letters is one, as clients send it."""
-        with proxying(behind.base_url, guard=Guard(api_key="schlüssel")) as proxy:
+        with proxying(behind.base_url, guard=Guard(api_keys=("schlüssel",))) as proxy:
             for key, status in (("schlüssel", 200), ("schlussel", 401)):
                 header = b"Authorization: Bearer " + key.encode()
                 assert proxy.raw("GET /v1/models HTTP/1.1", "Host: localhost", header).status_code == status
