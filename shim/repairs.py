@@ -257,7 +257,8 @@ class Policy:
         cumulative_text: Whether deltas that repeat the text so far are cut down to what is new.
         stream_deadline: After how many seconds without a byte a stream is given up and asked for again without
             streaming. None waits for as long as the client does: a slow prompt is not a hang.
-        max_event_bytes: The largest event, in bytes. Large, because smaller limits have refused events with images.
+        max_event_bytes: The largest event, and the largest body that is repaired as a whole, in bytes. Large, because
+            smaller limits have refused events with images.
         on_repair: Called with a `RepairEvent` for every repair, where the answer is read, so it should be quick. What
             it raises is logged, once for each answer, and does not break the stream.
     """

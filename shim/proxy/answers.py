@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 METRICS: Final = "shim.metrics"
 """The key of the metrics in the scope of a request."""
+MAX_HEADER_BYTES: Final = 64 * 2**10
+"""The largest request line and headers together, in bytes."""
+HEADERS_TOO_LARGE: Final = f"The request's headers are larger than {MAX_HEADER_BYTES} bytes."
 MARK: Final = "x-foundry-shim"
 """The header that marks every response of the proxy, with the version of the shim."""
 

@@ -12,8 +12,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from shim.proxy.answers import METRICS, RefusedError, common_headers, refusal
-from shim.proxy.settings import MAX_HEADER_BYTES
+from shim.proxy.answers import HEADERS_TOO_LARGE, MAX_HEADER_BYTES, METRICS, RefusedError, common_headers, refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,7 +69,7 @@ def _check_form(scope: Scope) -> None:
     if size + sum(len(name) + len(value) + _HEADER_OVERHEAD for name, value in headers) > MAX_HEADER_BYTES:
         raise RefusedError(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-            f"The request's headers are larger than {MAX_HEADER_BYTES} bytes.",
+            HEADERS_TOO_LARGE,
             "headers_too_large",
             {"connection": "close"},
         )

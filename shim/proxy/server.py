@@ -11,8 +11,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from shim.proxy.answers import common_headers, error_body
-from shim.proxy.settings import MAX_HEADER_BYTES, ConnectionLimits
+from shim.proxy.answers import HEADERS_TOO_LARGE, MAX_HEADER_BYTES, common_headers, error_body
+from shim.proxy.settings import ConnectionLimits
 
 if TYPE_CHECKING:
     import asyncio
@@ -161,7 +161,10 @@ class _Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not a request of HTTP, with OpenAI's error object as for every other error."""
         hint = getattr(sys.exception(), "error_status_hint", HTTPStatus.BAD_REQUEST)
-        self._refuse(HTTPStatus(hint), msg, "bad_request")
+        if hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            self._refuse(HTTPStatus(hint), HEADERS_TOO_LARGE, "headers_too_large")
+        else:
+            self._refuse(HTTPStatus(hint), msg, "bad_request")
 
     def _should_upgrade(self) -> bool:
         return False  # and no warning for each request that asks for it

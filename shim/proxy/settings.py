@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shim.proxy.guard import Guard
 from shim.repairs import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-MAX_HEADER_BYTES: Final = 64 * 2**10
-"""The largest request line and headers together, in bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +21,7 @@ class Settings:
             never shown.
         find: Finds the service again when nothing answers at its address any more; None where the address is fixed.
         guard: The access rules.
-        policy: Which repairs are made.
+        policy: Which repairs are made, and the largest event or body of the service.
         max_body_bytes: The largest request body.
         max_held_bytes: The largest sum of all request bodies that are held at the same time.
         max_requests: How many requests may be forwarded at the same time.
@@ -36,7 +33,7 @@ class Settings:
     base_url: str
     find: Callable[[], str] | None = None
     guard: Guard = field(default_factory=Guard)
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = field(default_factory=lambda: Policy(max_event_bytes=16 * 2**20))
     max_body_bytes: int = 64 * 2**20
     max_held_bytes: int = 256 * 2**20
     max_requests: int = 512

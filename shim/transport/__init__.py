@@ -108,7 +108,11 @@ class AsyncRepairTransport(AsyncBaseTransport):
                     case ReadChunk():
                         result = await step.body.read_chunk()
                     case Read():
-                        result = await step.response.aread()
+                        body = bytearray()
+                        async for piece in step.response.aiter_bytes():
+                            body += piece
+                            step.check(len(body))
+                        result = bytes(body)
                     case Close():
                         await step.response.aclose()
             except GeneratorExit:
@@ -153,7 +157,11 @@ def exchange(flow: Exchange, send: Callable[[Any], Any]) -> Any:
                 case ReadChunk():
                     result = step.body.read_chunk()
                 case Read():
-                    result = step.response.read()
+                    body = bytearray()
+                    for piece in step.response.iter_bytes():
+                        body += piece
+                        step.check(len(body))
+                    result = bytes(body)
                 case Close():
                     step.response.close()
         except BaseException as error:  # noqa: BLE001 - the exchange decides

@@ -38,6 +38,7 @@ _NO_RETRY: Final = (b"x-should-retry", b"false")
 _LOOKUP_SECONDS: Final = 10.0
 _NOT_FOUND: Final = 404
 _SERVER_ERROR: Final = 500
+_BAD_GATEWAY: Final = 502
 _GONE: Final = 503
 # "Model 'x' is not loaded" (1.x), "Model not loaded: …", "Model not found: …" (2.x), "No OpenAIService provider found
 # for modelName:x" (0.x), "The model 'x' does not exist".
@@ -46,6 +47,8 @@ _UNKNOWN_MODEL: Final = re.compile(
 )
 # "function tool 'strict' true is not supported until constrained decoding is implemented" (2.2.1).
 _STRICT_REFUSED: Final = re.compile(r"'strict' true is not supported")
+_MAX_NAME_CHARACTERS: Final = 256
+"""The longest name of a model that is remembered: what clients send must not fill the memory."""
 _MODELS_PATH: Final = re.compile(r"/models(?:/[^/]+)?$")
 _CUT: Final = ("RemoteProtocolError", "ReadError")
 
@@ -63,9 +66,22 @@ class ReadChunk(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Read all of a response and close it."""
+    """Read all of a response, up to so many bytes, and close it."""
 
     response: Any
+    limit: int
+
+    def check(self, size: int) -> None:
+        """Check how much was read.
+
+        Raises:
+            StreamError: It is more than the limit.
+        """
+        if size > self.limit:
+            raise StreamError(
+                f"The service's response is larger than {self.limit} bytes, which is the policy's max_event_bytes.",
+                code="body_too_large",
+            )
 
 
 class Close(NamedTuple):
@@ -104,6 +120,7 @@ class Exchange:
         self._streams = self._members is not None and self._asked.stream
         self._origin = _origin(request)
         self._key = (self._origin, self._asked.model or "")
+        self._can_be_remembered = len(self._key[1]) <= _MAX_NAME_CHARACTERS
         self._is_renamed = False
         self._is_final = False
 
@@ -131,6 +148,13 @@ class Exchange:
             return response
         if response.headers.get("server", "").startswith("oatpp"):
             self._report.generation = "2.x"
+        try:
+            return (yield from self._repaired(response))
+        except StreamError as error:  # a body is too large
+            return self._failed(response, _BAD_GATEWAY, error)
+
+    def _repaired(self, response: Any) -> Flow:
+        """Repair a response according to its kind."""
         if response.status_code >= FIRST_ERROR_STATUS:
             return (yield from self._refused(response))
         if not response.is_success:
@@ -201,7 +225,8 @@ class Exchange:
             except Exception as error:
                 if type(error).__name__ != "ReadTimeout":
                     raise
-                self._memory.stalled.add(self._key)
+                if self._can_be_remembered:
+                    self._memory.stalled.add(self._key)
             else:
                 # The body is read under the client's own timeout: what has started is not stalled.
                 hurried.extensions["timeout"].update(timeouts)
@@ -323,7 +348,7 @@ class Exchange:
     def _content(self, response: Any) -> Flow:
         """All of a response's body; a connection that breaks in it is closed."""
         try:
-            return (yield Read(response))
+            return (yield Read(response, self._policy.max_event_bytes))
         except GeneratorExit:
             raise
         except BaseException:
@@ -359,7 +384,8 @@ class Exchange:
         if len(candidates) == 1 and not self._is_renamed:
             self._rename(candidates[0])
             if self._is_renamed:
-                self._memory.ids[self._key] = candidates[0]
+                if self._can_be_remembered:
+                    self._memory.ids[self._key] = candidates[0]
                 return (yield from self._exchanged())
         self._memory.ids.pop(self._key, None)
         status = response.status_code

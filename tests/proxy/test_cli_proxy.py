@@ -83,7 +83,7 @@ class TestServing:
                 proxy.connect() as connection,
             ):
                 connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 2**17)
-                assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 431 ")
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     def test_address(self, environment, host):
