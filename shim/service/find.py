@@ -30,7 +30,7 @@ _PROBE_SECONDS: Final = 10.0
 """A 2.x service without internet takes five seconds to list its models: it looks for the catalog first."""
 
 _STATUS_URL: Final = re.compile(r"https?://[^\s/]+:\d+")
-_CREDENTIALS: Final = re.compile(r"^((?:[a-z][a-z0-9+.-]*:)?//|)[^/?#]*@", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"((?:[a-z][a-z0-9+.-]*:)?//|)([^/?#]*)@", re.IGNORECASE)
 _DAEMON_FILE: Final = "~/.foundry/daemon.json"
 _MAX_FILE_BYTES: Final = 2**20
 _MAX_ADDRESSES: Final = 8
@@ -78,16 +78,16 @@ def normalised(address: str) -> str:
 
 def without_credentials(address: str) -> str:
     """The address without a name and password, as it may be shown."""
-    return _CREDENTIALS.sub(r"\1", address, count=1)
+    found = _CREDENTIALS.match(address)
+    return address if found is None else found[1] + address[found.end() :]
 
 
 def split_credentials(address: str) -> tuple[str, str | None]:
     """The address without a name and password, and the value of ``Authorization`` for them, if there are any."""
-    parts = urlsplit(address)
-    if "@" not in parts.netloc:
+    if (found := _CREDENTIALS.match(address)) is None:
         return address, None
-    credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return without_credentials(address), f"Basic {b64encode(credentials.encode()).decode()}"
+    credentials = b64encode(unquote(found[2]).encode()).decode()
+    return without_credentials(address), f"Basic {credentials}"
 
 
 def is_loopback(address: str) -> bool:
@@ -182,7 +182,7 @@ def _daemon_urls() -> list[str]:
         ValueError: The file has other content.
     """
     try:
-        content = _read_small_file(Path(_DAEMON_FILE).expanduser())
+        content = _read_small_file(Path.home() / ".foundry" / "daemon.json")
     except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: there is no home folder
         return []
     except OSError as error:

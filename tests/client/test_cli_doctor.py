@@ -207,7 +207,7 @@ class TestCapture:
                 server.wait_for_requests(count=3)  # two for the model
                 terminal.write(CTRL_C)
                 assert terminal.wait() == 0
-        assert "Stopped; what has come is recorded." in terminal.output
+        assert "Stopped; what was received is recorded." in terminal.output
         assert Recording.load(file).method == "POST"
 
     def test_file_that_is_there(self, environment, tmp_path):
