@@ -73,6 +73,13 @@ def _check_form(scope: Scope) -> None:
             "headers_too_large",
             {"connection": "close"},
         )
+    if scope["http_version"] not in {"1.0", "1.1"}:
+        raise RefusedError(
+            HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+            "This proxy speaks HTTP/1.1.",
+            "bad_request",
+            {"connection": "close"},
+        )
     names = {name for name, _ in headers}
     # Another program in between may see another end of such a body, and so another next request.
     if b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] != "1.1"):

@@ -131,7 +131,13 @@ class _Connection(H11Protocol):
             # The client announced that this request is its last one; h11 would refuse what it sends nevertheless.
             self._discard(data)
             return
-        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            # h11 checks the size of headers only where they are not complete.
+            room = max(1, MAX_HEADER_BYTES + 1 - len(self.conn.trailing_data[0]))
+            super().data_received(data[:room])
+            data = data[room:]
+        if data and not self._is_refused and not self.transport.is_closing():
+            super().data_received(data)
         self._adjust()
 
     def on_response_complete(self) -> None:

@@ -155,8 +155,8 @@ def proxying(
 
 
 @contextmanager
-def proxy_command(*arguments: Any, environment: Mapping[str, str]) -> Iterator[Proxy]:
-    """The command, until the end of the block."""
+def proxy_command(*arguments: Any, environment: Mapping[str, str], shows_log: bool = True) -> Iterator[Proxy]:
+    """The command, until the end of the block; what it has written is printed then, unless told otherwise."""
     process = subprocess.Popen(
         command("proxy", "--port", 0, *arguments), env=dict(environment), stderr=subprocess.PIPE, text=True
     )
@@ -175,7 +175,8 @@ def proxy_command(*arguments: Any, environment: Mapping[str, str]) -> Iterator[P
     finally:
         process.kill()
         process.wait(SECONDS)
-        print("".join(told))  # shown with the failure of a test
+        if shows_log:
+            print("".join(told))  # shown with the failure of a test
         process.stderr.close()
 
 

@@ -8,7 +8,7 @@ HOSTS = [
     *("0x7f.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]", "[::1%25lo]", "localhost%00.evil.example", "localhost\tx"),
     *("evil@localhost", "localhost@evil.example", "localhost/evil", "localhost?evil", "localhost#evil", "localhost."),
     *("localhost:80:80", "localhost:port", "localhost, evil.example", "localhost;evil", "[localhost]", "[::1", "::1"),
-    *(":5270", "", " ", "http://localhost", "xn--localhost-", "lоcalhost"),
+    *(":5270", "", " ", "http://localhost", "xn--localhost-", "l\u043ecalhost"),
 ]
 ORIGINS = [
     *("https://evil.example", "null", "", "http://localhost:1", "http://localhost", "file://", "http://127.0.0.1"),

@@ -176,8 +176,8 @@ def foreign_addresses(_: Target) -> str:
 def keys_of_the_environment(_: Target) -> str:
     """A key of the environment is sent to a service."""
     wrong = []
-    with home() as (folder, environment), openai_server() as server:
-        environment = {**environment, **KEYS}
+    with home() as (folder, clean), openai_server() as server:
+        environment = {**clean, **KEYS}
         (folder / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": [server.url]}))
         run(environment, "doctor")
         run(environment, "doctor", "--base-url", server.base_url)
@@ -198,9 +198,9 @@ def keys_of_the_environment(_: Target) -> str:
 @attack("local", own=True)
 def proxies_of_the_environment(_: Target) -> str:
     """Requests to this machine go through a proxy of the environment."""
-    with home() as (folder, environment), openai_server() as proxy, openai_server() as server:
+    with home() as (folder, clean), openai_server() as proxy, openai_server() as server:
         names = ("http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy", "https_proxy")
-        environment = {**environment, **dict.fromkeys(names, proxy.url), "NO_PROXY": "", "no_proxy": ""}
+        environment = {**clean, **dict.fromkeys(names, proxy.url), "NO_PROXY": "", "no_proxy": ""}
         (folder / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": [server.url]}))
         run(environment, "doctor")
         run(environment, "capture", folder / "a.json")

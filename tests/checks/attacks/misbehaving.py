@@ -38,9 +38,8 @@ def surplus_bytes(target: Target) -> str:
             answer = _right(target)
             if b"stolen" in answer.body or answer.status != 200:
                 wrong.append(f"{name}: {answer.status} {answer.body[:60]!r}")
-        for path in (f"/v1/evil/{name}", "/v1/models"):
-            if b"stolen" in target.get(path).body:
-                wrong.append(f"{name} at {path}")
+        paths = (f"/v1/evil/{name}", "/v1/models")
+        wrong += [f"{name} at {path}" for path in paths if b"stolen" in target.get(path).body]
     return "; ".join(wrong)
 
 
@@ -55,10 +54,11 @@ def malformed_heads(target: Target) -> str:
     wrong = []
     for name in names:
         answers = [target.chat(name), target.chat(name, stream=True), target.get(f"/v1/evil/{name}")]
-        for answer in answers:
-            reason = json.loads(answer.body)["error"]["message"] if answer.status == 502 else ""
-            if answer.status != 502 or not reason:
-                wrong.append(f"{name}: {answer.status} {answer.body[:80]!r}")
+        wrong += [
+            f"{name}: {answer.status} {answer.body[:80]!r}"
+            for answer in answers
+            if answer.status != 502 or not json.loads(answer.body)["error"]["message"]
+        ]
     return "; ".join(wrong + _trouble(target))
 
 
@@ -68,7 +68,7 @@ def malformed_bodies(target: Target) -> str:
     wrong = []
     for name in ("bad-chunk", "bad-chunk-end", "short", "gzip-lie", "deep-json", "deep-error", "no-content"):
         answer = target.chat(name)
-        if answer.status == 200 and name not in ("deep-json",):
+        if answer.status == 200 and name != "deep-json":
             wrong.append(f"{name}: {answer.status} {answer.body[:80]!r}")
         target.chat(name, stream=True)
     for name in ("bad-chunk", "short"):
@@ -111,7 +111,8 @@ def huge_bodies(target: Target) -> str:
         before = target.memory() or 0
         answer = target.chat(name)
         grown = (target.memory() or 0) - before
-        if grown > 120 * MIB or answer.status != 502:
+        # A piece of the bomb becomes 64 MB before its size is known.
+        if grown > 170 * MIB or answer.status != 502:
             wrong.append(f"{name}: {answer.status}, {grown // MIB} MB more")
     return "; ".join(wrong + _trouble(target))
 

@@ -1,7 +1,6 @@
 """What is attacked: a proxy that runs, and the service behind it if that is ours."""
 
 import json
-import os
 import socket
 import tempfile
 import time
@@ -22,7 +21,7 @@ PASSWORD = "the-upstream-password"  # noqa: S105 - of a service that exists for 
 SECONDS = 10.0
 # Short, so that an attack is over soon; the sizes are a small part of the defaults.
 OPTIONS = (
-    *("--header-timeout", 1, "--body-timeout", 1, "--idle-timeout", 2, "--service-timeout", 8),
+    *("--header-timeout", 1, "--body-timeout", 1, "--idle-timeout", 2, "--service-timeout", 3),
     *("--max-body", 8 * 2**20, "--max-held", 32 * 2**20, "--max-connections", 300, "--max-requests", 200),
     *("--access-log", "--allow-origin", "https://allowed.example"),
 )
@@ -134,7 +133,7 @@ class Target:
     def descriptors(self) -> int | None:
         """How many files the proxy has open; None where that is unknown."""
         try:
-            return len(os.listdir(f"/proc/{self.pid}/fd"))
+            return sum(1 for _ in Path(f"/proc/{self.pid}/fd").iterdir())
         except OSError:
             return None
 
@@ -162,9 +161,8 @@ def own_target(environment: Mapping[str, str] | None = None) -> Iterator[Target]
     with tempfile.TemporaryDirectory() as home, evil_service() as service:
         environment = environment or lonely(Path(home))
         upstream = f"http://user:{PASSWORD}@127.0.0.1:{service.port}/v1"
-        with proxy_command(
-            "--upstream", upstream, *OPTIONS, environment={**environment, "FOUNDRY_SHIM_API_KEY": KEY}
-        ) as proxy:
+        environment = {**environment, "FOUNDRY_SHIM_API_KEY": KEY}
+        with proxy_command("--upstream", upstream, *OPTIONS, environment=environment, shows_log=False) as proxy:
             yield Target("127.0.0.1", proxy.port, KEY, proxy.pid, service, proxy.complaints)
 
 
