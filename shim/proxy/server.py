@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from functools import partial
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from shim.proxy.answers import HEADERS_TOO_LARGE, MAX_HEADER_BYTES, common_heade
 from shim.proxy.settings import ConnectionLimits
 
 if TYPE_CHECKING:
-    import asyncio
+    import socket
     from collections.abc import Callable
 
     from starlette.types import ASGIApp
@@ -76,11 +77,21 @@ def allow_descriptors(connections: int) -> int:
 
 
 class _Server(uvicorn.Server):
-    """Ends once after Ctrl-C, by one exception, however often it is pressed."""
+    """Ends once after Ctrl-C, by one exception, however often it is pressed; at the second time, at once."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
         del self._captured_signals[1:]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves both to the end of the event loop, and logs a traceback for each.
+            tasks = list(self.server_state.tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.lifespan.shutdown()
 
 
 class _Connection(H11Protocol):

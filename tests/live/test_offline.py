@@ -393,7 +393,7 @@ def test_slow_index_is_reported(models, monkeypatch):
 def test_environment_without_pip(cache, tmp_path, monkeypatch):
     """As uv makes them: the error says how to get it."""
     venv.create(tmp_path / "bare", with_pip=False)
-    (python,) = (tmp_path / "bare").glob("*/python*[!0-9]")
+    python = tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     monkeypatch.setattr(sys, "executable", str(python))
 
     assert "uv pip install pip" in refused().remedy

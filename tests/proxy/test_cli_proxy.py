@@ -116,16 +116,10 @@ class TestServing:
             with proxy_command(*options, environment=environment) as proxy:
                 statuses = {
                     key: proxy.get("/models", headers={"Authorization": f"Bearer {key}"}).status_code
-                    for key in ("first", "second", "third", "of-the-variable", "", "first\tsecond")
+                    for key in ("first", "second", "third", "of-the-variable", "first\tsecond")
                 }
-        assert statuses == {
-            "first": 200,
-            "second": 200,
-            "third": 200,
-            "of-the-variable": 401,
-            "": 401,
-            "first\tsecond": 401,
-        }
+        right = {"first", "second", "third"}
+        assert statuses == {key: 200 if key in right else 401 for key in statuses}
 
     def test_limits_are_options(self, environment):
         """Each of them reaches the server."""

@@ -244,7 +244,7 @@ class TestLimits:
         assert upstream.requests == []
 
     def test_address_that_becomes_too_long_is_refused(self, upstream):
-        """The service's own address is longer than the proxy's, so what just fits into the headers may not fit there."""
+        """The service's address is longer than the proxy's: what just fits into the headers may not fit there."""
         with proxying(f"{upstream.url}/catalogs/local/v1") as proxy, proxy.connect() as connection:
             connection.sendall(b"GET /v1/models?%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * 65_490))
             assert connection.recv(4096).startswith(b"HTTP/1.1 414")
