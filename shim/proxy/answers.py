@@ -80,4 +80,5 @@ def common_headers() -> list[tuple[bytes, bytes]]:
         (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"),
         (b"cross-origin-resource-policy", b"same-origin"),
         (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-store"),
     ]

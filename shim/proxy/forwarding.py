@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("shim.proxy")
 
 _EVENT_STREAM: Final = "text/event-stream"
+_FIND_PAUSE_SECONDS: Final = 2.0
 
 
 class Forwarder:
@@ -50,6 +52,8 @@ class Forwarder:
         self.capacity = Capacity(settings.max_requests, settings.max_held_bytes)
         self._settings = settings
         self._metrics = metrics
+        self._finding = anyio.Lock()
+        self._find_not_before = 0.0
         # Only the service is asked: proxies of the environment and redirects lead elsewhere.
         transport: Any = AsyncRepairTransport(UpstreamTransport(), settings.policy)
         self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
@@ -144,14 +148,19 @@ class Forwarder:
         """Look for the service, which moves at each start; return whether it is at another address now."""
         if self._settings.find is None:
             return False
-        try:
-            found = Upstream.of(await anyio.to_thread.run_sync(self._settings.find))
-        except ServiceError:
-            return False
-        if found != self.upstream:
-            logger.info("the service has moved to %s", found.base_url)
-            self.upstream = found
-        return found != tried
+        # A search takes seconds, and may start a program: one at a time, and after a failed one a pause.
+        async with self._finding:
+            if self.upstream != tried:
+                return True
+            if time.monotonic() < self._find_not_before:
+                return False
+            with suppress(ServiceError):
+                self.upstream = Upstream.of(await anyio.to_thread.run_sync(self._settings.find))
+            if self.upstream == tried:
+                self._find_not_before = time.monotonic() + _FIND_PAUSE_SECONDS
+                return False
+        logger.info("the service has moved to %s", self.upstream.base_url)
+        return True
 
 
 @dataclass(slots=True)

@@ -562,17 +562,32 @@ class TestMoves:
             assert len(looked) == 1
             assert httpx.get(f"{proxy.url}/healthz", **OPTIONS).json()["upstream"] == upstream.base_url
 
-    def test_followed_by_all(self, upstream):
-        """Those that ask at the same time all get there, whoever finds it first."""
-        found = threading.Barrier(4)
+    def test_one_search_serves_all_that_wait_for_it(self, upstream):
+        """A search takes seconds and may start a program: those that ask at the same time share one."""
+        searches = []
 
         def find():
-            found.wait(10)
+            searches.append(1)
+            time.sleep(0.3)
             return upstream.base_url
 
         with proxying(f"http://127.0.0.1:{closed_port()}/v1", find=find) as proxy, ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda _: proxy.post(CHAT), range(4)))
             assert [answer.status_code for answer in answers] == [200] * 4
+        assert len(searches) == 1
+
+    def test_failed_search_is_not_repeated_at_once(self):
+        """Requests to a service that is gone start no search each."""
+        searches = []
+
+        def find():
+            searches.append(1)
+            raise ServiceError("No service.", remedy="Start one.")
+
+        with proxying(f"http://127.0.0.1:{closed_port()}/v1", find=find) as proxy, ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: proxy.post(CHAT), range(12)))
+        assert [answer.status_code for answer in answers] == [502] * 12
+        assert len(searches) == 1
 
     def test_not_found(self):
         """Where it is nowhere else either, that is said."""
