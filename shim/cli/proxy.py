@@ -139,7 +139,7 @@ def _keys(given: list[str] | None, file: Path | None) -> list[str]:
         raise typer.BadParameter("the key must not be empty", param_hint="--api-key")
     if file is not None:
         try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, ValueError) as error:
             raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--api-key-file") from error
         if not any(lines):

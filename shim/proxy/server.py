@@ -129,6 +129,8 @@ class _Connection(H11Protocol):
         self.stop_waiting()
         self._cancel_stall_timer()
         super().connection_lost(exc)
+        # uvicorn leaves it where the client reset the connection, which would be kept until then.
+        self._unset_keepalive_if_required()
 
     def stop_waiting(self) -> None:
         """The client owes nothing any more."""

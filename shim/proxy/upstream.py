@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _CONNECT_SECONDS: Final = 5.0
 _MAX_CONNECTIONS: Final = 1000
 _MAX_HEAD_BYTES: Final = 128 * 2**10
+_MAX_HEADERS: Final = 100
+"""What several clients take at most."""
 _HEAD_READ_BYTES: Final = 8 * 2**10
 _FINAL_STATUSES: Final = range(HTTPStatus.OK, 600)
 
@@ -97,6 +99,8 @@ def _problem(response: httpx.Response) -> str | None:
         return f"its status is {response.status_code}"
     if "content-length" in response.headers and "transfer-encoding" in response.headers:
         return "it has both Content-Length and Transfer-Encoding"
+    if len(response.headers.raw) > _MAX_HEADERS:
+        return f"it has more than {_MAX_HEADERS} headers"
     return None
 
 

@@ -109,7 +109,7 @@ class TestServing:
 
     def test_any_of_several_keys_is_enough(self, environment, tmp_path):
         """From a file, which the list of processes does not show, and from flags; then the variable does not count."""
-        (tmp_path / "keys").write_text("first\n\n  second  \n", encoding="utf-8")
+        (tmp_path / "keys").write_text("first\n\n  second  \n", encoding="utf-8-sig")
         environment = {**environment, "FOUNDRY_SHIM_API_KEY": "of-the-variable"}
         with openai_server() as server:
             options = ["--api-key-file", tmp_path / "keys", "--api-key", "third", "--upstream", server.url]

@@ -388,3 +388,100 @@ def descriptors(target: Target) -> str:
     if not target.is_prompt():
         return "nobody else is served"
     return f"{before} before, {after} after" if after > before + 5 else ""
+
+
+def _reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@attack("load", own=True)
+def resets(target: Target) -> str:
+    """Connections that are reset after a response stay in the memory."""
+    request = target.head("GET /healthz HTTP/1.1")
+    grown = []
+    for _ in range(2):
+        target.memory()
+        before = target.memory() or 0
+        for _ in range(1500):
+            connection = target.connect()
+            connection.sendall(request)
+            connection.recv(4096)
+            _reset(connection)
+        grown.append((target.memory() or 0) - before)
+    # Each would keep its buffers and its last request, for five minutes by default.
+    return f"the memory grew by {grown[1] // 1024} KB for 1500 connections" if grown[1] > 8 * MIB else ""
+
+
+@attack("load")
+def resets_at_any_moment(target: Target) -> str:
+    """A connection that is reset in the middle of a request makes the proxy fail."""
+    body = b'{"model": "m", "messages": [], "stream": true}'
+    request = target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(body)}") + body
+    for end in range(0, len(request) + 1, 7):
+        connection = target.connect()
+        connection.sendall(request[:end])
+        time.sleep(0.002)
+        _reset(connection)
+    wrong = [line.strip() for line in target.log if "Traceback" in line]
+    return "; ".join(wrong + ["nobody else is served"] * (not target.is_prompt()))
+
+
+@attack("load")
+def small_headers(target: Target) -> str:
+    """Thousands of small headers, segments or parameters make others wait."""
+    requests = {
+        "headers": target.head("GET /v1/models HTTP/1.1", *[f"a{n}: b" for n in range(6000)]),
+        "empty headers": target.head("GET /v1/models HTTP/1.1", *[f"a{n}:" for n in range(8000)]),
+        "segments": target.head(f"GET /v1{'/a' * 30_000} HTTP/1.1"),
+        "dots": target.head(f"GET /v1{'/..' * 20_000} HTTP/1.1"),
+        "encoded": target.head(f"GET /v1/{'%61' * 20_000} HTTP/1.1"),
+        "encoded twice": target.head(f"GET /v1/{'%2561' * 12_000} HTTP/1.1"),
+        "broken encoding": target.head(f"GET /v1/{'%' * 60_000} HTTP/1.1"),
+        "parameters": target.head(f"GET /v1/models?{'a=b&' * 15_000} HTTP/1.1"),
+        "host": target.head("GET /v1/models HTTP/1.1", host="a." * 30_000),
+        "origin": target.head("GET /v1/models HTTP/1.1", "Origin: https://" + "a." * 30_000),
+        "key": target.head("GET /v1/models HTTP/1.1", "Authorization: " + "Bearer " * 9000, key=False),
+        "connection": target.head("GET /v1/models HTTP/1.1", "Connection: " + "a," * 30_000),
+        "accept": target.head("GET /v1/models HTTP/1.1", "Accept: " + "a/b;q=0.1," * 6000),
+        "preflight": target.head(
+            "OPTIONS /v1/models HTTP/1.1",
+            "Origin: https://allowed.example",
+            "Access-Control-Request-Method: POST",
+            "Access-Control-Request-Headers: " + "x-a," * 14_000,
+        ),
+    }
+    slow = []
+    for name, request in requests.items():
+        started = time.monotonic()
+        for _ in range(5):
+            target.exchange(request.replace(b"Host:", b"connection: close\r\nHost:", 1), seconds=5.0)
+        if time.monotonic() - started > 5:
+            slow.append(f"{name}: {time.monotonic() - started:.1f} s for five")
+    return "; ".join(slow + [line.strip() for line in target.log if "Traceback" in line])
+
+
+@attack("load")
+def lingering_crowd(target: Target) -> str:
+    """Refused clients that go on sending lock others out."""
+    head = target.head("POST /v1/none HTTP/1.1", "Content-Length: 99999999", host="evil.example")
+    with connections(target, 200, head + b"x"):
+        return "" if target.is_prompt() else "others have to wait"
+
+
+@attack("load", own=True)
+def many_requests(target: Target) -> str:
+    """Requests that wait for the service lock others out."""
+    asked = b'{"model": "evil:held", "messages": [], "stream": true}'
+    head = target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(asked)}") + asked
+    with connections(target, 290, head) as opened:
+        found = wait_for(lambda: target.chat("surplus").status == 503, 5.0)
+        refused = target.chat("surplus")
+        health = target.is_prompt()
+        codes = {connection.recv(12) for connection in opened}
+    if codes != {b"HTTP/1.1 200", b"HTTP/1.1 503"}:
+        return str(codes)
+    if not wait_for(lambda: target.chat("surplus").status == 200, 10.0):
+        return "their places are not given back"
+    right = found and health and refused.code == "too_many_requests" and refused.header("retry-after")
+    return "" if right else f"{refused}, health {health}"

@@ -1,8 +1,10 @@
 """A service that misbehaves: the client gets an error with a reason, no other client is affected, memory is bounded."""
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from checks.attacks.attacks import attack
 from checks.attacks.target import Answer, Target
@@ -50,6 +52,7 @@ def malformed_heads(target: Target) -> str:
         *("length-and-chunked", "two-lengths", "negative-length", "huge-length", "status-999", "status-600"),
         *("status-099", "status-101", "status-minus", "only-100", "reset", "not-http", "http2", "http09"),
         *("bad-coding", "null-header", "cr-header", "redirect", "not-modified", "endless-head", "endless-status-line"),
+        "many-headers",
     ]
     wrong = []
     for name in names:
@@ -201,3 +204,57 @@ def own_answers(target: Target) -> str:
     if answers["refused key"].header("www-authenticate") is None:
         wrong.append("401 without WWW-Authenticate")
     return "; ".join(wrong)
+
+
+@attack("service", own=True)
+def interim_parts(target: Target) -> str:
+    """What stands before or after a response, or between its chunks, reaches the client."""
+    wrong = []
+    for name in ("interim", "trailers", "chunk-extensions", "tiny-chunks", "early"):
+        for answer in (target.chat(name), target.get(f"/v1/evil/{name}")):
+            if b"choices" not in answer.body and name != "early":
+                wrong.append(f"{name}: {answer.status} {answer.body[:60]!r}")
+            wrong += [
+                f"{name}: {key}" for key, value in answer.headers if key.lower() == "set-cookie" or "forged" in value
+            ]
+    return "; ".join(wrong + _trouble(target))
+
+
+@attack("service", own=True)
+def odd_events(target: Target) -> str:
+    """Events that are not chunks make the proxy fail, or end like a complete stream."""
+    answer = target.chat("odd-events", stream=True)
+    return "; ".join(([f"{answer.body!r}"] if b"error" not in answer.body else []) + _trouble(target))
+
+
+@attack("service", own=True)
+def early_responses(target: Target) -> str:
+    """A service that answers before it has read a large body makes the proxy fail."""
+    body = json.dumps({"model": "evil:early", "messages": ["x" * 7 * MIB]}).encode()
+    answer = target.ask("POST /v1/chat/completions HTTP/1.1", body=body)
+    return "; ".join(([] if answer.status in (413, 502) else [str(answer.status)]) + _trouble(target))
+
+
+@attack("service", own=True)
+def many_streams(target: Target) -> str:
+    """Endless streams of several clients make others wait."""
+    asked = b'{"model": "evil:endless-comments", "messages": [], "stream": true}'
+    head = target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(asked)}") + asked
+    stop = threading.Event()
+
+    def read() -> None:
+        with suppress(OSError), target.connect() as connection:
+            connection.sendall(head)
+            while not stop.is_set() and connection.recv(65536):
+                pass
+
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    try:
+        slow = [number for number in range(5) if not target.is_prompt()]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    return f"{len(slow)} of 5 requests have to wait" if slow else "; ".join(_trouble(target))

@@ -73,6 +73,9 @@ def bomb() -> bytes:
 
 
 COMPLETION = json.dumps(whole({"model": MODEL})).encode()
+
+
+_COMPLETE = b"".join(step.data for step in body(COMPLETION))
 _EVENTS = [event(each) for each in conforming()]
 BEHAVIOURS: dict[str, Script | Callable[[RawRequest], Script]] = {
     "surplus": behind(*body(COMPLETION)),
@@ -102,6 +105,27 @@ BEHAVIOURS: dict[str, Script | Callable[[RawRequest], Script]] = {
     "endless-status-line": endless(b"x" * 1000, b"HTTP/1.1 200 "),
     "drip": [Send(b"HTTP/1.1 200 OK\r\n"), *(step for _ in range(100) for step in (Send(b"X-A: b\r\n"), Sleep(0.3)))],
     "silent": [Hold()],
+    "early": raw(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"),
+    "interim": raw(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Hints\r\nSet-Cookie: a=b\r\n\r\n", _COMPLETE),
+    "trailers": raw(
+        response_head(headers=[JSON, ("Trailer", "Set-Cookie")])
+        + http_chunk(COMPLETION)
+        + b"0\r\nSet-Cookie: a=b\r\nX-Foundry-Shim: forged\r\n\r\n"
+    ),
+    "chunk-extensions": raw(
+        response_head(headers=[JSON]),
+        b"%x;a=%b\r\n%b\r\n" % (len(COMPLETION), b"x" * 9000, COMPLETION),
+        b"0\r\n\r\n",
+    ),
+    "tiny-chunks": raw(response_head(headers=[JSON]), b"1\r\n \r\n" * 100_000, http_chunk(COMPLETION), b"0\r\n\r\n"),
+    "many-headers": body(COMPLETION, JSON, *[("Retry-After", "1")] * 3000),
+    "endless-comments": endless(http_chunk(b": still here\n\n" * 100), response_head(headers=[EVENTS])),
+    "odd-events": sse_response(
+        [
+            *(b"data: null\n\n", b"data: []\n\n", b"data: {\n\n", b"event: x\n\n", b"\0\0\n\n"),
+            b"data: " + b"[" * 50_000 + b"\n\n",
+        ]
+    ),
     "reset": [Reset()],
     "not-http": raw(b"SSH-2.0-OpenSSH_9.7\r\n"),
     "http2": raw(b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x80\0\x04\0\x01\0\0\0\x05\0\xff\xff\xff"),

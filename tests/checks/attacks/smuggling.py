@@ -191,3 +191,78 @@ def pipelines(target: Target) -> str:
     received = target.exchange(request * 50 + target.head("GET /none HTTP/1.1", "Connection: close"))
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", received)
     return "" if statuses == [b"200"] * 50 + [b"404"] else f"{len(statuses)} responses: {statuses[-2:]}"
+
+
+@attack("smuggling")
+def connection_headers(target: Target) -> str:
+    """A header that Connection names changes what the proxy checks."""
+    named = (
+        "Host",
+        "Authorization",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Origin",
+        "close, Host",
+        "keep-alive, close",
+    )
+    requests = [
+        target.head("GET /v1/models HTTP/1.1", f"Connection: {name}", "Origin: https://evil.example") + INNER
+        for name in named
+    ]
+    requests += [target.head("GET /v1/models HTTP/1.1", f"Connection: {n}", host="evil.example") for n in named]
+    requests += [target.head("GET /v1/models HTTP/1.1", f"Connection: {n}", key=False) for n in named if target.key]
+    before = len(target.paths())
+    answers = [target.exchange(request, seconds=0.3) for request in requests]
+    wrong = [f"{received[:40]!r}" for received in answers if received.startswith(b"HTTP/1.1 2")]
+    asked = [path for path in target.paths()[before:] if "smuggled" not in path]
+    return "; ".join(wrong + asked)
+
+
+@attack("smuggling")
+def head_bodies(target: Target) -> str:
+    """A response to HEAD has a body, which is read as the next response."""
+    paths = ("/", "/healthz", "/metrics", "/v1/models", "/none", "/v1/none", "/v1/../x")
+    requests = {path: target.head(f"HEAD {path} HTTP/1.1", "Connection: close") for path in paths}
+    requests["host"] = target.head("HEAD / HTTP/1.1", "Connection: close", host="evil.example")
+    requests["key"] = target.head("HEAD /v1/models HTTP/1.1", "Connection: close", key=False)
+    wrong = []
+    for name, request in requests.items():
+        received = target.exchange(request, seconds=1.0)
+        if not received.startswith(b"HTTP/1.1 ") or not received.endswith(b"\r\n\r\n"):
+            wrong.append(f"{name}: {received[-60:]!r}")
+    return "; ".join(wrong)
+
+
+@attack("smuggling")
+def pipelined_bodies(target: Target) -> str:
+    """Bodies that are sent without waiting are mixed up."""
+    post = target.head("POST /healthz HTTP/1.1", "Content-Length: 5") + b"GET /"
+    get = target.head("GET /healthz HTTP/1.1")
+    chunked = target.head("GET /healthz HTTP/1.1", "Transfer-Encoding: chunked") + b"5\r\nGET /\r\n0\r\n\r\n"
+    found = {
+        "post": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get + post + get, seconds=1.0)),
+        "chunked": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get + chunked + get, seconds=1.0)),
+        "head": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get.replace(b"GET", b"HEAD") + get + get, seconds=1.0)),
+    }
+    # A response to a request whose body was not needed ends the connection.
+    right = {"post": [b"200", b"405"], "chunked": [b"200", b"200"], "head": [b"200", b"200", b"200"]}
+    return "" if found == right else str(found)
+
+
+@attack("smuggling", own=True)
+def split_anywhere(target: Target) -> str:
+    """A request is understood otherwise where it is cut into pieces."""
+    body = b'{"model": "none", "messages": []}'
+    chunked = b"".join(b"%x;a=b\r\n%b\r\n" % (1, body[at : at + 1]) for at in range(len(body))) + b"0\r\nX-T: y\r\n\r\n"
+    requests = [
+        target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(body)}", "Connection: close") + body,
+        target.head("POST /v1/chat/completions HTTP/1.1", "Transfer-Encoding: chunked", "Connection: close") + chunked,
+    ]
+    wrong = []
+    for request in requests:
+        for size in (1, 2, 3, 7, 50):
+            received = target.exchange([request[at : at + size] for at in range(0, len(request), size)])
+            if not received.startswith(b"HTTP/1.1 404"):
+                wrong.append(f"pieces of {size}: {received[:60]!r}")
+    bodies = {request.body for request in target.service.requests if b'"none"' in request.body}  # type: ignore[union-attr]
+    return "; ".join(wrong + [str(other) for other in bodies - {body}])
