@@ -100,25 +100,25 @@ def start_default_model(
     *,
     port: int = 0,
     progress: Callable[[float], None] | None = None,
-    told: Callable[[str], None] = _print_to_stderr,
+    report: Callable[[str], None] = _print_to_stderr,
 ) -> FoundryLocal:
     """Start Foundry Local with the default model, or with the offline one where the catalog cannot be reached.
 
     Args:
         port: Where to listen on 127.0.0.1; 0 takes a free port.
         progress: Called during a download from the catalog with the part that is done, in percent.
-        told: Called with a line of text when the offline model is taken, and for each step of making it.
+        report: Called with a line of text when the offline model is used, and for each step of building it.
 
     Raises:
         ServiceError: Neither could be started.
     """
-    from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model alone can be had without openai and httpx
+    from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model needs neither openai nor httpx
 
     try:
         return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
     except CatalogUnreachableError as error:
-        told(f"{error.message} Using the offline model {_NAME}.")
-        return FoundryLocal(model_path=ensure_model(progress=told), port=port).start()
+        report(f"{error.message} Using the offline model {_NAME}.")
+        return FoundryLocal(model_path=ensure_model(progress=report), port=port).start()
 
 
 # The cache. A folder with the model's name and the runtime's configuration is complete; others are work under way.

@@ -32,7 +32,7 @@ def cases():
         yield pytest.param(entry, id=str(entry), marks=pytest.mark.extended if str(entry).startswith(SLOW) else ())
 
 
-@pytest.mark.parametrize("entry", cases())
+@pytest.mark.parametrize("entry", [*cases()])
 def test_attack_does_not_succeed(target, entry):
     """See the attack's own docstring."""
     success = entry.play(target)

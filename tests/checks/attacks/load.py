@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from checks.attacks.attacks import attack
 from checks.attacks.target import Target, answer_from, wait_for
+from support.streams import MODEL
 
 MIB = 2**20
 MANY = 400
@@ -258,7 +259,8 @@ def long_names(target: Target) -> str:
     target.memory()
     before = target.memory() or 0
     for number in range(20):
-        name = f"gpt-4o-mini:{number}" + "x" * 5 * MIB
+        # The first is answered by the model whose name it begins with, and could be remembered as its alias.
+        name = f"{MODEL}:{number}" + "x" * 5 * MIB
         for model in (name, name.replace(":", "/")):
             body = json.dumps({"model": model, "messages": [], "stream": False}).encode()
             target.ask("POST /v1/chat/completions HTTP/1.1", body=body)
@@ -363,14 +365,15 @@ def clients_that_do_not_read(target: Target) -> str:
     assert target.service
     asked = b'{"model": "evil:endless-stream", "messages": [], "stream": true}'
     head = target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(asked)}") + asked
-    before = len(target.service.closed_at)
+    before = len(target.service.requests)
     target.memory()
     started = target.memory() or 0
     with connections(target, 20, head):
-        closed = wait_for(lambda: len(target.service.closed_at) >= before + 20, 15.0)  # type: ignore[union-attr]
+        wait_for(lambda: len(target.service.requests) >= before + 20, 10.0)  # type: ignore[union-attr]
+        closed = wait_for(lambda: target.service.open_connections == 0, 30.0)  # type: ignore[union-attr]
         grown = (target.memory() or 0) - started
     if not closed:
-        return "the service still sends 15 seconds later"
+        return "the service still sends 30 seconds later"
     return f"the memory grew by {grown // MIB} MB" if grown > 60 * MIB else ""
 
 

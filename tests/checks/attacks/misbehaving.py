@@ -248,7 +248,7 @@ def many_streams(target: Target) -> str:
             while not stop.is_set() and connection.recv(65536):
                 pass
 
-    threads = [threading.Thread(target=read, daemon=True) for _ in range(5)]
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
     try:

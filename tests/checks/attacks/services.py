@@ -119,7 +119,7 @@ BEHAVIOURS: dict[str, Script | Callable[[RawRequest], Script]] = {
     ),
     "tiny-chunks": raw(response_head(headers=[JSON]), b"1\r\n \r\n" * 100_000, http_chunk(COMPLETION), b"0\r\n\r\n"),
     "many-headers": body(COMPLETION, JSON, *[("Retry-After", "1")] * 3000),
-    "endless-comments": endless(http_chunk(b": still here\n\n" * 100), response_head(headers=[EVENTS])),
+    "endless-comments": endless(http_chunk(b": still here\n\n" * 4000), response_head(headers=[EVENTS])),
     "odd-events": sse_response(
         [
             *(b"data: null\n\n", b"data: []\n\n", b"data: {\n\n", b"event: x\n\n", b"\0\0\n\n"),
