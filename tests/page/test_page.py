@@ -14,7 +14,6 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from shim.proxy import Guard
-from shim.proxy import page as page_module
 from shim.repairs import RULES, Policy, Repair
 from support.proxies import wait_until
 from support.raw_server import Hold, plain_response, sse_response
@@ -209,11 +208,10 @@ def test_cut(address, upstream):
     assert error["code"] == "broke_off"
 
 
-def test_silence(serve, upstream, monkeypatch):
+def test_silence(serve, upstream):
     """A service that says nothing for too long is given up."""
-    monkeypatch.setattr(page_module, "TIMEOUT", httpx.Timeout(0.2))
     upstream.answer = sse_response([], end="held")
-    (error,) = (line["error"] for line in ask(serve(upstream.server.base_url)) if "error" in line)
+    (error,) = (line["error"] for line in ask(serve(upstream.server.base_url, service_timeout=0.2)) if "error" in line)
     assert "in time" in error["message"]
 
 
