@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
@@ -68,17 +69,18 @@ def refusal(request: Request, error: RefusedError) -> Response:
     return Response(body, error.status, error.headers, media_type="application/json")
 
 
-def common_headers() -> list[tuple[bytes, bytes]]:
+@cache
+def common_headers() -> tuple[tuple[bytes, bytes], ...]:
     """The headers of every response: what a browser must not do with it, and the mark of the proxy."""
     try:
         number = version("foundry-local-shim")
     except PackageNotFoundError:  # a checkout that is not installed
         number = "unknown"
-    return [
+    return (
         (MARK.encode(), number.encode()),
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"),
         (b"cross-origin-resource-policy", b"same-origin"),
         (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-store"),
-    ]
+    )

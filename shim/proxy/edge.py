@@ -106,7 +106,7 @@ class _ClientExchange:
     the rest, however large, only to discard it. A part is read, so that the client gets to see the response first.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         self._receive = receive
         self._send = send
         self._headers = headers
