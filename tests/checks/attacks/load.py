@@ -269,7 +269,7 @@ def long_names(target: Target) -> str:
     return f"the memory grew by {grown // MIB} MB" if grown > 100 * MIB else ""
 
 
-@attack("load")
+@attack("load", own=True)
 def json_bodies(target: Target) -> str:
     """A body of deep, wide or odd JSON makes the proxy fail."""
     bodies = {

@@ -127,18 +127,21 @@ def old_version(target: Target) -> str:
 def refused_bodies(target: Target) -> str:
     """The body of a refused request is read as the next request."""
     inner = f"Content-Length: {len(INNER)}"
+    keyless = [
+        target.head("POST /v1/none HTTP/1.1", inner, key=False) + INNER,
+        target.head("POST /v1/none HTTP/1.1", inner, "Expect: 100-continue", key=False) + INNER,
+    ]
     return _smuggled(
         target,
         [
+            *(keyless if target.key else []),
             target.head("POST /shutdown HTTP/1.1", inner) + INNER,
-            target.head("POST /v1/none HTTP/1.1", inner, key=False) + INNER,
             target.head("POST /v1/none HTTP/1.1", inner, host="evil.example") + INNER,
             target.head("POST /v1/none HTTP/1.1", inner, "Origin: null") + INNER,
             target.head("PUT /v1/none HTTP/1.1", inner) + INNER,
             target.head("POST /healthz HTTP/1.1", inner) + INNER,
             target.head("POST /v1/none HTTP/1.1", "Content-Length: 999999999") + INNER,
             target.head("GET /healthz HTTP/1.1", inner) + INNER,
-            target.head("POST /v1/none HTTP/1.1", inner, "Expect: 100-continue", key=False) + INNER,
         ],
     )
 
