@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _GRACE_SECONDS: Final = 5
-_READ_BYTES: Final = 32 * 2**10
+_READ_BYTES: Final = 16 * 2**10
+_FRAMING_BYTES: Final = 64 * 2**10
+_FRAMING_SHARE: Final = 4
 _OTHER_DESCRIPTORS: Final = 128
 _MAX_DESCRIPTORS: Final = 8192
 
@@ -110,6 +112,8 @@ class _Connection(H11Protocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._is_refused = False
         self._discarded_bytes = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -150,7 +154,7 @@ class _Connection(H11Protocol):
             super().data_received(data[:room])
             data = data[room:]
         if data and not self._is_refused and not self.transport.is_closing():
-            super().data_received(data)
+            self._receive(data)
         self._adjust()
 
     def on_response_complete(self) -> None:
@@ -198,6 +202,7 @@ class _Connection(H11Protocol):
             return
         match self.conn.their_state:
             case h11.IDLE:
+                self._body_bytes = self._framing_bytes = 0
                 self._wait_for_headers()
             case h11.SEND_BODY:
                 self._cancel_header_timer()
@@ -220,6 +225,20 @@ class _Connection(H11Protocol):
             self.transport.abort()
         else:
             self.flow.resume_reading()
+
+    def _receive(self, data: bytes) -> None:
+        """Receive data, and limit the framing of a body: chunks of a byte each cost a thousand times their size."""
+        is_body = self.conn.their_state is h11.SEND_BODY
+        before = len(self.cycle.body) if is_body else 0
+        super().data_received(data)
+        if not is_body or self._is_refused:
+            return
+        size = len(self.cycle.body) - before
+        self._body_bytes += size
+        self._framing_bytes += len(data) - size
+        if self._framing_bytes > _FRAMING_BYTES + self._body_bytes // _FRAMING_SHARE:
+            message = "The request body's chunks are too small, or have too large extensions."
+            self._refuse(HTTPStatus.BAD_REQUEST, message, "bad_request")
 
     def _discard(self, data: bytes) -> None:
         self._discarded_bytes += len(data)

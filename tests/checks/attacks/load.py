@@ -169,7 +169,7 @@ def bytes_after_refusal(target: Target) -> str:
         "get": target.head("GET /healthz HTTP/1.1", "Content-Length: 99999999"),
     }.items():
         piece = b"1000\r\n" + b"x" * 4096 + b"\r\n" if "chunked" in name else b"x" * 65536
-        if name == "no key" and target.key is None:
+        if "no key" in name and target.key is None:
             continue
         taken = accepted(target, head, piece, 64 * MIB)
         if taken >= 64 * MIB:
@@ -244,13 +244,23 @@ def tiny_chunks(target: Target) -> str:
 
 
 @attack("load")
-def chunk_extensions(target: Target) -> str:
-    """Chunk extensions and trailers are read on and on."""
+def framing(target: Target) -> str:
+    """A body that is nearly all chunk sizes, extensions or trailers is read on and on."""
     head = target.head("POST /v1/none HTTP/1.1", "Transfer-Encoding: chunked")
-    extension = target.exchange(head + b"1;a=" + b"x" * 70_000 + b"\r\nx\r\n0\r\n\r\n", seconds=2.0)
+    pieces = {
+        "tiny": b"1\r\nx\r\n" * 10_000,
+        "padded": b"0000000000000001\r\nx\r\n" * 3000,
+        "extended": (b"1;a=" + b"x" * 9000 + b"\r\nx\r\n") * 7,
+        "extension": b"1;a=" + b"x" * 70_000 + b"\r\nx\r\n",
+    }
+    wrong = [name for name, piece in pieces.items() if accepted(target, head, piece, 32 * MIB) >= 32 * MIB]
     trailer = target.exchange(head + b"0\r\n" + b"X-A: b\r\n" * 20_000 + b"\r\n", seconds=2.0)
-    wrong = [name for name, received in (("ext", extension), ("trailer", trailer)) if b" 200 OK" in received]
-    return ", ".join(wrong)
+    wrong += ["trailers"] * (b" 200 OK" in trailer or b" 404 " in trailer)
+    body = b"".join(b"64\r\n" + b"x" * 100 + b"\r\n" for _ in range(20_000)) + b"0\r\n\r\n"
+    usual = target.exchange(head.replace(b"Host", b"Connection: close\r\nHost") + body)
+    return ", ".join(
+        wrong + ["a body of usual chunks is refused"] * (b" 400 " in usual[:20] and b"chunks are" in usual)
+    )
 
 
 @attack("load", own=True)
