@@ -15,17 +15,6 @@ from typing import Any, Final
 _SOURCE_LOCATION: Final = re.compile(r"\b\w{1,100}\.(?:cc|cpp|h):\d{1,6} [^\n]{0,300}?\) (?:const )?")
 
 
-def error_object(
-    message: str,
-    *,
-    type: str = "server_error",  # noqa: A002 - the field's name
-    code: str | None = None,
-    param: str | None = None,
-) -> dict[str, Any]:
-    """Build OpenAI's error object (API reference, "Error codes")."""
-    return {"error": {"message": message, "type": type, "param": param, "code": code}}
-
-
 def without_source_location(message: str) -> str:
     """The message without the place in Foundry Local's own source that its C++ part puts before it."""
     return _SOURCE_LOCATION.sub("", message, count=1)
@@ -38,6 +27,24 @@ def causes(error: BaseException | None) -> list[BaseException]:
         found.append(error)
         error = error.__cause__ or error.__context__
     return found
+
+
+def error_object(
+    message: str,
+    *,
+    type: str = "server_error",  # noqa: A002 - the name of the field
+    code: str | None = None,
+    param: str | None = None,
+) -> dict[str, Any]:
+    """Build OpenAI's error object (API reference, "Error codes").
+
+    Args:
+        message: What happened, to what, and what to do next.
+        type: The kind of error, such as ``server_error`` or ``invalid_request_error``.
+        code: A stable, lower-case word, or None.
+        param: The request field that is at fault, or None.
+    """
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 
 class StreamError(Exception):

@@ -299,7 +299,8 @@ class Policy:
         cumulative_text: Whether deltas that repeat the text so far are reduced to what is new.
         stream_deadline: Seconds without a byte after which a stream is given up and requested again without streaming.
             None waits as long as the client does: a slow prompt is not a hang.
-        max_event_bytes: The largest event, in bytes. Large, because smaller limits have refused events with images.
+        max_event_bytes: The largest event, and the largest body that is repaired as a whole, in bytes. Large, because
+            smaller limits have refused events with images.
         foundry: Whether the responses are Foundry Local's. "auto" looks for its marks, and leaves the responses of
             other services alone, except what the official client could not read. True is for gateways that remove
             headers.

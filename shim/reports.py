@@ -26,6 +26,7 @@ EXTENSION: Final = "foundry_local_shim"
 # These only reshape errors, so strict mode permits them.
 _ERROR_REPAIRS: Final = frozenset({Repair.ERROR_STATUS, Repair.ERROR_BODY, Repair.EMPTY_STREAM, Repair.TRUNCATED})
 _MOST_REMEMBERED: Final = 256
+_MAX_ID_CHARACTERS: Final = 256
 _FORMS: Final = (
     (str, "a string of {} characters"),
     (bytes, "{} bytes"),
@@ -212,7 +213,7 @@ def new_report(policy: Policy) -> RepairReport:
 
 def remember(identity: Any, report: RepairReport) -> None:
     """Keep the report of a response with this id, among the last few hundred."""
-    if isinstance(identity, str):
+    if isinstance(identity, str) and len(identity) <= _MAX_ID_CHARACTERS:
         _remembered.pop(identity, None)
         _remembered[identity] = report  # the last one, also if the id is a constant
         while len(_remembered) > _MOST_REMEMBERED:

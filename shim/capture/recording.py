@@ -24,6 +24,7 @@ import httpx
 
 from shim.core.jsontext import is_object
 from shim.errors import ServiceError
+from shim.files import write_private
 
 if TYPE_CHECKING:
     import os
@@ -105,11 +106,15 @@ class Recording:
         """All bytes of the answer: status line, headers and body, framing included."""
         return b"".join(piece.data for piece in self.pieces)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the recording to a file.
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the recording to a new file, which only its owner may read.
+
+        Args:
+            path: The file.
+            overwrite: Whether an existing file is replaced.
 
         Raises:
-            OSError: The file cannot be written.
+            OSError: The file exists, or cannot be written.
         """
         told = {
             "format": FORMAT,
@@ -127,7 +132,7 @@ class Recording:
                 "pieces": [{"at": piece.at, "bytes": piece.data.decode("latin-1")} for piece in self.pieces],
             },
         }
-        Path(path).write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
+        write_private(Path(path), (json.dumps(told, indent=1) + "\n").encode("ascii"), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:

@@ -1,6 +1,7 @@
 """Record one exchange with a service, for a report upstream."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,12 @@ import typer
 from shim.capture.recording import RecordingTransport
 from shim.capture.redaction import without_private
 from shim.cli.output import encodable, failures, note
-from shim.cli.services import BaseUrl, Model, open_service
+from shim.cli.services import ApiKeyEnv, BaseUrl, Model, api_key_from, open_service
 from shim.core.jsontext import is_object
 from shim.doctor.probes import PROMPT, official_client, told_error
 from shim.errors import ServiceError
+from shim.service.find import normalised, resolve_model, split_credentials
+from shim.service.start import Service
 
 
 def capture(
@@ -22,6 +25,7 @@ def capture(
     *,
     model: Model = None,
     base_url: BaseUrl = None,
+    api_key_env: ApiKeyEnv = None,
     request: Annotated[
         Path | None,
         typer.Option(metavar="JSON", help="Send this body to chat/completions, as your program does."),
@@ -39,30 +43,34 @@ def capture(
     removed, and the letters of prompt and answer replaced by x, in the same shape. Look at it with: foundry-shim doctor
     --replay FILE
     """
-    if file.exists() and not force:
-        raise typer.BadParameter(f"{file} is there already; --force replaces it", param_hint="FILE")
+    if os.path.lexists(file) and not force:
+        raise typer.BadParameter(f"{file} exists already; --force overwrites it", param_hint="FILE")
+    api_key = api_key_from(api_key_env, base_url)
     body: dict[str, Any] = {"messages": [{"role": "user", "content": encodable(prompt)}], "stream": True}
     if request:
         body = _request(request)
     if max_tokens is not None:
         body["max_tokens"] = max_tokens
-    with open_service(model, base_url, None) as foundry:
+    # A service that wants a key gets it with every request, so it is not looked for without one.
+    service = Service(normalised(base_url), model) if api_key and base_url else open_service(model, base_url, None)
+    with service as foundry:
+        address, authorization = split_credentials(foundry.base_url)
+        if api_key:
+            authorization = f"Bearer {api_key}"
         if "model" not in body:
-            body["model"] = foundry.model_id
-        with RecordingTransport(verify=foundry.base_url.startswith("https")) as transport:
+            body["model"] = resolve_model(address, model, authorization=authorization) if api_key else foundry.model_id
+        with RecordingTransport(verify=address.startswith("https")) as transport:
             transport.deadline = time.monotonic() + deadline
             try:
-                _exchange(transport, foundry.base_url, body)
+                _exchange(transport, address, body, authorization)
             except KeyboardInterrupt:
-                note("\nStopped; what has come is recorded.")
+                note("\nStopped; what was received is recorded.")
             except failures() as error:
                 note(f"The exchange failed, and is recorded: {told_error(error)}")
     if not transport.connections:
-        raise ServiceError(
-            f"The service at {foundry.base_url} could not be asked.", remedy="Look whether it still runs."
-        )
+        raise ServiceError(f"The service at {address} could not be reached.", remedy="Check that it still runs.")
     recording = transport.recordings[0]
-    without_private(recording, keep_text=keep_text).save(file)
+    without_private(recording, keep_text=keep_text).save(file, overwrite=force)
     size = len(recording.answer)
     note(f"Recorded {size} bytes in {len(recording.pieces)} pieces into {file}")
     if keep_text:
@@ -71,9 +79,9 @@ def capture(
         note("Without keys, prompt and answer. Look through it before you send it to anybody.")
 
 
-def _exchange(transport: RecordingTransport, base_url: str, body: dict[str, Any]) -> None:
-    """Ask with the official client, without the shim, and read the answer as it comes."""
-    completions = official_client(transport, base_url).chat.completions.with_streaming_response
+def _exchange(transport: RecordingTransport, base_url: str, body: dict[str, Any], authorization: str | None) -> None:
+    """Ask with the official client, without the shim, and read the answer as it is received."""
+    completions = official_client(transport, base_url, authorization).chat.completions.with_streaming_response
     with completions.create(model=body["model"], messages=[], extra_body=body) as response:
         for _ in response.iter_bytes():
             pass

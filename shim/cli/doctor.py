@@ -16,7 +16,7 @@ from rich.text import Text
 from shim import doctor as examine
 from shim.capture.recording import Recording
 from shim.cli.output import ExitCode, encodable, printable, to_stderr, to_stdout, unpadded
-from shim.cli.services import BaseUrl, Model
+from shim.cli.services import ApiKeyEnv, BaseUrl, Model, api_key_from
 from shim.doctor import Deviation, Diagnosis, Finding, Problem, Timing
 from shim.doctor.examination import DEADLINE
 
@@ -30,6 +30,7 @@ def doctor(
     *,
     base_url: BaseUrl = None,
     model: Model = None,
+    api_key_env: ApiKeyEnv = None,
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Ask this, such as the question with which a program fails.")
     ] = None,
@@ -51,6 +52,7 @@ def doctor(
     """
     if as_json and report:
         raise typer.BadParameter("it excludes --json", param_hint="--report")
+    api_key = api_key_from(api_key_env, base_url)
     if replay and (base_url or model or prompt):
         raise typer.BadParameter("it excludes --base-url, --model and --prompt", param_hint="--replay")
     if replay:
@@ -62,6 +64,7 @@ def doctor(
                 base_url,
                 model=model,
                 prompt=encodable(prompt) if prompt else None,
+                api_key=api_key,
                 deadline=deadline,
                 progress=lambda name: status.update(f"Probe: {name} …") if status else None,
             )

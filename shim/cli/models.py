@@ -13,7 +13,7 @@ from shim.cli.services import BaseUrl, running_service
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
 from shim.offline.fetch import DEFAULT_MODEL
-from shim.service.find import find_service
+from shim.service.find import find_service, is_loopback, without_credentials
 from shim.service.start import CatalogModel
 from shim.transport.lookup import LOCAL_CATALOG, read_names
 
@@ -102,8 +102,9 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
 
 def _of_service(base_url: str) -> list[CatalogModel]:
     root = base_url.removesuffix("/v1")
-    note(f"The models of {base_url}", style="dim")
-    with httpx.Client(timeout=_SECONDS) as http:
+    note(f"The models of {without_credentials(base_url)}", style="dim")
+    # A proxy of the environment is for other machines.
+    with httpx.Client(timeout=_SECONDS, trust_env=not is_loopback(base_url)) as http:
 
         def get(url: str) -> Any:
             try:

@@ -1,8 +1,10 @@
 """The same repair behind an address, for programs in any language."""
 
 import logging
+import os
 import socket
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,64 +12,140 @@ import typer
 from shim.cli.output import note
 from shim.cli.services import Model, ModelPath, open_service
 from shim.errors import ServiceError, import_extra
-from shim.service.find import find_service
+from shim.service.find import find_service, without_credentials
 from shim.service.start import FoundryLocal
 
+KEY_VARIABLE = "FOUNDRY_SHIM_API_KEY"
+_MIB = 2**20
 
-def proxy(
+
+def proxy(  # noqa: PLR0913 - every limit is an option
     *,
     upstream: Annotated[
-        str | None, typer.Option(metavar="URL", help="The service; without it one that runs, or one that starts here.")
+        str | None, typer.Option(metavar="URL", help="The service; by default one that runs, or one started here.")
     ] = None,
     model: Model = None,
     model_path: ModelPath = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="On which port; 0 for a free one.")] = 5270,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The keys that clients may use, one on each line.")
+    ] = None,
     api_key: Annotated[
-        str | None,
-        typer.Option(envvar="FOUNDRY_SHIM_PROXY_KEY", metavar="KEY", help="What clients have to give as their key."),
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help=f"A key that clients may use; the list of processes shows it, unlike that in ${KEY_VARIABLE}.",
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another name under which clients may address the proxy.")
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(metavar="ORIGIN", help="Pages of this origin may ask: https://example.com")
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Pages of this origin may send requests: https://example.com"),
     ] = None,
     access_log: Annotated[
-        bool, typer.Option("--access-log", help="A line for each request: what was asked for, status, times, repairs.")
+        bool, typer.Option("--access-log", help="A line for each request: its path, status, times, repairs.")
     ] = False,
-    max_body: Annotated[int, typer.Option(min=1, metavar="BYTES", help="The largest request.")] = 64 * 2**20,
+    max_body: Annotated[int, typer.Option(min=1, metavar="BYTES", help="The largest request body.")] = 64 * _MIB,
+    max_held: Annotated[
+        int, typer.Option(min=1, metavar="BYTES", help="The largest sum of request bodies under way.")
+    ] = 256 * _MIB,
+    max_requests: Annotated[int, typer.Option(min=1, metavar="N", help="The most requests under way.")] = 512,
+    max_connections: Annotated[int, typer.Option(min=1, metavar="N", help="The most connected clients.")] = 1000,
+    header_timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long a client may take to send headers.")
+    ] = 15.0,
+    body_timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long a client may pause in a request body.")
+    ] = 30.0,
+    idle_timeout: Annotated[
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="How long a client may send no request, or read no response."),
+    ] = 300.0,
+    service_timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long the service may be silent.")
+    ] = 600.0,
 ) -> None:
     """Serve the repaired API for programs in any language.
 
     Point any OpenAI client at the address that is shown. Only programs on this machine can reach it, unless you listen
-    elsewhere, which needs a key; only pages of its own can, unless you allow others.
+    elsewhere, which needs a key; only its own pages can, unless you allow others.
     """
     import_extra("proxy", "starlette")
     import_extra("proxy", "uvicorn")
-    from shim.proxy import Guard, Settings, is_local, proxy_app, server  # noqa: PLC0415 - needs the extra `proxy`
+    from shim.proxy import (  # noqa: PLC0415 - needs the extra `proxy`
+        ConnectionLimits,
+        Guard,
+        Settings,
+        allow_descriptors,
+        is_local,
+        is_origin,
+        proxy_app,
+        server,
+    )
 
-    if api_key is not None and not api_key.strip():
-        raise typer.BadParameter("it is empty", param_hint="--api-key")
-    if not is_local(host) and not api_key:
-        raise typer.BadParameter("only with --api-key, for others can reach it there", param_hint="--host")
+    if upstream is not None and not upstream.strip():
+        raise typer.BadParameter("the address must not be empty", param_hint="--upstream")
+    keys = _keys(api_key, api_key_file)
+    if not is_local(host) and not keys:
+        raise typer.BadParameter(
+            "only with --api-key-file or --api-key: other machines can reach it there", param_hint="--host"
+        )
+    for origin in allow_origin or ():
+        if not is_origin(origin):
+            raise typer.BadParameter(
+                f"{origin!r} is not an origin such as https://example.com; there is no wildcard, and no path",
+                param_hint="--allow-origin",
+            )
     if access_log:
         logging.basicConfig(format="%(asctime)s %(message)s")
         logging.getLogger("shim.proxy").setLevel(logging.INFO)
+    limits = ConnectionLimits(
+        max_connections=allow_descriptors(max_connections), header_timeout=header_timeout, idle_timeout=idle_timeout
+    )
     with open_service(model, upstream, model_path) as foundry:
-        guard = Guard.of(host, hosts=allow_host or (), origins=allow_origin or (), api_key=api_key)
         settings = Settings(
             base_url=foundry.base_url,
             find=None if upstream or isinstance(foundry, FoundryLocal) else find_service,
-            guard=guard,
+            guard=Guard.of(host, hosts=allow_host or (), origins=allow_origin or (), api_keys=keys),
             max_body_bytes=max_body,
+            max_held_bytes=max_held,
+            max_requests=max_requests,
+            body_timeout=body_timeout,
+            service_timeout=service_timeout,
         )
         with closing(_listening(host, port)) as listener:
             address, bound = listener.getsockname()[:2]
             shown = f"[{address}]" if ":" in address else address
-            note(f"Using Foundry Local endpoint at {foundry.base_url}/chat/completions")
+            note(f"Using Foundry Local endpoint at {without_credentials(foundry.base_url)}/chat/completions")
             note(f"Serving the repaired API at http://{shown}:{bound}/v1 (Ctrl-C ends)")
-            server(proxy_app(settings)).run(sockets=[listener])
+            server(proxy_app(settings), limits).run(sockets=[listener])
+
+
+def _keys(given: list[str] | None, file: Path | None) -> list[str]:
+    """The keys that clients may use.
+
+    Raises:
+        typer.BadParameter: One is empty, or the file cannot be read or has none.
+    """
+    if given is None and file is None and KEY_VARIABLE in os.environ:
+        if not (key := os.environ[KEY_VARIABLE].strip()):
+            raise typer.BadParameter("the key must not be empty", param_hint=KEY_VARIABLE)
+        return [key]
+    keys = [key.strip() for key in given or ()]
+    if not all(keys):
+        raise typer.BadParameter("the key must not be empty", param_hint="--api-key")
+    if file is not None:
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--api-key-file") from error
+        if not any(lines):
+            raise typer.BadParameter(f"{file} has no key", param_hint="--api-key-file")
+        keys += filter(None, lines)
+    return keys
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -31,6 +31,25 @@ ModelPath = Annotated[
     str | None,
     typer.Option("--model-path", metavar="FOLDER", help="Serve the model in this folder (ONNX Runtime GenAI)."),
 ]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option("--api-key-env", metavar="NAME", help="Send the API key in this environment variable to --base-url."),
+]
+
+
+def api_key_from(variable: str | None, base_url: str | None) -> str | None:
+    """The API key that the user asks to be sent; keys of the environment are not sent otherwise.
+
+    Raises:
+        typer.BadParameter: The variable is not set, or no address is given: a discovered service gets no key.
+    """
+    if variable is None:
+        return None
+    if not base_url:
+        raise typer.BadParameter("only with --base-url: a discovered service gets no key", param_hint="--api-key-env")
+    if not (key := os.environ.get(variable)):
+        raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--api-key-env")
+    return key
 
 
 def open_service(model: str | None, base_url: str | None, model_path: str | None) -> Service:
@@ -42,6 +61,8 @@ def open_service(model: str | None, base_url: str | None, model_path: str | None
     """
     if model_path and (base_url or model):
         raise typer.BadParameter("it excludes --base-url and --model", param_hint="--model-path")
+    if base_url is not None and not base_url.strip():
+        raise typer.BadParameter("the address must not be empty")
     if base_url:
         return FoundryLocal.attach(model, base_url=base_url)
     if model_path:

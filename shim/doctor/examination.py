@@ -20,7 +20,7 @@ from shim.doctor.probes import REPLAYED, VISITS, Ask, Outcome, Visit, official_c
 from shim.errors import ServiceError, StreamError
 from shim.repairs import Policy
 from shim.reports import RepairEvent, RepairReport, capture_repairs
-from shim.service.find import ENDPOINT_VARIABLE, known_addresses, normalised
+from shim.service.find import ENDPOINT_VARIABLE, NOTHING_FOUND, known_addresses, normalised, split_credentials
 from shim.transport import RepairTransport
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def diagnose(
     *,
     model: str | None = None,
     prompt: str | None = None,
+    api_key: str | None = None,
     deadline: float = DEADLINE,
     progress: Callable[[str], None] | None = None,
 ) -> Diagnosis:
@@ -51,11 +52,17 @@ def diagnose(
         base_url: Where the API is; without it a running service is looked for, as by `FoundryLocal.attach`.
         model: The alias or id of the model to ask; without it the one that is loaded.
         prompt: What to ask instead of the probes' own questions, such as the one with which a program fails.
+        api_key: The key for the service. No key of the environment is sent.
         deadline: How long each probe may take, in seconds.
         progress: Called with the name of each probe before it is made.
     """
     diagnosis = Diagnosis()
-    found = _find(base_url, deadline, diagnosis)
+    named = base_url or os.environ.get(ENDPOINT_VARIABLE)
+    # An address may hold a name and password, which the diagnosis must not show.
+    shown, authorization = split_credentials(named) if named else (None, None)
+    if api_key is not None:
+        authorization = f"Bearer {api_key}"
+    found = _find(shown, authorization, deadline, diagnosis)
     if found is None:
         return diagnosis
     diagnosis.base_url, diagnosis.generation, diagnosis.told_by = found.base_url, found.generation, found.told_by
@@ -66,7 +73,7 @@ def diagnose(
     if problem is not None:
         diagnosis.problems.append(problem)
         return diagnosis
-    with _Examiner(diagnosis, prompt, deadline) as examiner:
+    with _Examiner(diagnosis, prompt, authorization, deadline) as examiner:
         for name in (*REPLAYED, *VISITS):
             if progress:
                 progress(name)
@@ -98,20 +105,19 @@ def diagnose_recording(recording: Recording) -> Diagnosis:
     return diagnosis
 
 
-def _find(base_url: str | None, deadline: float, diagnosis: Diagnosis) -> Identity | None:
+def _find(named: str | None, authorization: str | None, deadline: float, diagnosis: Diagnosis) -> Identity | None:
     """The service at the given address, or the first known address at which there is one."""
-    named = base_url or os.environ.get(ENDPOINT_VARIABLE)
     found: Identity | None = None
-    for _, address in [("", named)] if named else known_addresses():
+    ignored: list[str] = []
+    for _, address in [("", named)] if named else known_addresses(ignored):
         try:
             url = normalised(address)
             with RecordingTransport(verify=url.startswith("https")) as transport:
-                found = identify(transport, url, deadline)
+                found = identify(transport, url, deadline, authorization)
         except (ValueError, httpx.InvalidURL) as error:
             diagnosis.base_url = address
-            diagnosis.problems.append(
-                Problem("bad-address", f"{address} is no address: {error}.", "Give one such as http://localhost:5273.")
-            )
+            message = f"{address} is not a valid address: {error}."
+            diagnosis.problems.append(Problem("bad-address", message, "Give one such as http://localhost:5273."))
             return None
         if not any(problem.is_grave for problem in found.problems):
             return found
@@ -119,8 +125,7 @@ def _find(base_url: str | None, deadline: float, diagnosis: Diagnosis) -> Identi
         diagnosis.problems.append(
             Problem(
                 "no-service",
-                "No Foundry Local service was found: neither ~/.foundry/daemon.json nor `foundry service status` "
-                "names one.",
+                f"No Foundry Local service was found: {'; '.join([NOTHING_FOUND, *ignored])}.",
                 f"Start it; or give its address with --base-url, or in the variable {ENDPOINT_VARIABLE}.",
             )
         )
@@ -130,9 +135,10 @@ def _find(base_url: str | None, deadline: float, diagnosis: Diagnosis) -> Identi
 class _Examiner:
     """Makes the probes on one service, one after the other."""
 
-    def __init__(self, diagnosis: Diagnosis, prompt: str | None, deadline: float) -> None:
+    def __init__(self, diagnosis: Diagnosis, prompt: str | None, authorization: str | None, deadline: float) -> None:
         self._diagnosis = diagnosis
         self._prompt = prompt
+        self._authorization = authorization
         self._deadline = deadline
         self._late = 0
         self._why_not = ""
@@ -153,12 +159,12 @@ class _Examiner:
         self._transport.deadline = time.monotonic() + self._deadline
         if name in REPLAYED:
             probe = self._asked(REPLAYED[name])
-            first = _listen(finding, self._transport, probe, self._diagnosis)
+            first = _listen(finding, self._transport, probe, self._diagnosis, self._authorization)
             if self._transport.recordings:
                 _compare(finding, self._transport.recordings[0], first, probe, self._diagnosis)
         else:
             visit = VISITS[name]
-            _listen(finding, self._transport, lambda ask: visit(self._visit(ask)), self._diagnosis)
+            _listen(finding, self._transport, lambda ask: visit(self._visit(ask)), self._diagnosis, self._authorization)
             finding.deviations.clear()  # the other probes have told them
         self._look_on(finding)
         return finding
@@ -168,7 +174,8 @@ class _Examiner:
 
     def _visit(self, ask: Ask) -> Visit:
         root = httpx.URL(self._diagnosis.base_url).copy_with(path="/models/loaded")
-        http = httpx.Client(transport=self._transport, timeout=self._deadline)
+        headers = {} if self._authorization is None else {"Authorization": self._authorization}
+        http = httpx.Client(transport=self._transport, timeout=self._deadline, headers=headers)
         return Visit(ask._replace(prompt=self._prompt), lambda: self._transport.connections, lambda: http.get(root))
 
     def _look_on(self, finding: Finding) -> None:
@@ -181,7 +188,11 @@ class _Examiner:
 
 
 def _listen(
-    finding: Finding, transport: httpx.BaseTransport, probe: Callable[[Ask], Outcome], diagnosis: Diagnosis
+    finding: Finding,
+    transport: httpx.BaseTransport,
+    probe: Callable[[Ask], Outcome],
+    diagnosis: Diagnosis,
+    authorization: str | None = None,
 ) -> dict[str, int]:
     """Make a probe with the repair, and note what was repaired; gives the first event of each repair."""
     first: dict[str, int] = {}
@@ -191,7 +202,7 @@ def _listen(
 
     started = time.monotonic()
     with capture_repairs() as captured:
-        outcome = probe(_ask(RepairTransport(transport, Policy(on_repair=note)), diagnosis))
+        outcome = probe(_ask(RepairTransport(transport, Policy(on_repair=note)), diagnosis, authorization))
     finding.seconds = round(time.monotonic() - started, 3)
     finding.mended, finding.problems, finding.timing = outcome.said, outcome.problems, outcome.timing
     finding.deviations = [Deviation.of(code, count) for code, count in sorted(captured.repairs.items())]
@@ -215,9 +226,10 @@ def _compare(
     finding.deviations = [replace(each, sample=_sample(events, first.get(each.code, 0))) for each in finding.deviations]
 
 
-def _ask(transport: httpx.BaseTransport, diagnosis: Diagnosis) -> Ask:
+def _ask(transport: httpx.BaseTransport, diagnosis: Diagnosis, authorization: str | None = None) -> Ask:
     """The model of the diagnosis, to be asked over a transport."""
-    return Ask(official_client(transport, diagnosis.base_url or "http://recorded/v1"), diagnosis.model)
+    base_url = diagnosis.base_url or "http://recorded/v1"
+    return Ask(official_client(transport, base_url, authorization), diagnosis.model)
 
 
 def _wire(recording: Recording) -> tuple[str, list[bytes]]:

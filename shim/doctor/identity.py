@@ -67,9 +67,10 @@ class _Page(NamedTuple):
 class _Visitor:
     """Looks at the addresses of one service, all of them until one moment."""
 
-    def __init__(self, transport: RecordingTransport, base_url: str, seconds: float) -> None:
+    def __init__(self, transport: RecordingTransport, base_url: str, seconds: float, authorization: str | None) -> None:
         transport.deadline = time.monotonic() + seconds
-        self._http = httpx.Client(transport=transport, timeout=seconds)
+        headers = {} if authorization is None else {"Authorization": authorization}
+        self._http = httpx.Client(transport=transport, timeout=seconds, headers=headers)
         self.base_url = base_url
         self.root = str(httpx.URL(base_url).copy_with(path="/", query=None)).rstrip("/")
 
@@ -86,9 +87,11 @@ class _Visitor:
             return _Page(0, "", error)
 
 
-def identify(transport: RecordingTransport, base_url: str, seconds: float) -> Identity:
+def identify(
+    transport: RecordingTransport, base_url: str, seconds: float, authorization: str | None = None
+) -> Identity:
     """Find out what answers at a base URL, within so many seconds; nothing is generated for it."""
-    visitor = _Visitor(transport, base_url, seconds)
+    visitor = _Visitor(transport, base_url, seconds, authorization)
     found = Identity(base_url)
     listing = visitor.look(f"{base_url}/models")
     if listing.failure is not None:

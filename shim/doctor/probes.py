@@ -8,7 +8,7 @@ never asked for: with a chat model that ends the process of 1.1 to 2.0.
 from __future__ import annotations
 
 import json
-import os
+import re
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -42,19 +42,40 @@ _TOO_MANY_TOKENS: Final = 400_000
 _BAD_TEMPERATURE: Final = 99
 _LONGEST_MESSAGE: Final = 160
 
+_SENT_HEADER: Final = re.compile(
+    r"host|accept|accept-encoding|connection|content-type|content-length|user-agent|x-stainless-[a-z-]+"
+)
 _TIMEOUTS: Final = {"APITimeoutError", "ReadTimeout", "ConnectTimeout", "WriteTimeout", "PoolTimeout"}
 _CUTS: Final = {"RemoteProtocolError", "ReadError", "WriteError"}
 
 
-def official_client(transport: httpx.BaseTransport, base_url: str) -> Any:
-    """The official client on a transport. It does not ask twice, and the transport keeps the time."""
+def official_client(transport: httpx.BaseTransport, base_url: str, authorization: str | None = None) -> Any:
+    """The official client on a transport. It does not retry, and the transport keeps the time.
+
+    Args:
+        transport: The transport below it.
+        base_url: Where the API is.
+        authorization: The value of ``Authorization``. The client would also send what variables of the environment
+            hold: keys, organization, project, custom headers. None of these is sent.
+    """
+
+    def clean(request: httpx.Request) -> None:
+        for name in [name for name in request.headers if not _SENT_HEADER.fullmatch(name)]:
+            del request.headers[name]
+        if authorization is not None:
+            request.headers["Authorization"] = authorization
+
     official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
     return official(
         base_url=base_url,
-        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        api_key="none",
         max_retries=0,
         timeout=None,
-        http_client=httpx.Client(transport=transport, timeout=None),  # noqa: S113 - the transport has a deadline
+        http_client=httpx.Client(
+            transport=transport,
+            timeout=None,  # noqa: S113 - the transport has a deadline
+            event_hooks={"request": [clean]},
+        ),
     )
 
 

@@ -1,7 +1,7 @@
-"""A model for the places where Foundry's catalog cannot be reached: SmolLM2-135M-Instruct.
+"""A model where Foundry's catalog cannot be reached: SmolLM2-135M-Instruct.
 
-The model (Apache-2.0) lies as a GGUF file in a wheel on the package index, so it can be had wherever pip works at all.
-Foundry Local runs folders of ONNX Runtime GenAI: the weights are converted once and kept in the person's cache.
+The model (Apache-2.0) is a GGUF file in a wheel on the package index, so it can be obtained wherever pip works.
+Foundry Local runs folders of ONNX Runtime GenAI: the weights are converted once and kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra
+from shim.files import require_private
 from shim.offline.smollm2 import convert
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shim.service.start import FoundryLocal
 
 DEFAULT_MODEL = "qwen2.5-1.5b"
-"""The model of Foundry's catalog for whoever names none."""
+"""The model of Foundry's catalog that is used where none is named."""
 
 # The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
 MODEL_ID = "SmolLM2-135M-Instruct:1"
@@ -45,7 +45,7 @@ _PUBLISH_TRIES = 40  # a quarter of a second apart
 
 
 def _print_to_stderr(line: str) -> None:
-    """The default report: standard output belongs to the program that asks for the model."""
+    """The default report; standard output belongs to the program that uses the model."""
     print(line, file=sys.stderr)  # noqa: T201
 
 
@@ -53,25 +53,29 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
     """Find the model in the cache, or fetch and build it there: 93 MB to fetch, half a minute, 160 MB to keep.
 
     Args:
-        cache_dir: The cache of the shim. Without it the environment variable ``FOUNDRY_SHIM_CACHE`` says where that
-            is, or else the platform.
-        progress: Called with a line of text at each step; never when the model was there already.
+        cache_dir: The cache of the shim. By default the environment variable ``FOUNDRY_SHIM_CACHE`` names it, or else
+            the platform.
+        progress: Called with a line of text at each step; never where the model exists already.
 
     Returns:
         The folder with ``genai_config.json``, to be registered as ``MODEL_ID``.
 
     Raises:
         MissingExtraError: The extra ``offline`` is not installed.
-        ServiceError: The model could not be fetched, checked, built or written.
+        ServiceError: The model could not be fetched, checked, built or written, or the cache is somebody else's.
     """
-    models = (cache_dir or cache_root()).absolute() / "models"
+    root = (cache_dir or cache_root()).absolute()
+    models = root / "models"
     folder = models / _FOLDER
     try:
+        _require_own(root, models, folder)
         if _is_finished(folder):
             return folder
         for package in ("onnx", "gguf", "numpy"):
             import_extra("offline", package)  # before 93 MB are fetched for nothing
-        models.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        models.mkdir(mode=0o700, exist_ok=True)
+        _require_own(root, models, folder)
         _remove_abandoned(models)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}.", dir=models, ignore_cleanup_errors=True) as work:
             gguf_file = _fetch(Path(work), progress)
@@ -83,7 +87,7 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
         raise
     except OSError as error:
         msg = f"{_NAME} could not be written to {models}: {error.strerror or error}."
-        remedy = "Set FOUNDRY_SHIM_CACHE to a folder that can be written and has 500 MB free."
+        remedy = "Set FOUNDRY_SHIM_CACHE to a folder that you can write to, with 500 MB of free space."
         raise ServiceError(msg, remedy=remedy) from error
     except Exception as error:
         msg = f"{_NAME} could not be built ({type(error).__name__}: {error})."
@@ -96,32 +100,36 @@ def start_default_model(
     *,
     port: int = 0,
     progress: Callable[[float], None] | None = None,
-    told: Callable[[str], None] = _print_to_stderr,
+    report: Callable[[str], None] = _print_to_stderr,
 ) -> FoundryLocal:
     """Start Foundry Local with the default model, or with the offline one where the catalog cannot be reached.
 
     Args:
         port: Where to listen on 127.0.0.1; 0 takes a free port.
         progress: Called during a download from the catalog with the part that is done, in percent.
-        told: Called with a line of text when the offline model is taken, and for each step of making it.
+        report: Called with a line of text when the offline model is used, and for each step of building it.
 
     Raises:
         ServiceError: Neither could be started.
     """
-    from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model alone can be had without openai and httpx
+    from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model needs neither openai nor httpx
 
     try:
         return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
     except CatalogUnreachableError as error:
-        told(f"{error.message} Using the offline model {_NAME}.")
-        return FoundryLocal(model_path=ensure_model(progress=told), port=port).start()
+        report(f"{error.message} Using the offline model {_NAME}.")
+        return FoundryLocal(model_path=ensure_model(progress=report), port=port).start()
 
 
-# The cache. A folder with the model's name and the runtime's configuration is whole; the rest is work under way.
+# The cache. A folder with the model's name and the runtime's configuration is complete; others are work under way.
+
+
+def _require_own(*folders: Path) -> None:
+    require_private(folders, "Set FOUNDRY_SHIM_CACHE to a folder of your own.")
 
 
 def cache_root() -> Path:
-    """The cache of the shim, as the environment or the platform has it.
+    """The cache of the shim, as the environment or the platform names it.
 
     Raises:
         MissingExtraError: Nothing is configured, and the package that knows the platforms is not installed.
@@ -137,18 +145,18 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _remove_abandoned(models: Path) -> None:
-    """Clear away what processes left behind that were killed at work."""
+    """Remove the work folders of processes that were killed."""
     for work in models.glob(f"{_FOLDER}.*"):
-        with contextlib.suppress(FileNotFoundError):  # its process has just come to its end
+        with contextlib.suppress(FileNotFoundError):  # its process has just finished
             if time.time() - work.stat().st_mtime > _ABANDONED_SECONDS:
                 shutil.rmtree(work, ignore_errors=True)
 
 
 def _publish(built: Path, folder: Path) -> None:
-    """Give the built model its name, in one step; where another process was first, its model stays.
+    """Give the built model its name, in one step; where another process was first, its model is kept.
 
     Raises:
-        OSError: The name is taken or locked, by something that is no model.
+        OSError: The name is taken or locked, by something that is not a model.
     """
     for number in range(_PUBLISH_TRIES):
         try:
@@ -156,7 +164,7 @@ def _publish(built: Path, folder: Path) -> None:
         except OSError:
             if _is_finished(folder):
                 return
-            with contextlib.suppress(OSError):  # what stands there is a part of a model, copied by somebody
+            with contextlib.suppress(OSError):  # an incomplete copy of a model has the name
                 folder.rename(built.with_name(f"aside-{number}"))
             time.sleep(0.25)  # on Windows a virus scanner may hold the new files for a while
         else:
@@ -171,7 +179,7 @@ def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
     """Fetch the wheel into the work folder and unpack its GGUF file.
 
     Raises:
-        ServiceError: There is no pip, it failed, or it brought another file.
+        ServiceError: There is no pip, it failed, or it fetched another file.
     """
     download = work / "download"
     download.mkdir()
@@ -182,7 +190,7 @@ def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
     if digest != _WHEEL_SHA256:
         wheel.unlink()
         msg = f"{wheel.name} was fetched with sha256 {digest[:12]}… instead of {_WHEEL_SHA256[:12]}…, and removed."
-        remedy = "See which package index `pip config list` names, or try again if the download was cut."
+        remedy = "Check which package index `pip config list` names, or try again if the download was cut."
         raise ServiceError(msg, remedy=remedy)
     with zipfile.ZipFile(wheel) as archive:
         gguf_file = next(name for name in archive.namelist() if name.endswith(".gguf"))
@@ -190,15 +198,12 @@ def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
 
 
 def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
-    """Let pip fetch the wheel, so that the person's index, proxy and certificates count.
+    """Let pip fetch the wheel, so that the user's index, proxy and certificates are used.
 
     Raises:
         ServiceError: There is no pip, or it failed.
         OSError: There is no space left for the file.
     """
-    if importlib.util.find_spec("pip") is None:
-        msg = f"Fetching {_NAME} needs pip, which this environment does not have."
-        raise ServiceError(msg, remedy="Install it with: uv pip install pip (or: python -m ensurepip)")
     options = [
         "--no-deps",
         "--only-binary=:all:",
@@ -207,8 +212,9 @@ def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
         "--no-color",
         "--disable-pip-version-check",
     ]
-    command = [sys.executable, "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
-    # pip draws its bar where nobody else reports, and never on the standard output of the program.
+    # Isolated, and in our own folder: otherwise a pip.py in the current folder would be run, whoever put it there.
+    command = [sys.executable, "-I", "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
+    # pip draws its bar where nothing else reports, and never on the standard output of the program.
     terminal = sys.__stderr__ if sys.stderr is sys.__stderr__ else None
     bar = progress is _print_to_stderr and terminal is not None and terminal.isatty()
     progress(f"Fetching {_NAME} ({_WHEEL_BYTES / 1e6:.0f} MB) from the package index …")
@@ -218,21 +224,25 @@ def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
         stdin=subprocess.DEVNULL,
         stdout=terminal if bar else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        # The growing file lies where its size can be seen, and goes away with the work folder whatever happens.
+        cwd=download,
+        # The growing file is where its size can be seen, and is removed with the work folder whatever happens.
         env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(download)),
     ) as pip:
         complaints = _wait(pip, download, (lambda _: None) if bar else progress)
     if pip.returncode and f"[Errno {errno.ENOSPC}]" in complaints:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if "No module named pip" in complaints:
+        msg = f"Fetching {_NAME} needs pip, which this environment does not have."
+        raise ServiceError(msg, remedy="Install it with: uv pip install pip (or: python -m ensurepip)")
     if pip.returncode:
         msg = f"{_NAME} could not be fetched: {_reason(complaints)}."
-        remedy = f"See what is in the way with: python -m pip download --no-deps {_WHEEL}"
+        remedy = f"See the details with: python -m pip download --no-deps {_WHEEL}"
         raise ServiceError(msg, remedy=remedy) from subprocess.CalledProcessError(pip.returncode, command)
     progress(f"Fetched in {time.monotonic() - started:.0f} s.")
 
 
 def _wait(pip: subprocess.Popen[bytes], download: Path, progress: Callable[[str], None]) -> str:
-    """Report how much has come until pip ends; return its complaints."""
+    """Report how much was fetched until pip ends; return its messages."""
     while True:
         try:
             return pip.communicate(timeout=_REPORT_SECONDS)[1].decode(errors="replace")

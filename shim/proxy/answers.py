@@ -1,58 +1,86 @@
-"""What the proxy itself says: errors as OpenAI's error object, whatever went wrong."""
+"""The responses of the proxy itself: OpenAI's error object for every failure, and the headers of every response."""
 
 from __future__ import annotations
 
+from functools import cache
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
 from shim.core.jsontext import dump
+from shim.errors import error_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.requests import Request
 
     from shim.proxy.metrics import Metrics
 
 METRICS: Final = "shim.metrics"
 """The key of the metrics in the scope of a request."""
+MAX_HEADER_BYTES: Final = 64 * 2**10
+"""The largest request line and headers together, in bytes."""
+HEADERS_TOO_LARGE: Final = f"The request's headers are larger than {MAX_HEADER_BYTES} bytes."
+MARK: Final = "x-foundry-shim"
+"""The header that marks every response of the proxy, with the version of the shim."""
 
-_FIRST_SERVER_ERROR: Final = 500
-_TOO_LARGE: Final = 413
+_MAX_NAME_CHARACTERS: Final = 300
 
 
 class RefusedError(Exception):
-    """A request that is not forwarded, or whose answer is not handed on.
+    """A request that is not forwarded, or whose response is not forwarded.
 
     Attributes:
         status: The HTTP status.
         message: What happened, to what, and what to do next.
         code: A stable word.
+        headers: Headers that belong to the status.
     """
 
-    def __init__(self, status: int, message: str, code: str) -> None:
-        """Keep all three."""
+    def __init__(self, status: HTTPStatus, message: str, code: str, headers: Mapping[str, str] | None = None) -> None:
+        """Keep all of them."""
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
+        self.headers = headers
 
 
-def error_object(status: int, message: str, code: str) -> bytes:
-    """OpenAI's error object (API reference, "Error codes")."""
-    kind = "server_error" if status >= _FIRST_SERVER_ERROR else "invalid_request_error"
-    return dump({"error": {"message": message, "type": kind, "param": None, "code": code}})
+def error_body(status: int, message: str, code: str) -> bytes:
+    """The body of an error response."""
+    is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return dump(error_object(message, type="server_error" if is_ours else "invalid_request_error", code=code))
 
 
-def asked(request: Request) -> str:
-    """What a request is for, as it stands in the log: as it was sent, so that it is one line without control codes."""
-    return f"{request.method} {request.scope['raw_path'].decode('latin-1')}"
+def request_name(request: Request) -> str:
+    """The method and path of a request for the log: as sent, so that it is one line without control characters."""
+    name = f"{request.method} {request.scope['raw_path'].decode('latin-1')}"
+    return name if len(name) <= _MAX_NAME_CHARACTERS else f"{name[:_MAX_NAME_CHARACTERS]}…"
 
 
 def refusal(request: Request, error: RefusedError) -> Response:
-    """The answer to a request that is refused, which is counted."""
+    """The response to a request that is refused, which is counted."""
     metrics: Metrics = request.scope[METRICS]
-    metrics.note(asked(request), error.status, failure=error.code)
-    body = error_object(error.status, error.message, error.code)
-    # Otherwise the server would read what is left of the body, however much that is, to throw it away.
-    headers = {"Connection": "close"} if error.status == _TOO_LARGE else None
-    return Response(body, error.status, headers, media_type="application/json")
+    metrics.note(request_name(request), error.status, failure=error.code)
+    body = error_body(error.status, error.message, error.code)
+    return Response(body, error.status, error.headers, media_type="application/json")
+
+
+@cache
+def common_headers() -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of every response: what a browser must not do with it, and the mark of the proxy."""
+    try:
+        number = version("foundry-local-shim")
+    except PackageNotFoundError:  # a checkout that is not installed
+        number = "unknown"
+    return (
+        (MARK.encode(), number.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-store"),
+    )

@@ -1,10 +1,12 @@
-"""The client's side of a request: its body, within bounds, and the moment at which the client leaves."""
+"""The client's side of a request: its body within limits, and the moment at which the client disconnects."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
 import anyio
+from starlette.requests import ClientDisconnect
 
 from shim.proxy.answers import RefusedError
 
@@ -13,27 +15,52 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from shim.proxy.capacity import HeldBody
+    from shim.proxy.settings import Settings
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body of so many bytes at most.
+_WHOLE_BODY: Final = 10
+"""A whole request body may take this many times as long as one pause in it."""
+
+
+async def read_body(request: Request, settings: Settings, held: HeldBody) -> bytes:
+    """Read a request body within the limits.
 
     Raises:
-        RefusedError: It is larger. One that says so itself is not read at all.
-        starlette.requests.ClientDisconnect: The client has left.
+        RefusedError: It is too large, or too slow. A body that declares too large a size is not read at all.
+        starlette.requests.ClientDisconnect: The client has disconnected.
     """
-    too_large = RefusedError(413, f"The body is larger than {limit} bytes (--max-body).", "body_too_large")
+    limit = settings.max_body_bytes
+    too_large = RefusedError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"The request body is larger than {limit} bytes (--max-body).",
+        "body_too_large",
+    )
     if int(request.headers.get("content-length", "0")) > limit:
         raise too_large
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise too_large
+    is_complete = False
+    try:
+        with anyio.fail_after(settings.body_timeout * _WHOLE_BODY):
+            while not is_complete:
+                with anyio.fail_after(settings.body_timeout):
+                    message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                piece: bytes = message.get("body", b"")
+                held.grow(len(piece))
+                body += piece
+                if len(body) > limit:
+                    raise too_large
+                is_complete = not message.get("more_body", False)
+    except TimeoutError:
+        raise RefusedError(
+            HTTPStatus.REQUEST_TIMEOUT, "The request body was not received in time (--body-timeout).", "body_timeout"
+        ) from None
     return bytes(body)
 
 
 async def until_client_leaves(request: Request, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work, and stop in the middle of it, whatever it waits for, when the client closes the connection.
+    """Do the work, and stop in the middle of it, whatever it waits for, when the client disconnects.
 
     Raises:
         Exception: What the work raises.
@@ -42,7 +69,7 @@ async def until_client_leaves(request: Request, work: Callable[[], Awaitable[Non
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
-            await request.receive()  # behind the body, only that the client has left
+            await request.receive()  # after the body, only the disconnect
             group.cancel_scope.cancel()
 
         group.start_soon(watch)

@@ -1,10 +1,12 @@
-"""The way of a request through the proxy: to the service with the repair, and its answer back as it comes."""
+"""A request's path through the proxy: to the service, through the repair, and its response back as it is received."""
 
 from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -14,166 +16,161 @@ from starlette.requests import ClientDisconnect
 
 from shim.core.jsontext import dump
 from shim.errors import ServiceError, StreamError
-from shim.proxy.answers import RefusedError, asked
+from shim.proxy.answers import RefusedError, request_name
+from shim.proxy.capacity import Capacity
 from shim.proxy.client_side import read_body, until_client_leaves
+from shim.proxy.headers import REPAIRS_HEADER, media_type, request_headers, response_headers
 from shim.proxy.metrics import CLIENT_LEFT
+from shim.proxy.upstream import InvalidResponseError, Upstream, UpstreamTransport, timeouts
 from shim.reports import report
 from shim.transport import AsyncRepairTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from starlette.requests import Request
     from starlette.types import Send
 
     from shim.proxy.metrics import Metrics
-    from shim.repairs import Policy
+    from shim.proxy.settings import Settings
 
 logger = logging.getLogger("shim.proxy")
 
-# What belongs to one connection (RFC 9110, section 7.6.1), and what nobody else is to see.
-_NOT_SENT_ON: Final = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "host", "content-length", "expect"),
-        *("authorization", "cookie", "origin", "referer", "x-api-key", "api-key", "forwarded", "via"),
-    }
-)
-_NOT_SENT_BACK: Final = _NOT_SENT_ON - {"content-length"} | {"set-cookie", "server", "date"}
-_KEPT_FETCH: Final = (b"sec-", b"x-forwarded-")
-REPAIRS_HEADER: Final = "x-foundry-shim-repairs"
-TIMEOUT: Final = httpx.Timeout(600.0, connect=5.0)
-"""How long the service may be silent, in seconds."""
-_MOST_CONNECTIONS: Final = 1000
+_EVENT_STREAM: Final = "text/event-stream"
+_FIND_PAUSE_SECONDS: Final = 2.0
 
 
 class Forwarder:
-    """Sends requests to the service, wherever it is."""
+    """Sends requests to the service, wherever it is.
 
-    def __init__(
-        self, base_url: str, policy: Policy, *, find: Callable[[], str] | None, max_body_bytes: int, metrics: Metrics
-    ) -> None:
-        """Begin without a connection.
+    Attributes:
+        upstream: Where the service is now.
+        capacity: How much is under way.
+    """
 
-        Args:
-            base_url: Where the service's API is.
-            policy: Which repairs are made.
-            find: Finds the service again when nothing answers there any more; it may take seconds.
-            max_body_bytes: The largest body of a request.
-            metrics: What happens is counted there.
-        """
-        self.base_url = base_url
-        self._find = find
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Start without a connection."""
+        self.upstream = Upstream.of(settings.base_url)
+        self.capacity = Capacity(settings.max_requests, settings.max_held_bytes)
+        self._settings = settings
         self._metrics = metrics
-        # The service is asked and nobody else: proxies of the environment and redirects are for the internet.
-        transport: Any = AsyncRepairTransport(
-            httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=_MOST_CONNECTIONS), trust_env=False), policy
-        )
+        self._finding = anyio.Lock()
+        self._find_not_before = 0.0
+        # Only the service is asked: proxies of the environment and redirects lead elsewhere.
+        transport: Any = AsyncRepairTransport(UpstreamTransport(), settings.policy)
         self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
 
     async def close(self) -> None:
-        """Close what is open to the service."""
+        """Close the connections to the service."""
         await self._http.aclose()
 
     async def forward(self, request: Request, path: str, send: Send) -> None:
-        """Ask the service what the client asks, and hand its answer on.
+        """Send a client's request to the service, and its response back.
 
         Raises:
-            RefusedError: There is no answer that can be handed on; nothing has left yet.
+            RefusedError: There is no response that can be forwarded; nothing was sent yet.
         """
-        try:
-            body = await read_body(request, self._max_body_bytes)
-        except ClientDisconnect:
-            self._note_left(request)
-            return
-        await until_client_leaves(request, lambda: self._exchange(request, path, body, send))
+        with self.capacity.body() as held:
+            try:
+                body = await read_body(request, self._settings, held)
+            except ClientDisconnect:
+                self._note_left(request)
+                return
+            with self.capacity.request():
+                await until_client_leaves(request, lambda: self._exchange(request, path, body, send))
 
     def _note_left(self, request: Request) -> None:
-        self._metrics.note(asked(request), CLIENT_LEFT, failure="client_left")
+        self._metrics.note(request_name(request), CLIENT_LEFT, failure="client_left")
 
     async def _exchange(self, request: Request, path: str, body: bytes, send: Send) -> None:
-        began = time.monotonic()
+        started = time.monotonic()
         try:
-            response = await self._asked(request, path, body)
+            response = await self._ask(request, path, body)
         except anyio.get_cancelled_exc_class():
             self._note_left(request)
             raise
         if response.is_redirect:
             await response.aclose()
-            raise RefusedError(502, "The service answers with a redirect, which is not followed.", "redirect")
+            raise RefusedError(
+                HTTPStatus.BAD_GATEWAY, "The service answers with a redirect, which is not followed.", "redirect"
+            )
         answer = _Answer(response)
         try:
-            await answer.hand_on(send, began)
+            await answer.forward(send, started)
         finally:
             with anyio.CancelScope(shield=True):
                 await response.aclose()
             found = report(response)
             self._metrics.note(
-                asked(request),
+                request_name(request),
                 response.status_code,
-                seconds=time.monotonic() - began,
+                seconds=time.monotonic() - started,
                 repairs=found.repairs if found else {},
                 failure=answer.failure,
                 chunks=answer.chunks,
                 first=answer.first,
             )
 
-    async def _asked(self, request: Request, path: str, body: bytes) -> httpx.Response:
-        tried = self.base_url
+    async def _ask(self, request: Request, path: str, body: bytes) -> httpx.Response:
+        tried = self.upstream
         try:
-            return await self._sent(request, path, body)
+            return await self._send(request, path, body)
         except httpx.ConnectError as error:
-            if await self._moved(tried):
-                return await self._asked_again(request, path, body)
-            raise upstream_failure(error, self.base_url) from error
+            if await self._find_again(tried):
+                return await self._ask_again(request, path, body)
+            raise upstream_failure(error, self.upstream) from error
         except httpx.HTTPError as error:
-            raise upstream_failure(error, self.base_url) from error
+            raise upstream_failure(error, self.upstream) from error
         except httpx.InvalidURL as error:
-            raise RefusedError(414, f"The service cannot be asked for this address: {error}.", "invalid_url") from error
+            raise RefusedError(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"This address cannot be forwarded: {error}.", "invalid_url"
+            ) from error
 
-    async def _asked_again(self, request: Request, path: str, body: bytes) -> httpx.Response:
+    async def _ask_again(self, request: Request, path: str, body: bytes) -> httpx.Response:
         try:
-            return await self._sent(request, path, body)
+            return await self._send(request, path, body)
         except httpx.HTTPError as error:
-            raise _unreachable(error) from error
+            raise upstream_failure(error, self.upstream) from error
 
-    async def _sent(self, request: Request, path: str, body: bytes) -> httpx.Response:
+    async def _send(self, request: Request, path: str, body: bytes) -> httpx.Response:
         query = request.scope["query_string"].decode("latin-1")
-        named = {name.strip().lower() for each in request.headers.getlist("connection") for name in each.split(",")}
-        headers = [
-            (name, value)
-            for name, value in request.headers.raw
-            if name.decode("latin-1") not in _NOT_SENT_ON | named and not name.startswith(_KEPT_FETCH)
-        ]
-        url = httpx.URL(self.base_url + path + (f"?{query}" if query else ""))
-        # Not built by the client, which would add what it accepts itself, and cookies that were another client's.
-        asking = httpx.Request(
-            request.method, url, headers=headers, content=body, extensions={"timeout": TIMEOUT.as_dict()}
+        headers = request_headers(request.headers.raw)
+        if self.upstream.authorization is not None:
+            headers.append((b"authorization", self.upstream.authorization.encode()))
+        # Not every release answers HEAD; the server sends no body of the response to it.
+        method = "GET" if request.method == "HEAD" else request.method
+        url = httpx.URL(self.upstream.base_url + path + (f"?{query}" if query else ""))
+        # Not built by the client, which would add what it accepts itself, and another client's cookies.
+        forwarded = httpx.Request(
+            method, url, headers=headers, content=body, extensions=timeouts(self._settings.service_timeout)
         )
-        return await self._http.send(asking, stream=True)
+        return await self._http.send(forwarded, stream=True)
 
-    async def _moved(self, tried: str) -> bool:
-        """Whether the service is somewhere else now, as after each of its starts."""
-        if self._find is None:
+    async def _find_again(self, tried: Upstream) -> bool:
+        """Look for the service, which moves at each start; return whether it is at another address now."""
+        if self._settings.find is None:
             return False
-        try:
-            found = await anyio.to_thread.run_sync(self._find)
-        except ServiceError:
-            return False
-        if found != self.base_url:
-            logger.info("the service has moved to %s", found)
-            self.base_url = found
-        return found != tried
+        # A search takes seconds, and may start a program: one at a time, and after a failed one a pause.
+        async with self._finding:
+            if self.upstream != tried:
+                return True
+            if time.monotonic() < self._find_not_before:
+                return False
+            with suppress(ServiceError):
+                self.upstream = Upstream.of(await anyio.to_thread.run_sync(self._settings.find))
+            if self.upstream == tried:
+                self._find_not_before = time.monotonic() + _FIND_PAUSE_SECONDS
+                return False
+        logger.info("the service has moved to %s", self.upstream.base_url)
+        return True
 
 
 @dataclass(slots=True)
 class _Answer:
-    """An answer on its way to the client.
+    """A response while it is sent to the client.
 
     Attributes:
-        chunks: How many pieces of a stream have left.
-        first: After how many seconds the first of them did.
+        response: The service's, repaired.
+        chunks: How many pieces of a stream were sent.
+        first: After how many seconds the first of them was.
         failure: How it ended, in a word, if not well.
         is_stream: Whether it is a stream of events.
     """
@@ -185,52 +182,50 @@ class _Answer:
     is_stream: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.is_stream = self.response.headers.get("content-type", "").startswith("text/event-stream")
+        self.is_stream = media_type(self.response.headers.get("content-type", "")) == _EVENT_STREAM
 
-    async def hand_on(self, send: Send, began: float) -> None:
-        """Send what the service says, each piece when it has come."""
-        headers = [
-            (n.lower(), v) for n, v in self.response.headers.raw if n.lower().decode("latin-1") not in _NOT_SENT_BACK
-        ]
+    async def forward(self, send: Send, started: float) -> None:
+        """Send the service's response, each piece when it was received."""
+        headers = response_headers(self.response.headers.raw)
         found = report(self.response)
         if not self.is_stream and found is not None:
             codes = ", ".join(f"{code}={count}" for code, count in sorted(found.repairs.items()))
             headers.append((REPAIRS_HEADER.encode(), codes.encode()))
         await send({"type": "http.response.start", "status": self.response.status_code, "headers": headers})
         try:
-            async for chunk in self._pieces():
-                if self.is_stream:
-                    self.chunks += 1
-                    self.first = self.first or time.monotonic() - began
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            if self.response.is_stream_consumed:  # a plain response, which the repair has read
+                await send({"type": "http.response.body", "body": self.response.content, "more_body": True})
+            else:
+                async for piece in self.response.aiter_raw():
+                    if self.is_stream:
+                        self.chunks += 1
+                        self.first = self.first or time.monotonic() - started
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
         except httpx.HTTPError as error:
             self.failure = "broke_off"
             if not self.is_stream:
-                return  # the server cuts what is not complete
-            # Every client of every language reads this as an error; an end without words may be taken for success.
-            told = StreamError(f"The service broke off in the middle of its answer ({error}).", code="connection_cut")
-            event = b"data: " + dump(told.as_object()) + b"\n\n"
+                return  # the server closes the connection of an incomplete response
+            # Every client in every language reads this as an error; a silent end may be taken for success.
+            cut = StreamError(f"The service broke off in the middle of its answer ({error}).", code="connection_cut")
+            event = b"data: " + dump(cut.as_object()) + b"\n\n"
             await send({"type": "http.response.body", "body": event, "more_body": True})
         else:
             self.failure = ""
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
-        if self.response.is_stream_consumed:  # a plain answer, which the repair has read
-            yield self.response.content
-            return
-        async for piece in self.response.aiter_raw():
-            yield piece
 
-
-def upstream_failure(error: httpx.HTTPError, base_url: str) -> RefusedError:
-    """What it means for the client that the service gave no answer."""
+def upstream_failure(error: httpx.HTTPError, upstream: Upstream) -> RefusedError:
+    """What it means for the client that the service gave no response."""
     if isinstance(error, httpx.ConnectError):
-        return _unreachable(error)
+        return RefusedError(HTTPStatus.BAD_GATEWAY, str(error), "upstream_unreachable")
     if isinstance(error, httpx.TimeoutException):
-        return RefusedError(504, f"The service at {base_url} does not answer in time.", "timeout")
-    return RefusedError(502, f"The service at {base_url} broke off: {error}.", "broke_off")
-
-
-def _unreachable(error: httpx.HTTPError) -> RefusedError:
-    return RefusedError(502, str(error), "upstream_unreachable")
+        return RefusedError(
+            HTTPStatus.GATEWAY_TIMEOUT, f"The service at {upstream.base_url} does not answer in time.", "timeout"
+        )
+    if isinstance(error, InvalidResponseError):
+        return RefusedError(
+            HTTPStatus.BAD_GATEWAY,
+            f"The response of the service at {upstream.base_url} is malformed: {error}.",
+            "invalid_response",
+        )
+    return RefusedError(HTTPStatus.BAD_GATEWAY, f"The service at {upstream.base_url} broke off: {error}.", "broke_off")

@@ -1,10 +1,11 @@
-"""Who may ask the proxy: programs on this machine, pages by name, holders of the key."""
+"""Access rules: programs on this machine, named web pages, holders of a key."""
 
 from __future__ import annotations
 
 import hmac
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
@@ -21,75 +22,97 @@ LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _BEARER: Final = re.compile(r"^bearer +", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::[0-9]{0,5})?", re.IGNORECASE | re.ASCII)
+_ORIGIN: Final = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """The rules.
+    """The access rules.
 
     Attributes:
-        hosts: The names, without a port, under which the proxy may be addressed. Any other is how a page of a foreign
-            site gets at a service of this machine (DNS rebinding).
-        origins: Origins such as ``https://example.com`` whose pages may ask; the proxy's own always may.
-        api_key: What has to stand in ``Authorization: Bearer …``, if anything.
+        hosts: The names, without a port, under which the proxy may be addressed. With any other name a page of another
+            site could reach a service of this machine (DNS rebinding).
+        origins: Origins such as ``https://example.com`` whose pages may send requests; the proxy's own always may.
+        api_keys: The keys of which one has to be sent in ``Authorization: Bearer …``; where there is none, no key is
+            asked for.
     """
 
     hosts: frozenset[str] = LOCAL_HOSTS
     origins: frozenset[str] = frozenset()
-    api_key: str | None = None
+    api_keys: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, address: str, *, hosts: Iterable[str] = (), origins: Iterable[str] = (), api_key: str | None = None
+        cls, address: str, *, hosts: Iterable[str] = (), origins: Iterable[str] = (), api_keys: Iterable[str] = ()
     ) -> Guard:
         """The rules for a proxy that listens at an address."""
         names = {name.lower() for name in (*LOCAL_HOSTS, address, *hosts)}
-        return cls(hosts=frozenset(names), origins=frozenset(origins), api_key=api_key)
+        return cls(hosts=frozenset(names), origins=frozenset(origins), api_keys=tuple(api_keys))
 
     def check(self, headers: Headers) -> None:
-        """Let a request pass that may be answered.
+        """Check the host and the origin of a request.
 
         Raises:
-            RefusedError: It may not.
+            RefusedError: The request may not be answered.
         """
         named = headers.getlist("host")
         host = _hostname(named[0]) if len(named) == 1 else None
         if host is None or host not in self.hosts:
             raise RefusedError(
-                421, "The request names a host that is not this proxy's. Allow it with --allow-host.", "host_refused"
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "The request names a host that is not this proxy's. Allow it with --allow-host.",
+                "host_refused",
             )
         for origin in headers.getlist("origin"):
             if origin not in self.origins and origin not in _own_origins(named[0]):
                 raise RefusedError(
-                    403, "Pages of this origin may not ask. Allow it with --allow-origin.", "origin_refused"
+                    HTTPStatus.FORBIDDEN,
+                    "Requests from this origin are not allowed. Allow it with --allow-origin.",
+                    "origin_refused",
                 )
         if not headers.getlist("origin") and headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
-            raise RefusedError(403, "Pages of other sites may not ask.", "origin_refused")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "Requests from other sites are not allowed.", "origin_refused")
 
     def check_key(self, headers: Headers) -> None:
-        """Let a request pass that has the key, in a time that does not tell how much of it is right.
+        """Check the key of a request, in a time that does not depend on how much of it is right.
 
         Raises:
-            RefusedError: It has another one, or none.
+            RefusedError: It is another key, or none.
         """
-        if self.api_key is None:
-            return
-        given = _BEARER.sub("", headers.get("authorization", ""), count=1)
-        # Headers are bytes, which come as Latin-1; a key that is no ASCII is sent in UTF-8.
-        if not hmac.compare_digest(given.encode("latin-1"), self.api_key.encode("utf-8", "surrogateescape")):
-            raise RefusedError(401, "This proxy wants its own API key (--api-key).", "invalid_api_key")
+        if not self.has_key(headers):
+            raise RefusedError(
+                HTTPStatus.UNAUTHORIZED,
+                "This proxy requires an API key (--api-key).",
+                "invalid_api_key",
+                {"www-authenticate": "Bearer"},
+            )
+
+    def has_key(self, headers: Headers) -> bool:
+        """Whether a request has one of the keys, or no key is required."""
+        if not self.api_keys:
+            return True
+        sent = headers.getlist("authorization")
+        # Headers are bytes, decoded as Latin-1; a key that is not ASCII is sent in UTF-8.
+        given = _BEARER.sub("", sent[0] if len(sent) == 1 else "", count=1).encode("latin-1")
+        matches = [hmac.compare_digest(given, key.encode("utf-8", "surrogateescape")) for key in self.api_keys]
+        return any(matches)
 
 
 def is_local(address: str) -> bool:
-    """Whether nobody but this machine can reach what listens at an address."""
+    """Whether only this machine can reach what listens at an address."""
     try:
         return ip_address(address).is_loopback
     except ValueError:
         return address == "localhost"
 
 
+def is_origin(text: str) -> bool:
+    """Whether a text is an origin as browsers send it: scheme, host and port in lower case, and no path."""
+    return _ORIGIN.fullmatch(text) is not None
+
+
 def forwarded_path(raw_path: bytes) -> str:
-    """The part of a path behind ``/v1``, as it is sent on.
+    """The part of a path after ``/v1``, as it is forwarded.
 
     Raises:
         RefusedError: It leads, or might lead, to something else than the API.
@@ -98,13 +121,13 @@ def forwarded_path(raw_path: bytes) -> str:
     segments = path.removeprefix("/v1/").split("/")
     # Where parts of `/v1/` are encoded the first segment is empty, or has a slash in it.
     if any(map(_is_suspect, segments)):
-        raise RefusedError(404, "There is no such path behind /v1.", "unknown_path")
+        raise RefusedError(HTTPStatus.NOT_FOUND, "This is not a path of the API under /v1.", "unknown_path")
     return path.removeprefix("/v1")
 
 
 def _is_suspect(segment: str) -> bool:
     plain = unquote(segment)
-    # Twice encoded, or with a slash of another kind: no name of the API's has such.
+    # Encoded twice, or with a slash of another kind: no name of the API has such.
     return plain in {"", ".", ".."} or unquote(plain) != plain or re.search(r"[/\\\x00-\x20\x7f]", plain) is not None
 
 

@@ -1,6 +1,6 @@
-"""What has happened: counts in the text format of Prometheus (version 0.0.4), a line for each request in the log.
+"""Request and repair counters in Prometheus' text format (version 0.0.4), and a log line for each request.
 
-Codes, counts and times only: nothing of what was asked or answered.
+Codes, counts and times only: nothing of a prompt or an answer.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger("shim.proxy.access")
 
 CLIENT_LEFT: Final = 499
-"""The status of a request whose client has left, as others count it who stand between; nobody gets to see it."""
+"""The status under which a request is counted whose client disconnected, as other proxies do; it is never sent."""
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Metrics:
-    """Counts.
+    """Request and repair counters.
 
     Attributes:
         open: How many requests are being answered.
     """
 
     def __init__(self) -> None:
-        """Begin at nothing."""
+        """Start at zero."""
         self.open = 0
         self._requests: Counter[int] = Counter()
         self._repairs: Counter[str] = Counter()
@@ -44,7 +44,7 @@ class Metrics:
 
     def note(
         self,
-        asked: str,
+        request: str,
         status: int,
         *,
         seconds: float = 0.0,
@@ -56,13 +56,13 @@ class Metrics:
         """Count a request that was answered, or refused.
 
         Args:
-            asked: Its method and path.
-            status: The status of the answer.
-            seconds: How long it took; nothing for what was refused.
+            request: Its method and path.
+            status: The status of the response.
+            seconds: How long it took; 0 for a refused request.
             repairs: What was repaired.
             failure: Why it failed, in a word, if it did.
-            chunks: How many pieces of a stream have left.
-            first: For a stream, after how many seconds the first one did.
+            chunks: How many pieces of a stream were sent.
+            first: For a stream, after how many seconds the first one was sent.
         """
         self._requests[status] += 1
         self._repairs.update({code.value: count for code, count in repairs.items()})
@@ -73,23 +73,23 @@ class Metrics:
             self._chunks += chunks
             self._first[bisect_left(_BUCKETS, first)] += 1
             self._first_sum += first
-        told = " ".join(f"{code}={count}" for code, count in sorted(repairs.items()))
-        logger.info("%s %d %.3fs chunks=%d %s%s", asked, status, seconds, chunks, failure or "ok", told and f" {told}")
+        counts = "".join(f" {code}={count}" for code, count in sorted(repairs.items()))
+        logger.info("%s %d %.3fs chunks=%d %s%s", request, status, seconds, chunks, failure or "ok", counts)
 
     def text(self) -> str:
-        """All of them, for Prometheus."""
+        """All counters, for Prometheus."""
         return "\n".join((*self._lines(), ""))
 
     def _lines(self) -> Iterator[str]:
-        yield from _metric("requests_total", "counter", "Requests, by the status of the answer.")
+        yield from _metric("requests_total", "counter", "Requests, by the status of the response.")
         yield from (
             f'foundry_shim_requests_total{{status="{status}"}} {n}' for status, n in sorted(self._requests.items())
         )
         yield from _metric("open_requests", "gauge", "Requests that are being answered.")
         yield f"foundry_shim_open_requests {self.open}"
-        yield from _metric("streams_total", "counter", "Streams that have begun.")
+        yield from _metric("streams_total", "counter", "Streams that were started.")
         yield f"foundry_shim_streams_total {self._streams}"
-        yield from _metric("chunks_total", "counter", "Pieces of streams that have left.")
+        yield from _metric("chunks_total", "counter", "Pieces of streams that were sent.")
         yield f"foundry_shim_chunks_total {self._chunks}"
         yield from _metric("repairs_total", "counter", "Repairs, by code.")
         yield from (f'foundry_shim_repairs_total{{code="{code}"}} {n}' for code, n in sorted(self._repairs.items()))

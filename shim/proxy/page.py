@@ -1,4 +1,4 @@
-"""The page of the proxy: a prompt, its answer, and beside it the wire before and after the repair."""
+"""The page of the proxy: a prompt and its answer, and the bytes before and after the repair."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +21,9 @@ from starlette.routing import Route
 from shim.core.jsontext import dump, is_object, load_object
 from shim.proxy.answers import METRICS, RefusedError
 from shim.proxy.client_side import read_body, until_client_leaves
-from shim.proxy.forwarding import TIMEOUT, upstream_failure
+from shim.proxy.forwarding import upstream_failure
 from shim.proxy.metrics import CLIENT_LEFT
+from shim.proxy.upstream import Upstream, UpstreamTransport, timeouts
 from shim.repairs import RULES
 from shim.reports import RepairEvent, report
 from shim.transport import AsyncRepairTransport
@@ -32,20 +34,19 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from shim.proxy.app import Settings
     from shim.proxy.forwarding import Forwarder
     from shim.proxy.metrics import Metrics
+    from shim.proxy.settings import Settings
 
 _RULES_PLACE: Final = '<script type="application/json" id="rules">{}</script>'
-_BAD_GATEWAY: Final = 502
 
 
 def page_routes(settings: Settings, forwarder: Forwarder) -> list[Route]:
-    """The routes of the page: itself, and what it alone asks.
+    """The routes of the page: the page itself, and what only the page asks for.
 
     Args:
         settings: Those of the proxy.
-        forwarder: Knows where the service is.
+        forwarder: Knows where the service is, and how much is under way.
     """
     content = _page()
     headers = _headers(content)
@@ -59,13 +60,13 @@ def page_routes(settings: Settings, forwarder: Forwarder) -> list[Route]:
 def _page() -> str:
     # A "<" could end the element that the rules stand in.
     rules = dump({code.value: {"when": rule.when, "action": rule.action} for code, rule in RULES.items()})
-    told = rules.decode().replace("<", "\\u003c")
+    written = rules.decode().replace("<", "\\u003c")
     page = files("shim.proxy").joinpath("page.html").read_text(encoding="utf-8")
-    return page.replace(_RULES_PLACE, _RULES_PLACE.replace("{}", told))
+    return page.replace(_RULES_PLACE, _RULES_PLACE.replace("{}", written))
 
 
 def _headers(page: str) -> dict[str, str]:
-    """What the browser is told: the page's own style and script, this proxy, and nothing else."""
+    """The rules for the browser: the page's own style and script, this proxy, and nothing else."""
     policy = (
         "default-src 'none'",
         f"style-src {_hashes(page, 'style')}",
@@ -95,76 +96,84 @@ def _hashes(page: str, element: str) -> str:
 
 
 class _Prompts:
-    """Answers a chat request with all that happens to it, as JSON lines."""
+    """Answers a chat request with everything that happens to it, as JSON lines."""
 
     def __init__(self, settings: Settings, forwarder: Forwarder) -> None:
         self._settings = settings
         self._forwarder = forwarder
-        # To read the certificates takes longer than a request does.
+        # Reading the certificates takes longer than a request.
         self._ssl = httpx.create_ssl_context(trust_env=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         self._settings.guard.check_key(request.headers)
         metrics: Metrics = scope[METRICS]
-        try:
-            body = _streaming(await read_body(request, self._settings.max_body_bytes))
-        except ClientDisconnect:
-            metrics.note("POST /", CLIENT_LEFT, failure="client_left")
-            return
-        telling = _Telling(send, metrics, replace(self._settings, base_url=self._forwarder.base_url), self._ssl)
-        await until_client_leaves(request, lambda: telling.tell(body))
+        capacity = self._forwarder.capacity
+        with capacity.body() as held:
+            try:
+                body = _streaming(await read_body(request, self._settings, held))
+            except ClientDisconnect:
+                metrics.note("POST /", CLIENT_LEFT, failure="client_left")
+                return
+            report_ = _Report(send, metrics, self._settings, self._forwarder.upstream, self._ssl)
+            with capacity.request():
+                await until_client_leaves(request, lambda: report_.stream(body))
 
 
 @dataclass(slots=True)
-class _Telling:
-    """One prompt and what became of it.
+class _Report:
+    """One prompt and everything that happens to it, as lines for the page.
 
     Attributes:
-        send: To the page.
-        metrics: It is counted there, as any other request.
-        settings: Those of the proxy, with the present address of the service.
+        send: Sends to the page.
+        metrics: The prompt is counted there, like any other request.
+        settings: Those of the proxy.
+        upstream: Where the service is.
         ssl: For an address that begins with https.
-        status: That of the answer, or of there being none.
+        status: That of the response, or of the failure to get one.
         failure: Why it failed, in a word, if it did.
-        chunks: How many pieces have left.
-        first: After how many seconds the first one did.
+        chunks: How many pieces of the stream were sent.
+        first: After how many seconds the first one was.
     """
 
     send: Send
     metrics: Metrics
     settings: Settings
+    upstream: Upstream
     ssl: SSLContext
     status: int = CLIENT_LEFT
     failure: str = "client_left"
     chunks: int = 0
     first: float | None = None
-    _began: float = field(init=False, default_factory=time.monotonic)
+    _started: float = field(init=False, default_factory=time.monotonic)
     _repairs: list[RepairEvent] = field(init=False, default_factory=list[RepairEvent])
 
-    async def tell(self, body: bytes) -> None:
-        """Send the prompt, and tell what happens when it happens."""
-        headers = [(b"content-type", b"application/x-ndjson"), (b"x-content-type-options", b"nosniff")]
-        await self.send({"type": "http.response.start", "status": 200, "headers": headers})
-        hidden = _Noted(httpx.AsyncHTTPTransport(verify=self.ssl, trust_env=False), self.say)
+    async def stream(self, body: bytes) -> None:
+        """Send the prompt, and report what happens when it happens."""
+        await self.send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/x-ndjson")]}
+        )
+        wire = _WireTransport(UpstreamTransport(self.ssl), self.say)
         policy = replace(self.settings.policy, on_repair=self._note)
-        transport: Any = AsyncRepairTransport(hidden, policy)
-        client = httpx.AsyncClient(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        transport: Any = AsyncRepairTransport(wire, policy)
+        client = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
+        headers = {"content-type": "application/json"}
+        if self.upstream.authorization is not None:
+            headers["authorization"] = self.upstream.authorization
         request = client.build_request(
             "POST",
-            f"{self.settings.base_url}/chat/completions",
+            f"{self.upstream.base_url}/chat/completions",
             content=body,
-            headers={"content-type": "application/json"},
+            headers=headers,
+            extensions=timeouts(self.settings.service_timeout),
         )
         try:
             await self._exchange(client, request)
         except httpx.HTTPError as error:
             self.failure = "broke_off"
             if self.status == CLIENT_LEFT:
-                self.status, self.failure = _BAD_GATEWAY, "upstream_unreachable"
-            await self.say(
-                error={"message": upstream_failure(error, self.settings.base_url).message, "code": self.failure}
-            )
+                self.status, self.failure = HTTPStatus.BAD_GATEWAY, "upstream_unreachable"
+            await self.say(error={"message": upstream_failure(error, self.upstream).message, "code": self.failure})
         finally:
             with anyio.CancelScope(shield=True):
                 await client.aclose()
@@ -190,7 +199,7 @@ class _Telling:
         self.status = response.status_code
         await self.say(status=response.status_code, headers=_shown(response))
         decode = _decoder()
-        if response.is_stream_consumed:  # a plain answer, which the repair has read
+        if response.is_stream_consumed:  # a plain response, which the repair has read
             await self.say(left=decode(response.content))
         else:
             async for piece in response.aiter_raw():
@@ -202,7 +211,7 @@ class _Telling:
             await self.say(error=_error(response))
 
     async def say(self, **line: Any) -> None:
-        """Send one line, behind those of the repairs that were made before it."""
+        """Send one line, after those of the repairs that were made before it."""
         lines: list[dict[str, Any]] = [
             {"repair": event.repair, "event": event.event, "found": event.found} for event in self._repairs
         ]
@@ -216,13 +225,13 @@ class _Telling:
             self.settings.policy.on_repair(event)
 
     def _seconds(self) -> float:
-        return round(time.monotonic() - self._began, 6)
+        return round(time.monotonic() - self._started, 6)
 
 
-class _Noted(httpx.AsyncBaseTransport):
-    """What lies below the repair: tells what is asked of the service, and the very bytes that it answers with."""
+class _WireTransport(httpx.AsyncBaseTransport):
+    """The transport below the repair: reports what is asked of the service, and the bytes of its response."""
 
-    def __init__(self, inner: httpx.AsyncHTTPTransport, say: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, inner: UpstreamTransport, say: Callable[..., Awaitable[None]]) -> None:
         self._inner = inner
         self._say = say
 
@@ -230,14 +239,14 @@ class _Noted(httpx.AsyncBaseTransport):
         await self._say(asked=f"{request.method} {request.url.path}")
         response = await self._inner.handle_async_request(request)
         await self._say(answered=response.status_code, headers=_shown(response))
-        response.stream = _NotedBody(response.stream, self._say)
+        response.stream = _WireBody(response.stream, self._say)
         return response
 
     async def aclose(self) -> None:
         await self._inner.aclose()
 
 
-class _NotedBody(httpx.AsyncByteStream):
+class _WireBody(httpx.AsyncByteStream):
     def __init__(self, inner: Any, say: Callable[..., Awaitable[None]]) -> None:
         self._inner = inner
         self._say = say
@@ -253,7 +262,7 @@ class _NotedBody(httpx.AsyncByteStream):
 
 
 def _decoder() -> Callable[[bytes], str]:
-    """Makes text of pieces that may end within a character."""
+    """Decodes pieces that may end within a character."""
     return codecs.getincrementaldecoder("utf-8")(errors="replace").decode
 
 
@@ -262,7 +271,7 @@ def _shown(response: httpx.Response) -> list[tuple[str, str]]:
 
 
 def _error(response: httpx.Response) -> dict[str, Any]:
-    """The error of an answer, which the repair has made OpenAI's; a redirect, which is not followed, is one too."""
+    """The error of a response, which the repair has made OpenAI's; a redirect, which is not followed, is one too."""
     error: Any = (load_object(response.content) or {}).get("error") if response.is_error else None
     return error if is_object(error) else {"message": f"The service answers with status {response.status_code}."}
 
@@ -271,9 +280,9 @@ def _streaming(body: bytes) -> bytes:
     """The request with streaming asked for.
 
     Raises:
-        RefusedError: It is no JSON object.
+        RefusedError: It is not a JSON object.
     """
-    members = load_object(body)
-    if members is None:
-        raise RefusedError(400, "The body of the request is not a JSON object.", "invalid_json")
-    return dump({**members, "stream": True})
+    fields = load_object(body)
+    if fields is None:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, "The request body is not a JSON object.", "invalid_json")
+    return dump({**fields, "stream": True})

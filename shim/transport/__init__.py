@@ -158,7 +158,7 @@ def run_exchange(steps: Steps[Response], send: Callable[[Request], Response]) ->
                 case ReadChunk():
                     result = step.body.read_chunk()
                 case Read():
-                    result = read_all(step.response)
+                    result = read_all(step.response, step.limit)
                 case Close():
                     step.response.close()
                 case Abandon():
@@ -184,7 +184,7 @@ async def run_exchange_async(steps: Steps[Response], send: Callable[[Request], A
                 case ReadChunk():
                     result = await step.body.read_chunk()
                 case Read():
-                    result = await aread_all(step.response)
+                    result = await aread_all(step.response, step.limit)
                 case Close():
                     await step.response.aclose()
                 case Abandon():

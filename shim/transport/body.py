@@ -19,6 +19,8 @@ from functools import cache
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from shim.errors import StreamError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from socket import socket
@@ -142,11 +144,6 @@ class Body:
         return self._is_over or self._repairer.has_ended or self._repairer.report.events > 0
 
     @property
-    def _is_encoded(self) -> bool:
-        """Whether the bytes are compressed, as some servers do whatever is requested."""
-        return self._response.headers.get("content-encoding", "identity") != "identity"
-
-    @property
     def _awaits_marker(self) -> bool:
         """Whether only the end marker is missing: a service that holds the connection open must not be waited for."""
         return self._repairer.awaits_marker and self._connection.is_own
@@ -220,7 +217,7 @@ class SyncBody(Body):
     def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._is_encoded else response.stream)
+        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if _is_encoded(response) else response.stream)
 
     def __iter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
@@ -251,7 +248,7 @@ class SyncBody(Body):
 
     def _read_marker(self) -> bytes | None:
         """Read once, with the answer complete but for its end marker; None also if nothing is received in time."""
-        if self._is_encoded or not self._connection.can_be_read:
+        if _is_encoded(self._response) or not self._connection.can_be_read:
             return next(self._chunks, None)
         try:
             return self._connection.read(_COMPLETE_SECONDS)
@@ -276,7 +273,7 @@ class SyncBody(Body):
 
     def _settle(self) -> None:
         """Read the end of the body if it is there; otherwise the connection is closed with the response."""
-        if not self._needs_settling() or self._is_encoded or not self._connection.can_be_read:
+        if not self._needs_settling() or _is_encoded(self._response) or not self._connection.can_be_read:
             return
         with suppress(Exception):  # the answer is complete; only the connection cannot be used again
             while (chunk := self._connection.read(_SETTLE_SECONDS)) is not None:
@@ -307,7 +304,7 @@ class AsyncBody(Body):
     def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._is_encoded else response.stream)
+        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if _is_encoded(response) else response.stream)
         _open_chunks.add(self._chunks)
 
     def __del__(self) -> None:
@@ -379,20 +376,53 @@ class AsyncBody(Body):
         await self.abandon()
 
 
-def read_all(response: Response) -> bytes:
-    """Read the whole body of a response, and close it; its connection is not used again if bytes follow the body."""
-    raw = b"".join(response.stream)
+def read_all(response: Response, limit: int) -> bytes:
+    """Read the whole body of a response, and close it; its connection is not used again if bytes follow the body.
+
+    Raises:
+        StreamError: The body has more bytes than the limit.
+    """
+    raw = bytearray()
+    for chunk in response.stream:
+        _extend(raw, chunk, limit)
     Connection(response).drop_surplus()
     response.close()
-    return _decode(response, raw, "SyncByteStream").read()
+    if not _is_encoded(response):
+        return bytes(raw)
+    content = bytearray()
+    for chunk in _decode(response, bytes(raw), "SyncByteStream").iter_bytes():
+        _extend(content, chunk, limit)
+    return bytes(content)
 
 
-async def aread_all(response: Response) -> bytes:
+async def aread_all(response: Response, limit: int) -> bytes:
     """The same for an asynchronous client."""
-    raw = b"".join([chunk async for chunk in response.stream])
+    raw = bytearray()
+    async for chunk in response.stream:
+        _extend(raw, chunk, limit)
     Connection(response).drop_surplus()
     await response.aclose()
-    return await _decode(response, raw, "AsyncByteStream").aread()
+    if not _is_encoded(response):
+        return bytes(raw)
+    content = bytearray()
+    async for chunk in _decode(response, bytes(raw), "AsyncByteStream").aiter_bytes():
+        _extend(content, chunk, limit)
+    return bytes(content)
+
+
+def _extend(content: bytearray, chunk: bytes, limit: int) -> None:
+    content += chunk
+    if len(content) > limit:
+        raise StreamError(
+            f"The service's response is larger than {limit} bytes. If that is expected, raise the limit with "
+            "Policy(max_event_bytes=…).",
+            code="body_too_large",
+        )
+
+
+def _is_encoded(response: Response) -> bool:
+    """Whether the bytes are compressed, as some servers do whatever is requested."""
+    return response.headers.get("content-encoding", "identity") != "identity"
 
 
 def _decode(response: Response, raw: bytes, family_base: Literal["SyncByteStream", "AsyncByteStream"]) -> Response:

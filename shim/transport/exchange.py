@@ -217,8 +217,15 @@ class Exchange:
         self._peer.see_headers(response.headers.raw)
         if response.headers.get("server", "").startswith("oatpp"):
             self._report.generation = "2.x"
+        try:
+            return (yield from self._receive_by_kind(api, response))
+        except StreamError as error:  # a body is too large
+            return self._replies.fail(response, HTTPStatus.BAD_GATEWAY, error.message, error.code)
+
+    def _receive_by_kind(self, api: ApiRequest, response: Response) -> Steps[Response]:
+        """Repair a response: an error, a stream, or a body."""
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            content = yield from read(response)
+            content = yield from read(response, self._policy.max_event_bytes)
             return (yield from self._receive_error(api, response, response.status_code, content))
         if not response.is_success:
             return response
@@ -270,7 +277,7 @@ class Exchange:
 
     def _receive_body(self, api: ApiRequest, response: Response) -> Steps[Response]:
         """A response in one piece."""
-        content = yield from read(response)
+        content = yield from read(response, self._policy.max_event_bytes)
         if api.kind is Kind.CHAT and not content.strip():
             return (yield from self._receive_nothing(api, response))
         try:

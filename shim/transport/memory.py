@@ -12,6 +12,8 @@ from shim.core.foundry import Owner
 T = TypeVar("T")
 
 _MOST_FACTS: Final = 256
+_LONGEST_NAME: Final = 256
+"""In characters; longer names of models are not remembered: what clients send must not fill the memory."""
 _SECONDS: Final = 600.0
 """After this time a request is tried again as the program has written it."""
 
@@ -39,6 +41,8 @@ class Facts(Generic[T]):
 
     def learn(self, subject: Subject, value: T) -> None:
         """Remember a fact."""
+        if len(subject.model) > _LONGEST_NAME:
+            return
         with self._lock:
             self._known.pop(subject, None)
             self._known[subject] = value, time.monotonic() + _SECONDS

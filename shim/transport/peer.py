@@ -44,6 +44,7 @@ class Peer:
         """
         self._api = api
         self._memory = memory
+        self._limit = policy.max_event_bytes
         self._is_near = is_near(api.message.url.host)
         self._is_named = named == api.origin
         self._is_settled = True
@@ -145,16 +146,20 @@ class Peer:
             "GET", self._api.at(path), headers=headers, content=b"", extensions={"timeout": timeout}
         )
         response = yield Send(request)
-        value = _parse((yield from read(response)))
+        value = _parse((yield from read(response, self._limit)))
         self.see_headers(response.headers.raw)
         self.see_body(value)
         return value if response.status_code < HTTPStatus.BAD_REQUEST else None
 
 
-def read(response: Response) -> Steps[bytes]:
-    """Read all of a response's body; the response is closed if the connection breaks."""
+def read(response: Response, limit: int) -> Steps[bytes]:
+    """Read all of a response's body; the response is closed if the connection breaks.
+
+    Raises:
+        StreamError: The body has more bytes than the limit.
+    """
     try:
-        return (yield Read(response))
+        return (yield Read(response, limit))
     except GeneratorExit:
         raise
     except BaseException:

@@ -22,9 +22,10 @@ class Send(NamedTuple):
 
 
 class Read(NamedTuple):
-    """Read all of a response, close it, and return the content."""
+    """Read all of a response, close it, and return the content; StreamError if it has more bytes than the limit."""
 
     response: Response
+    limit: int
 
 
 class Close(NamedTuple):

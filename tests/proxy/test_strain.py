@@ -1,6 +1,9 @@
 """What the proxy bears: many at once, and many that leave."""
 
 import asyncio
+import gc
+import socket
+import struct
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +16,11 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("typer")
 
 import httpx
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from support.commands import lonely
 from support.openai_server import openai_server
-from support.proxies import CHAT, OPTIONS, SECONDS, proxy_command, proxying
+from support.proxies import CHAT, OPTIONS, SECONDS, proxy_command, proxying, wait_until
 from support.raw_server import Hold, RawServer, Send, plain_response, response_head, sse_response
 from support.raw_server import chunk as http_chunk
 from support.streams import DONE, END, betalgo, event, payloads, text_of
@@ -103,6 +107,24 @@ def test_after_a_crowd_of_failures():
             statuses = list(pool.map(lambda path: proxy.get(path).status_code, asked))
         assert statuses == [404] * 2 * BATCH + [200] * BATCH
         proxy.settled_metrics()
+
+
+def test_connections_that_are_reset_are_forgotten():
+    """Also by the timers of the server, which are minutes long."""
+    with openai_server() as server, proxying(server.base_url) as proxy:
+        for _ in range(20):
+            connection = proxy.connect()
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        wait_until(lambda: _connections_in_memory() == 0)
+
+
+def _connections_in_memory():
+    gc.collect()
+    # By type: what isinstance asks of the lazy objects of some libraries raises.
+    return sum(issubclass(type(each), H11Protocol) for each in gc.get_objects())
 
 
 def _resident(pid):

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from shim.proxy import Settings, proxy_app
+from shim.proxy import ConnectionLimits, Settings, proxy_app
 from shim.proxy import server as server_of
 from support.commands import command
 from support.streams import MODEL
@@ -124,19 +124,19 @@ class _Complaints(logging.Handler):
 
 @contextmanager
 def proxying(
-    base_url: str, *, complains: bool = False, max_connections: int = 1000, **settings: Any
+    base_url: str, *, complains: bool = False, limits: ConnectionLimits | None = None, **settings: Any
 ) -> Iterator[Proxy]:
     """A proxy in a thread, with the server that the command has.
 
     Args:
         base_url: The service.
         complains: Whether its server may log errors; otherwise they fail the test.
-        max_connections: How many clients may be connected.
+        limits: The limits of its connections.
         settings: Members of ``Settings``.
     """
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     proxy = Proxy(listener.getsockname()[1])
-    server = server_of(proxy_app(Settings(base_url=base_url, **settings)), max_connections=max_connections)
+    server = server_of(proxy_app(Settings(base_url=base_url, **settings)), limits)
     server.config.timeout_graceful_shutdown = 1
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="proxy", daemon=True)
     handler = _Complaints(proxy.complaints)
@@ -155,8 +155,8 @@ def proxying(
 
 
 @contextmanager
-def proxy_command(*arguments: Any, environment: Mapping[str, str]) -> Iterator[Proxy]:
-    """The command, until the end of the block."""
+def proxy_command(*arguments: Any, environment: Mapping[str, str], shows_log: bool = True) -> Iterator[Proxy]:
+    """The command, until the end of the block; what it has written is printed then, unless told otherwise."""
     process = subprocess.Popen(
         command("proxy", "--port", 0, *arguments), env=dict(environment), stderr=subprocess.PIPE, text=True
     )
@@ -175,7 +175,8 @@ def proxy_command(*arguments: Any, environment: Mapping[str, str]) -> Iterator[P
     finally:
         process.kill()
         process.wait(SECONDS)
-        print("".join(told))  # shown with the failure of a test
+        if shows_log:
+            print("".join(told))  # shown with the failure of a test
         process.stderr.close()
 
 

@@ -101,7 +101,7 @@ class Client:
         return official(http_client=self.other_family_client(base_url), **options)
 
     def other_family_client(self, base_url: str):
-        """An HTTP client of the family that openai would not have chosen; the address is named as `shim.OpenAI` does."""
+        """An HTTP client of the family that openai would not choose; the address is named as by `shim.OpenAI`."""
         library = FAMILIES[self.family]
         service = base_url.removesuffix("/v1")
         if self.mode == "async":

@@ -10,9 +10,10 @@ import pytest
 
 SHIM = Path(__file__).parents[2] / "shim"
 VOCABULARY = {"shim.repairs", "shim.reports", "shim.errors"}
+FILES = {"shim.files"}
 # Each layer may import what stands above it, and nothing below.
 LAYERS = (
-    VOCABULARY,
+    VOCABULARY | FILES,
     {"shim.core"},
     {"shim.transport"},
     {"shim.raw", "shim.service.find"},

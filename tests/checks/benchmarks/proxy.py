@@ -126,7 +126,7 @@ def litellm_proxy(python: Path, upstream: str) -> Iterator[tuple[int, str]]:
 @contextmanager
 def running(command, url: str, cwd) -> Iterator[tuple[int, str]]:
     """A program that serves an address, until the end of the block."""
-    environment = {**os.environ, "LITELLM_MASTER_KEY": KEY, "FOUNDRY_SHIM_PROXY_KEY": KEY}
+    environment = {**os.environ, "LITELLM_MASTER_KEY": KEY, "FOUNDRY_SHIM_API_KEY": KEY}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=cwd, env=environment, **quiet) as process:
         try:
