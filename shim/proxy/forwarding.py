@@ -55,8 +55,8 @@ class Forwarder:
         self._finding = anyio.Lock()
         self._find_not_before = 0.0
         # Only the service is asked: proxies of the environment and redirects lead elsewhere.
-        transport: Any = AsyncRepairTransport(UpstreamTransport(), settings.policy)
-        self._http = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
+        self._transport: Any = AsyncRepairTransport(UpstreamTransport(), settings.policy, service=self.upstream.origin)
+        self._http = httpx.AsyncClient(transport=self._transport, follow_redirects=False, trust_env=False)
 
     async def close(self) -> None:
         """Close the connections to the service."""
@@ -156,6 +156,7 @@ class Forwarder:
                 return False
             with suppress(ServiceError):
                 self.upstream = Upstream.of(await anyio.to_thread.run_sync(self._settings.find))
+                self._transport.service = self.upstream.origin
             if self.upstream == tried:
                 self._find_not_before = time.monotonic() + _FIND_PAUSE_SECONDS
                 return False
@@ -193,14 +194,11 @@ class _Answer:
             headers.append((REPAIRS_HEADER.encode(), codes.encode()))
         await send({"type": "http.response.start", "status": self.response.status_code, "headers": headers})
         try:
-            if self.response.is_stream_consumed:  # a plain response, which the repair has read
-                await send({"type": "http.response.body", "body": self.response.content, "more_body": True})
-            else:
-                async for piece in self.response.aiter_raw():
-                    if self.is_stream:
-                        self.chunks += 1
-                        self.first = self.first or time.monotonic() - started
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            async for piece in self.response.aiter_raw():
+                if self.is_stream:
+                    self.chunks += 1
+                    self.first = self.first or time.monotonic() - started
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         except httpx.HTTPError as error:
             self.failure = "broke_off"
             if not self.is_stream:

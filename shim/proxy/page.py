@@ -155,7 +155,7 @@ class _Report:
         )
         wire = _WireTransport(UpstreamTransport(self.ssl), self.say)
         policy = replace(self.settings.policy, on_repair=self._note)
-        transport: Any = AsyncRepairTransport(wire, policy)
+        transport: Any = AsyncRepairTransport(wire, policy, service=self.upstream.origin)
         client = httpx.AsyncClient(transport=transport, follow_redirects=False, trust_env=False)
         headers = {"content-type": "application/json"}
         if self.upstream.authorization is not None:
@@ -199,16 +199,15 @@ class _Report:
         self.status = response.status_code
         await self.say(status=response.status_code, headers=_shown(response))
         decode = _decoder()
-        if response.is_stream_consumed:  # a plain response, which the repair has read
-            await self.say(left=decode(response.content))
-        else:
+        if response.is_success:
             async for piece in response.aiter_raw():
                 self.chunks += 1
                 self.first = self.first or self._seconds()
                 await self.say(left=decode(piece))
-        self.failure = ""
-        if not response.is_success:
+        else:
+            await self.say(left=decode(await response.aread()))
             await self.say(error=_error(response))
+        self.failure = ""
 
     async def say(self, **line: Any) -> None:
         """Send one line, after those of the repairs that were made before it."""

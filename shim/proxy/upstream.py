@@ -11,6 +11,7 @@ import httpcore
 import httpx
 
 from shim.service.find import split_credentials
+from shim.transport.requests import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,11 @@ class Upstream:
     def of(cls, address: str) -> Self:
         """The name and password in an address are taken out of it, so that no text about the service shows them."""
         return cls(*split_credentials(address))
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the service."""
+        return origin_of(httpx.URL(self.base_url))
 
 
 class InvalidResponseError(httpx.RemoteProtocolError):

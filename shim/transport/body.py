@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
+_ENCODED_PIECE: Final = 4096
 _COMPLETE_SECONDS: Final = 2.0
 """How long ``[DONE]`` is waited for after an answer that is complete without it."""
 _READ_BYTES: Final = 2**16
@@ -178,19 +179,22 @@ class Body:
 
 
 class Bytes:
-    """A body that is known already, for both kinds of client."""
+    """A body that is known already, for both kinds of client, in pieces of limited size."""
 
-    def __init__(self, content: bytes) -> None:
-        """Keep the content."""
+    def __init__(self, content: bytes, size: int | None = None) -> None:
+        """Keep the content, and the size of its pieces; None for one piece."""
         self._content = content
+        self._size = size or max(len(content), 1)
 
     def __iter__(self) -> Iterator[bytes]:
-        """The content in one piece."""
-        yield self._content
+        """The pieces."""
+        for start in range(0, len(self._content), self._size):
+            yield self._content[start : start + self._size]
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The content in one piece."""
-        yield self._content
+        """The pieces."""
+        for piece in iter(self):
+            yield piece
 
     def close(self) -> None:
         """Nothing is open."""
@@ -427,5 +431,6 @@ def _is_encoded(response: Response) -> bool:
 
 def _decode(response: Response, raw: bytes, family_base: Literal["SyncByteStream", "AsyncByteStream"]) -> Response:
     """A response that undoes the compression of a body that was read."""
-    stream = _in_family(Bytes, response.stream.__class__, family_base)(raw)
+    # In small pieces: a few bytes may become thousands, and the size is checked after each piece.
+    stream = _in_family(Bytes, response.stream.__class__, family_base)(raw, _ENCODED_PIECE)
     return type(response)(response.status_code, headers=response.headers.raw, stream=stream, extensions={})

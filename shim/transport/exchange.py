@@ -227,7 +227,7 @@ class Exchange:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             content = yield from read(response, self._policy.max_event_bytes)
             return (yield from self._receive_error(api, response, response.status_code, content))
-        if not response.is_success:
+        if not response.is_success or api.kind is Kind.EMBEDDINGS:
             return response
         if self._asked.streams:
             return (yield from self._receive_stream(api, response))

@@ -70,6 +70,7 @@ class Replies:
             status = HTTPStatus.OK if response is None else response.status_code
         if is_json:
             headers = [*without_headers(headers, (b"content-type",)), (b"Content-Type", b"application/json")]
+        headers.append((b"Content-Length", str(len(content)).encode()))
         if status >= HTTPStatus.BAD_REQUEST and not self.may_retry:
             headers.append(_NO_RETRY)
         self._report.log()

@@ -696,11 +696,11 @@ class TestMetrics:
         )
         assert "a-secret" not in ours
 
-    def test_model_of_the_prompt(self, proxy):
-        """The client's own words about a model come back in OpenAI's error, not as a failure of the proxy."""
+    def test_unknown_model_of_another_service_is_its_own_error(self, proxy):
+        """A service without a list of loaded models is not Foundry Local: its status and words stay."""
         answer = proxy.post({**CHAT, "model": "none"})
         assert answer.status_code == 404
-        assert MODEL in error_of(answer)["message"]
+        assert error_of(answer)["message"] == "The model 'none' does not exist"
 
 
 def _status(proxy):
