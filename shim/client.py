@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import openai
 
-from shim import raw
+from shim import fast_decoder, fast_models, raw
 from shim.reports import logger
 from shim.transport import AsyncRepairTransport, RepairTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from typing import Unpack
 
+    import httpx
+    import httpx2
     from openai import Stream
     from openai.types.chat import ChatCompletionChunk
 
     from shim.repairs import Policy
+
+ClientClass = TypeVar("ClientClass", bound=type[Any])
 
 _NO_KEY = "none"
 """Foundry Local does not look at the key; the official client insists on one."""
@@ -76,29 +81,90 @@ def repair(client: Any, policy: Policy | None = None) -> Any:
     return client
 
 
-class OpenAI(openai.OpenAI):
-    """`openai.OpenAI`, with streams that are right from any release of Foundry Local.
+class _Options(TypedDict, total=False):
+    """What both clients take: the arguments of the official ones, of whichever major, and two more."""
 
-    Takes the same arguments. An ``api_key`` is not needed; an ``http_client`` of your own gets the repair put under it.
-    For a `Policy` of your own pass ``http_client=shim.http_client(policy=…)``.
+    policy: Policy | None
+    fast: bool
+    admin_api_key: str | None
+    workload_identity: Any
+    organization: str | None
+    project: str | None
+    webhook_secret: str | None
+    provider: Any
+    base_url: str | httpx.URL | httpx2.URL | openai.NotGiven | None
+    data_residency: Any
+    websocket_base_url: str | httpx.URL | httpx2.URL | None
+    timeout: float | openai.Timeout | openai.NotGiven | None
+    max_retries: int
+    default_headers: Mapping[str, str] | None
+    default_query: Mapping[str, object] | None
+    _strict_response_validation: bool
+
+
+class _SyncOptions(_Options, total=False):
+    api_key: str | Callable[[], str] | None
+    http_client: httpx.Client | httpx2.Client | None
+
+
+class _AsyncOptions(_Options, total=False):
+    api_key: str | Callable[[], Awaitable[str]] | None
+    http_client: httpx.AsyncClient | httpx2.AsyncClient | None
+
+
+def _fast(client_class: ClientClass) -> ClientClass:
+    """Let the clients of a class take the fast path, as far as the installed openai and pydantic allow it."""
+    fast_models.attach(client_class)
+    fast_decoder.attach(client_class)
+    return client_class
+
+
+@_fast
+class OpenAI(openai.OpenAI):
+    """`openai.OpenAI` with correct streams from any release of Foundry Local.
+
+    Takes the arguments of `openai.OpenAI` and those below. An ``api_key`` is not needed. An ``http_client`` of your own
+    gets the repair under it. ``with_options()`` and ``copy()`` keep the policy and the path.
+
+    Args:
+        policy: Which repairs are made. An ``http_client`` that has the repair already keeps its own policy.
+        fast: Whether valid chunks are built by a compiled validator, which gives equal objects in a fraction of the
+            time. If False, the official client builds every chunk.
     """
+
+    def __init__(self, **options: Unpack[_SyncOptions]) -> None:
+        """Make the client; see `openai.OpenAI` for the arguments."""
+        self.takes_fast_path = options.pop("fast", True)
+        self.policy = options.pop("policy", None)
+        super().__init__(**_completed(options, http_client, self.policy))
 
     # Type checkers see the official signature.
     if not TYPE_CHECKING:  # pragma: no branch
 
-        def __init__(self, **options: Any) -> None:
-            """Make the client; see `openai.OpenAI` for the arguments."""
-            super().__init__(**_completed(options, http_client))
+        def copy(self, **options: Any) -> Any:
+            """Make another client with the settings of this one; see `openai.OpenAI.copy` for the arguments."""
+            return _settings_kept(self, super().copy, options)
+
+        with_options = copy
 
 
+@_fast
 class AsyncOpenAI(openai.AsyncOpenAI):
-    """`openai.AsyncOpenAI`, with streams that are right from any release of Foundry Local; see `OpenAI`."""
+    """`openai.AsyncOpenAI` with correct streams from any release of Foundry Local; see `OpenAI` for the arguments."""
+
+    def __init__(self, **options: Unpack[_AsyncOptions]) -> None:
+        """Make the client; see `openai.AsyncOpenAI` for the arguments."""
+        self.takes_fast_path = options.pop("fast", True)
+        self.policy = options.pop("policy", None)
+        super().__init__(**_completed(options, async_http_client, self.policy))
 
     if not TYPE_CHECKING:  # pragma: no branch
 
-        def __init__(self, **options: Any) -> None:
-            """Make the client; see `openai.AsyncOpenAI` for the arguments."""
-            super().__init__(**_completed(options, async_http_client))
+        def copy(self, **options: Any) -> Any:
+            """Make another client with the settings of this one; see `openai.AsyncOpenAI.copy` for the arguments."""
+            return _settings_kept(self, super().copy, options)
+
+        with_options = copy
 
 
 def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatCompletionChunk]:
@@ -144,14 +210,23 @@ def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatComple
     yield from raw.stream_chat(str(client.base_url), http_client=official._client, **options)  # noqa: SLF001
 
 
-def _completed(options: dict[str, Any], new_client: Callable[[], Any]) -> dict[str, Any]:
+def _completed(options: Any, new_client: Callable[..., Any], policy: Policy | None) -> dict[str, Any]:
     """The arguments of an official client, with a repaired HTTP client and with a key where there is none."""
     given = options.get("http_client")
-    options["http_client"] = new_client() if given is None else repair(given)
+    options["http_client"] = new_client(policy=policy) if given is None else repair(given, policy)
     credentials = ("api_key", "admin_api_key", "workload_identity")
     if not os.environ.get("OPENAI_API_KEY") and all(options.get(name) is None for name in credentials):
         options["api_key"] = _NO_KEY
     return options
+
+
+def _settings_kept(client: Any, copy: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """A copy of a client, with its policy and its path. A class derived from the client's may not take them."""
+    if (given := options.get("http_client")) is not None:
+        repair(given, client.policy)
+    copied = copy(**options)
+    copied.policy, copied.takes_fast_path = client.policy, client.takes_fast_path
+    return copied
 
 
 def _transports(client: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from openai.types.chat import ChatCompletionChunk
 from sseclient import SSEClient
 
 from shim.core.jsontext import is_object
+from shim.fast_models import ResponseModels
 from shim.repairs import Policy
 from shim.transport import exchange
 from shim.transport.body import SyncBody
@@ -107,6 +108,7 @@ def stream_chat(
 
 def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
     response.request = request
+    models = ResponseModels(ChatCompletionChunk)
     try:
         if not response.is_success:
             response.read()
@@ -119,9 +121,13 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
             if error := payload.get("error"):
                 message = error.get("message") if is_object(error) else None
                 raise openai.APIError(message or f"The service reports: {error}", request=request, body=error)
-            yield ChatCompletionChunk.construct(**payload)
+            yield models.make(payload, _construct)
     finally:
         response.close()
+
+
+def _construct(payload: dict[str, Any]) -> ChatCompletionChunk:
+    return ChatCompletionChunk.construct(**payload)
 
 
 def _status_error(response: Any) -> openai.APIStatusError:

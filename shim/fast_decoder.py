@@ -1,0 +1,171 @@
+"""The event decoder of `shim.OpenAI`: each event is framed once and parsed once.
+
+It reads what a service nearly always sends: events of one line of JSON between line feeds, with or without a name, and
+comments. From the first event of any other form on, the official decoder reads the stream. Nothing is repaired here;
+that is done by the transport.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import import_module
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import openai
+
+from shim.fast_models import parameters
+from shim.reports import logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+try:
+    # It gives what `json.loads` gives, or fails. orjson makes a float of a whole number that has more than 64 bits.
+    from pydantic_core import from_json
+except ImportError:  # an older pydantic
+
+    def from_json(data: bytes) -> Any:
+        """Parse as the official client does."""
+        return json.loads(data.decode())
+
+
+_END: Final = b"\n\n"
+_USUAL: Final = re.compile(rb"(?:event: ([\w.]+)\n)?data: (\{.*)\n\n")
+
+
+class Event:
+    """An event as `openai._streaming.ServerSentEvent` shows it, whose data has been parsed.
+
+    Attributes:
+        data: The JSON text.
+        event: The name of the event, if it has one.
+    """
+
+    __slots__ = ("_parsed", "data", "event")
+
+    id: None = None
+    retry: None = None
+
+    def __init__(self, data: str, parsed: Any, event: str | None = None) -> None:
+        """Hold the data and what was parsed from it."""
+        self.data = data
+        self.event = event
+        self._parsed = parsed
+
+    def json(self) -> Any:
+        """The parsed data."""
+        return self._parsed
+
+    def __repr__(self) -> str:
+        """The same as that of the official event."""
+        return f"ServerSentEvent(event={self.event}, data={self.data}, id={self.id}, retry={self.retry})"
+
+
+class EventDecoder:
+    """Decodes one stream, in place of an `openai._streaming.SSEDecoder`."""
+
+    def __init__(self, official: Any) -> None:
+        """Decode events of the usual form, and let the official decoder read from the first other one on."""
+        self._official = official
+        self._buffer = bytearray()
+        self._is_usual = True
+
+    def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[Any]:
+        """Decode a stream that is received in pieces, cut anywhere."""
+        for piece in iterator:
+            if not self._buffer and (event := parse(piece)):
+                yield event
+                continue
+            yield from self._cut(piece)
+            if not self._is_usual:
+                break
+        yield from self._official.iter_bytes(chain((bytes(self._buffer),), iterator))
+
+    async def aiter_bytes(self, iterator: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        """The same for an asynchronous stream."""
+        async for piece in iterator:
+            if not self._buffer and (event := parse(piece)):
+                yield event
+                continue
+            for event in self._cut(piece):
+                yield event
+            if not self._is_usual:
+                break
+        async for event in self._official.aiter_bytes(_chained(bytes(self._buffer), iterator)):
+            yield event
+
+    def _cut(self, piece: bytes) -> Iterator[Event]:
+        """The usual events that end in a piece. What follows them stays in the buffer."""
+        buffer = self._buffer
+        start, end = 0, max(len(buffer) - 1, 0)
+        buffer += piece
+        # A carriage return may end a line, too, so the end of an event is not where it is looked for here.
+        self._is_usual = b"\r" not in piece
+        while self._is_usual and (end := buffer.find(_END, end)) >= 0:
+            end += len(_END)
+            block = bytes(buffer[start:end])
+            if event := parse(block):
+                yield event
+            elif not _is_comment(block):
+                self._is_usual = False
+                break
+            start = end
+        del buffer[:start]
+
+
+def parse(block: bytes) -> Event | None:
+    """Parse an event, with the empty line at its end; None if it is not of the usual form."""
+    form = _USUAL.fullmatch(block)
+    if form is None or b"\r" in block:
+        return None
+    name, data = form.groups()
+    try:
+        return Event(data.decode(), from_json(data), name.decode() if name else None)
+    except ValueError:
+        return None
+
+
+def attach(client_class: type[Any]) -> None:
+    """Let the clients of a class decode their streams here, unless the installed openai decodes them in another way."""
+    official = getattr(client_class, "_make_sse_decoder", None)
+    if official is None or not _is_known(official):
+        logger.debug("openai %s decodes streams in another way; taking the official path", openai.__version__)
+        return
+
+    def make_sse_decoder(self: Any) -> Any:
+        decoder = official(self)
+        return EventDecoder(decoder) if self.takes_fast_path else decoder
+
+    client_class._make_sse_decoder = make_sse_decoder  # noqa: SLF001 - there is no public place for it
+
+
+def _is_known(make_sse_decoder: Callable[..., Any]) -> bool:
+    """Whether the decoder, and the events that it gives, are those that are followed here."""
+    try:
+        streaming = import_module("openai._streaming")
+        decoder, event = streaming.SSEDecoder, streaming.ServerSentEvent
+        readers = {parameters(decoder.iter_bytes), parameters(decoder.aiter_bytes)}
+    except (ImportError, AttributeError):
+        return False
+    return (
+        parameters(make_sse_decoder) == "self"
+        and readers == {"self, iterator"}
+        and _public_names(event) == _public_names(Event)
+    )
+
+
+def _public_names(kind: type[Any]) -> set[str]:
+    return {name for name in dir(kind) if not name.startswith("_")}
+
+
+def _is_comment(block: bytes) -> bool:
+    """Whether a block is one line that every client ignores, such as a sign of life."""
+    return block.startswith(b":") and block.find(b"\n") == len(block) - len(_END)
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece

@@ -1,0 +1,165 @@
+"""The fast path of `shim.OpenAI`: models are built by a compiled validator, where that gives the same objects.
+
+The official client builds a model by reflection, field by field, because the data may be of any form. A repaired chunk
+is valid, and for valid data a validator does the same in a small part of the time. What the validator refuses is built
+the official way, model by model. `shim.model_schemas` says what is refused, and why the rest is the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import openai
+import pydantic
+
+from shim.reports import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+try:
+    from shim.model_schemas import builder
+except ImportError:  # pydantic 1 has no compiled validators
+    builder = None
+
+_KEY: Final = "foundry_local_shim_models"
+"""The extension of a response that holds how its models are built."""
+
+
+class ResponseModels:
+    """Builds the models of one response.
+
+    Attributes:
+        cast_to: The type of the models.
+        trusted: Whether a model that was built here has been compared with the official one, and was the same.
+    """
+
+    __slots__ = ("_build", "cast_to", "trusted")
+
+    def __init__(self, cast_to: Any, *, fast: bool = True) -> None:
+        """Build models of that type; if not fast, all of them the official way."""
+        self.cast_to = cast_to
+        self.trusted = False
+        self._build = (builder(cast_to) if fast and builder and isinstance(cast_to, Hashable) else None) or _refuse
+
+    def make(self, data: Any, official: Callable[[Any], Any]) -> Any:
+        """Make a model.
+
+        Args:
+            data: The parsed JSON.
+            official: Builds the model the official way.
+        """
+        try:
+            model = self._build(data)
+        except ValueError:
+            return official(data)
+        if self.trusted:
+            return model
+        expected = official(data)
+        if is_same(model, expected):
+            self.trusted = True
+        else:
+            self._build = _refuse
+            logger.debug(
+                "the fast path builds another %s than openai; taking the official path", type(expected).__name__
+            )
+        return expected
+
+
+def attach(client_class: type[Any]) -> None:
+    """Let the clients of a class build their models here, unless the installed openai builds them in another way."""
+    official = getattr(client_class, "_process_response_data", None)
+    if official is None or not _is_known(official):
+        logger.debug("openai %s builds models in another way; taking the official path", openai.__version__)
+        return
+
+    def process_response_data(self: Any, *, data: object, cast_to: Any, response: Any) -> Any:
+        models = response.extensions.get(_KEY)
+        if models is None or models.cast_to is not cast_to:
+            models = response.extensions[_KEY] = _models_of(self, cast_to, response)
+
+        def build_officially(data: object) -> Any:
+            return official(self, data=data, cast_to=cast_to, response=response)
+
+        return models.make(data, build_officially)
+
+    client_class._process_response_data = process_response_data  # noqa: SLF001 - there is no public place for it
+
+
+def _models_of(client: Any, cast_to: Any, response: Any) -> ResponseModels:
+    """How the models of a response are built.
+
+    Each stream compares its first model. A plain answer has one model, so all answers of a type share one comparison.
+    """
+    fast = client.takes_fast_path and not client._strict_response_validation  # noqa: SLF001 - the same
+    if fast and isinstance(cast_to, Hashable) and "json" in response.headers.get("content-type", ""):
+        return _answer_models(cast_to)
+    return ResponseModels(cast_to, fast=fast)
+
+
+@lru_cache(256)
+def _answer_models(cast_to: Any) -> ResponseModels:
+    return ResponseModels(cast_to)
+
+
+def _is_known(process_response_data: Callable[..., Any]) -> bool:
+    """Whether openai builds its models in the way that is followed here."""
+    return (
+        parameters(process_response_data) == "self, *, data, cast_to, response"
+        and parameters(openai.BaseModel.construct) == "_fields_set, **values"
+        and _follows_construct()
+    )
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two models, or two values of models, cannot be told apart."""
+    kind = one.__class__
+    if kind is not other.__class__:
+        return False
+    if issubclass(kind, pydantic.BaseModel):
+        parts = ("model_fields_set", "__dict__", "__pydantic_extra__", "__pydantic_private__")
+        return all(is_same(getattr(one, part), getattr(other, part)) for part in parts)
+    if kind is dict:
+        return list(one) == list(other) and all(map(is_same, one.values(), other.values()))
+    if kind is list:
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return one == other
+
+
+def _refuse(_: object) -> Any:
+    raise ValueError
+
+
+def parameters(function: Callable[..., Any]) -> str:
+    """The names of a function's parameters, written as in its definition."""
+    signature = inspect.signature(function)
+    bare = [each.replace(annotation=each.empty, default=each.empty) for each in signature.parameters.values()]
+    return str(inspect.Signature(bare))[1:-1]
+
+
+def _follows_construct() -> bool:
+    """Whether the installed pydantic builds what openai constructs, and refuses what it should."""
+
+    class Inner(openai.BaseModel):
+        number: int
+
+    class Outer(openai.BaseModel):
+        inner: Inner
+        other: Inner | None = None
+
+    build = builder and builder(Outer)
+    if build is None:
+        return False
+    inner = {"number": 1, "unknown": [2]}
+    try:
+        is_followed = is_same(build({"inner": inner}), Outer.construct(inner=inner))
+    except ValueError:
+        return False
+    try:
+        build({"inner": {"number": "1"}})
+    except ValueError:
+        return is_followed
+    return False
