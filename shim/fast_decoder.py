@@ -74,18 +74,20 @@ class EventDecoder:
 
     def iter_bytes(self, iterator: Iterator[bytes]) -> Iterator[Any]:
         """Decode a stream that is received in pieces, cut anywhere."""
-        for piece in iterator:
+        pieces = iter(iterator)
+        for piece in pieces:
             if not self._buffer and (event := parse(piece)):
                 yield event
                 continue
             yield from self._cut(piece)
             if not self._is_usual:
                 break
-        yield from self._official.iter_bytes(chain((bytes(self._buffer),), iterator))
+        yield from self._official.iter_bytes(chain((bytes(self._buffer),), pieces))
 
     async def aiter_bytes(self, iterator: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         """The same for an asynchronous stream."""
-        async for piece in iterator:
+        pieces = aiter(iterator)
+        async for piece in pieces:
             if not self._buffer and (event := parse(piece)):
                 yield event
                 continue
@@ -93,7 +95,7 @@ class EventDecoder:
                 yield event
             if not self._is_usual:
                 break
-        async for event in self._official.aiter_bytes(_chained(bytes(self._buffer), iterator)):
+        async for event in self._official.aiter_bytes(_chained(bytes(self._buffer), pieces)):
             yield event
 
     def _cut(self, piece: bytes) -> Iterator[Event]:
@@ -162,7 +164,7 @@ def _public_names(kind: type[Any]) -> set[str]:
 
 def _is_comment(block: bytes) -> bool:
     """Whether a block is one line that every client ignores, such as a sign of life."""
-    return block.startswith(b":") and block.find(b"\n") == len(block) - len(_END)
+    return block.startswith(b":") and block.find(b"\n") == len(block) - len(_END) and block.isascii()
 
 
 async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

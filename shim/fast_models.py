@@ -8,7 +8,7 @@ the official way, model by model. `shim.model_schemas` says what is refused, and
 from __future__ import annotations
 
 import inspect
-from collections.abc import Hashable
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,7 +43,7 @@ class ResponseModels:
         """Build models of that type; if not fast, all of them the official way."""
         self.cast_to = cast_to
         self.trusted = False
-        self._build = (builder(cast_to) if fast and builder and isinstance(cast_to, Hashable) else None) or _refuse
+        self._build = (builder(cast_to) if fast and builder else None) or _refuse
 
     def make(self, data: Any, official: Callable[[Any], Any]) -> Any:
         """Make a model.
@@ -94,10 +94,11 @@ def _models_of(client: Any, cast_to: Any, response: Any) -> ResponseModels:
 
     Each stream compares its first model. A plain answer has one model, so all answers of a type share one comparison.
     """
-    fast = client.takes_fast_path and not client._strict_response_validation  # noqa: SLF001 - the same
-    if fast and isinstance(cast_to, Hashable) and "json" in response.headers.get("content-type", ""):
-        return _answer_models(cast_to)
-    return ResponseModels(cast_to, fast=fast)
+    if client.takes_fast_path and not client._strict_response_validation:  # noqa: SLF001 - the same
+        is_plain = "json" in response.headers.get("content-type", "")
+        with suppress(TypeError):  # a type that cannot be remembered
+            return _answer_models(cast_to) if is_plain else ResponseModels(cast_to)
+    return ResponseModels(cast_to, fast=False)
 
 
 @lru_cache(256)

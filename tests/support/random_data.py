@@ -2,6 +2,7 @@
 
 import inspect
 import random
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import openai
@@ -17,45 +18,51 @@ ODD_NAMES = (
     "model_fields_set", "self", "cls", "values", "", "with space", "schema", "class", "é", "content", "id", "type",
 )  # fmt: skip
 """Fields that a model does not have, or has elsewhere."""
+VALUES: dict[Any, tuple[Any, ...]] = {
+    bool: (True, False),
+    int: (0, 1, 7, -3, 1_795_000_000, 2**40),
+    float: (0.0, 0.25, -1.5, 3, -9999.0, 1e-9, 2**53),
+    str: ("", "a", "Hello", " world", "é🌸", "x" * 100, "\n", "null", "5"),
+}
+_DEEP = 6
 
 
 class Dice:
-    """Makes random values for types.
+    """Makes random data for types.
 
     Args:
-        seed: Of all that is random.
-        wildness: How likely each value is another than it should be.
+        seed: The same seed makes the same data.
+        wildness: How likely each value is another than it should be; 0 makes valid data.
     """
 
-    def __init__(self, seed: int, wildness: float = 0.0) -> None:
-        """Throw with a seed of one's own."""
+    def __init__(self, seed: int, wildness: float) -> None:
+        """Begin with a seed."""
         self._random = random.Random(seed)  # noqa: S311 - a failure has to be found again by its seed
         self._wildness = wildness
 
-    def value(self, annotation: Any, depth: int = 0) -> Any:
-        """A value for a type."""
+    def value(self, annotation: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one for each form of a type
+        """Return a value for a type."""
         if self._chance(self._wildness):
             return self._random.choice(ODD_VALUES)
-        return self._fitting(annotation, depth)
-
-    def _fitting(self, annotation: Any, depth: int) -> Any:
-        origin, arguments = get_origin(annotation), get_args(annotation)
-        if origin is Annotated:
-            return self._fitting(arguments[0], depth)
-        if origin is Union or type(annotation).__name__ == "UnionType":
-            choices = [each for each in arguments if each is not type(None)]
-            if len(choices) < len(arguments) and (depth > 6 or self._chance(0.4)):
-                return None
-            return self.value(self._random.choice(choices), depth)
-        if origin is Literal:
-            return self._random.choice(arguments)
-        if origin is list:
-            return [self.value(arguments[0], depth + 1) for _ in range(self._random.choice((0, 1, 1, 2, 3)))]
-        if origin is dict:
-            return {f"key{n}": self.value(arguments[1], depth + 1) for n in range(self._random.choice((0, 1, 2)))}
         if inspect.isclass(annotation) and issubclass(annotation, openai.BaseModel):
             return self._model(annotation, depth)
-        return self._plain(annotation)
+        match get_origin(annotation), get_args(annotation):
+            case (origin, (inner, *_)) if origin is Annotated:
+                return self.value(inner, depth)
+            case (origin, choices) if origin in (Union, UnionType):
+                return self._one_of(choices, depth)
+            case (origin, values) if origin is Literal:
+                return self._random.choice(values)
+            case (origin, (item,)) if origin is list:
+                return [self.value(item, depth + 1) for _ in range(self._random.choice((0, 1, 1, 2, 3)))]
+            case (origin, (_, item)) if origin is dict:
+                return {f"key{n}": self.value(item, depth + 1) for n in range(self._random.choice((0, 1, 2)))}
+        return self._random.choice(VALUES.get(annotation, ODD_VALUES))
+
+    def _one_of(self, choices: tuple[Any, ...], depth: int) -> Any:
+        if NoneType in choices and (depth > _DEEP or self._chance(0.4)):
+            return None
+        return self.value(self._random.choice([each for each in choices if each is not NoneType]), depth)
 
     def _model(self, model: type[openai.BaseModel], depth: int) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -69,18 +76,6 @@ class Dice:
         if self._chance(0.5):
             self._random.shuffle(order)
         return {name: members[name] for name in order}
-
-    def _plain(self, annotation: Any) -> Any:
-        match annotation:
-            case type() if annotation is bool:
-                return self._chance(0.5)
-            case type() if annotation is int:
-                return self._random.choice((0, 1, 7, -3, 1_795_000_000, 2**40))
-            case type() if annotation is float:
-                return self._random.choice((0.0, 0.25, -1.5, 3, -9999.0, 1e-9, 2**53))
-            case type() if annotation is str:
-                return self._random.choice(("", "a", "Hello", " world", "é🌸", "x" * 100, "\n", "null", "5"))
-        return self._random.choice(ODD_VALUES)
 
     def _chance(self, probability: float) -> bool:
         return self._random.random() < probability
