@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import openai
 
@@ -14,7 +14,6 @@ from shim.transport import AsyncRepairTransport, RepairTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
-    from typing import Unpack
 
     import httpx
     import httpx2
@@ -81,45 +80,14 @@ def repair(client: Any, policy: Policy | None = None) -> Any:
     return client
 
 
-class _Options(TypedDict, total=False):
-    """What both clients take: the arguments of the official ones, of whichever major, and two more."""
-
-    policy: Policy | None
-    fast: bool
-    admin_api_key: str | None
-    workload_identity: Any
-    organization: str | None
-    project: str | None
-    webhook_secret: str | None
-    provider: Any
-    base_url: str | httpx.URL | httpx2.URL | openai.NotGiven | None
-    data_residency: Any
-    websocket_base_url: str | httpx.URL | httpx2.URL | None
-    timeout: float | openai.Timeout | openai.NotGiven | None
-    max_retries: int
-    default_headers: Mapping[str, str] | None
-    default_query: Mapping[str, object] | None
-    _strict_response_validation: bool
-
-
-class _SyncOptions(_Options, total=False):
-    api_key: str | Callable[[], str] | None
-    http_client: httpx.Client | httpx2.Client | None
-
-
-class _AsyncOptions(_Options, total=False):
-    api_key: str | Callable[[], Awaitable[str]] | None
-    http_client: httpx.AsyncClient | httpx2.AsyncClient | None
-
-
-def _fast(client_class: ClientClass) -> ClientClass:
+def _with_fast_path(client_class: ClientClass) -> ClientClass:
     """Let the clients of a class take the fast path, as far as the installed openai and pydantic allow it."""
     fast_models.attach(client_class)
     fast_decoder.attach(client_class)
     return client_class
 
 
-@_fast
+@_with_fast_path
 class OpenAI(openai.OpenAI):
     """`openai.OpenAI` with correct streams from any release of Foundry Local.
 
@@ -132,36 +100,85 @@ class OpenAI(openai.OpenAI):
             time. If False, the official client builds every chunk.
     """
 
-    def __init__(self, **options: Unpack[_SyncOptions]) -> None:
-        """Make the client; see `openai.OpenAI` for the arguments."""
-        self.takes_fast_path = options.pop("fast", True)
-        self.policy = options.pop("policy", None)
-        super().__init__(**_completed(options, http_client, self.policy))
+    if TYPE_CHECKING:
+        # The arguments of every supported major, since a type checker knows one of them.
+        def __init__(  # noqa: D107, PLR0913
+            self,
+            *,
+            policy: Policy | None = None,
+            fast: bool = True,
+            api_key: str | Callable[[], str] | None = None,
+            admin_api_key: str | None = None,
+            workload_identity: Any = None,
+            organization: str | None = None,
+            project: str | None = None,
+            webhook_secret: str | None = None,
+            provider: Any = None,
+            base_url: str | httpx.URL | httpx2.URL | openai.NotGiven | None = None,
+            data_residency: Any = None,
+            websocket_base_url: str | httpx.URL | httpx2.URL | None = None,
+            timeout: float | openai.Timeout | openai.NotGiven | None = ...,
+            max_retries: int = ...,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: httpx.Client | httpx2.Client | None = None,
+            _strict_response_validation: bool = False,
+        ) -> None: ...
 
-    # Type checkers see the official signature.
-    if not TYPE_CHECKING:  # pragma: no branch
+    else:
+
+        def __init__(self, *, policy: Policy | None = None, fast: bool = True, **options: Any) -> None:
+            """Make the client; see the class for the arguments."""
+            self.policy = policy
+            self.takes_fast_path = fast
+            super().__init__(**_completed(options, http_client, policy))
 
         def copy(self, **options: Any) -> Any:
-            """Make another client with the settings of this one; see `openai.OpenAI.copy` for the arguments."""
+            """Make another client with the settings of this one; see the official `copy` for the arguments."""
             return _settings_kept(self, super().copy, options)
 
         with_options = copy
 
 
-@_fast
+@_with_fast_path
 class AsyncOpenAI(openai.AsyncOpenAI):
     """`openai.AsyncOpenAI` with correct streams from any release of Foundry Local; see `OpenAI` for the arguments."""
 
-    def __init__(self, **options: Unpack[_AsyncOptions]) -> None:
-        """Make the client; see `openai.AsyncOpenAI` for the arguments."""
-        self.takes_fast_path = options.pop("fast", True)
-        self.policy = options.pop("policy", None)
-        super().__init__(**_completed(options, async_http_client, self.policy))
+    if TYPE_CHECKING:
+        # The arguments of every supported major, since a type checker knows one of them.
+        def __init__(  # noqa: D107, PLR0913
+            self,
+            *,
+            policy: Policy | None = None,
+            fast: bool = True,
+            api_key: str | Callable[[], Awaitable[str]] | None = None,
+            admin_api_key: str | None = None,
+            workload_identity: Any = None,
+            organization: str | None = None,
+            project: str | None = None,
+            webhook_secret: str | None = None,
+            provider: Any = None,
+            base_url: str | httpx.URL | httpx2.URL | openai.NotGiven | None = None,
+            data_residency: Any = None,
+            websocket_base_url: str | httpx.URL | httpx2.URL | None = None,
+            timeout: float | openai.Timeout | openai.NotGiven | None = ...,
+            max_retries: int = ...,
+            default_headers: Mapping[str, str] | None = None,
+            default_query: Mapping[str, object] | None = None,
+            http_client: httpx.AsyncClient | httpx2.AsyncClient | None = None,
+            _strict_response_validation: bool = False,
+        ) -> None: ...
 
-    if not TYPE_CHECKING:  # pragma: no branch
+    else:
+
+        def __init__(self, *, policy: Policy | None = None, fast: bool = True, **options: Any) -> None:
+            """Make the client; see the class for the arguments."""
+            self.policy = policy
+            self.takes_fast_path = fast
+            super().__init__(**_completed(options, async_http_client, policy))
 
         def copy(self, **options: Any) -> Any:
-            """Make another client with the settings of this one; see `openai.AsyncOpenAI.copy` for the arguments."""
+            """Make another client with the settings of this one; see the official `copy` for the arguments."""
             return _settings_kept(self, super().copy, options)
 
         with_options = copy

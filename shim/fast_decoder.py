@@ -133,7 +133,7 @@ def attach(client_class: type[Any]) -> None:
     """Let the clients of a class decode their streams here, unless the installed openai decodes them in another way."""
     official = getattr(client_class, "_make_sse_decoder", None)
     if official is None or not _is_known(official):
-        logger.debug("openai %s decodes streams in another way; taking the official path", openai.__version__)
+        logger.debug("openai %s: no fast path to decode streams", openai.__version__)
         return
 
     def make_sse_decoder(self: Any) -> Any:

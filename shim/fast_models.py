@@ -73,7 +73,7 @@ def attach(client_class: type[Any]) -> None:
     """Let the clients of a class build their models here, unless the installed openai builds them in another way."""
     official = getattr(client_class, "_process_response_data", None)
     if official is None or not _is_known(official):
-        logger.debug("openai %s builds models in another way; taking the official path", openai.__version__)
+        logger.debug("openai %s, pydantic %s: no fast path to build models", openai.__version__, pydantic.VERSION)
         return
 
     def process_response_data(self: Any, *, data: object, cast_to: Any, response: Any) -> Any:
