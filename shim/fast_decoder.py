@@ -1,8 +1,8 @@
 """The event decoder of `shim.OpenAI`: each event is framed once and parsed once.
 
-It reads what a service nearly always sends: events of one line of JSON between line feeds, with or without a name, and
-comments. From the first event of any other form on, the official decoder reads the stream. Nothing is repaired here;
-that is done by the transport.
+It reads what a service nearly always sends: an event with one line of JSON, with or without a name, and comments, all
+with line feeds. At the first event of another form the official decoder takes over the stream. Nothing is repaired
+here; the transport has done that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 try:
-    # It gives what `json.loads` gives, or fails. orjson makes a float of a whole number that has more than 64 bits.
+    # It returns what `json.loads` returns, or fails. orjson returns a float for a whole number of more than 64 bits.
     from pydantic_core import from_json
 except ImportError:  # an older pydantic
 
@@ -67,7 +67,7 @@ class EventDecoder:
     """Decodes one stream, in place of an `openai._streaming.SSEDecoder`."""
 
     def __init__(self, official: Any) -> None:
-        """Decode events of the usual form, and let the official decoder read from the first other one on."""
+        """Decode events of the usual form; the official decoder takes over at the first other one."""
         self._official = official
         self._buffer = bytearray()
         self._is_usual = True
@@ -103,7 +103,7 @@ class EventDecoder:
         buffer = self._buffer
         start, end = 0, max(len(buffer) - 1, 0)
         buffer += piece
-        # A carriage return may end a line, too, so the end of an event is not where it is looked for here.
+        # A carriage return ends a line, too, so an event may end earlier than a search for line feeds shows.
         self._is_usual = b"\r" not in piece
         while self._is_usual and (end := buffer.find(_END, end)) >= 0:
             end += len(_END)
@@ -130,7 +130,7 @@ def parse(block: bytes) -> Event | None:
 
 
 def attach(client_class: type[Any]) -> None:
-    """Let the clients of a class decode their streams here, unless the installed openai decodes them in another way."""
+    """Let the clients of a class decode their streams here, unless the installed openai is not known to do the same."""
     official = getattr(client_class, "_make_sse_decoder", None)
     if official is None or not _is_known(official):
         logger.debug("openai %s: no fast path to decode streams", openai.__version__)
@@ -144,7 +144,7 @@ def attach(client_class: type[Any]) -> None:
 
 
 def _is_known(make_sse_decoder: Callable[..., Any]) -> bool:
-    """Whether the decoder, and the events that it gives, are those that are followed here."""
+    """Whether openai's decoder and its events are as this module expects."""
     try:
         streaming = import_module("openai._streaming")
         decoder, event = streaming.SSEDecoder, streaming.ServerSentEvent
@@ -163,7 +163,7 @@ def _public_names(kind: type[Any]) -> set[str]:
 
 
 def _is_comment(block: bytes) -> bool:
-    """Whether a block is one line that every client ignores, such as a sign of life."""
+    """Whether a block is one line that every client ignores, such as a keep-alive."""
     return block.startswith(b":") and block.find(b"\n") == len(block) - len(_END) and block.isascii()
 
 

@@ -1,16 +1,16 @@
-"""The fast path of `shim.OpenAI`: models are built by a compiled validator, where that gives the same objects.
+"""The fast path of `shim.OpenAI`: a compiled validator builds the models, where that gives equal objects.
 
-The official client builds a model by reflection, field by field, because the data may be of any form. A repaired chunk
-is valid, and for valid data a validator does the same in a small part of the time. What the validator refuses is built
-the official way, model by model. `shim.model_schemas` says what is refused, and why the rest is the same.
+The official client builds a model by reflection, field by field, because the data may have any form. A repaired chunk
+is valid, and a validator builds a model from valid data in a small part of the time. The official client builds
+whatever the validator refuses. `shim.model_schemas` defines what is refused, and why the rest is equal.
 """
 
 from __future__ import annotations
 
 import inspect
 from contextlib import suppress
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final, Optional
 
 import openai
 import pydantic
@@ -26,7 +26,20 @@ except ImportError:  # pydantic 1 has no compiled validators
     builder = None
 
 _KEY: Final = "foundry_local_shim_models"
-"""The extension of a response that holds how its models are built."""
+"""The extension of a response that holds what builds its models."""
+
+
+class _Inner(openai.BaseModel):
+    """Half of a model to compare both paths with."""
+
+    number: int
+
+
+class _Outer(openai.BaseModel):
+    """The other half."""
+
+    inner: _Inner
+    other: Optional[_Inner] = None  # noqa: UP045 - pydantic evaluates it on every Python
 
 
 class ResponseModels:
@@ -40,7 +53,7 @@ class ResponseModels:
     __slots__ = ("_build", "cast_to", "trusted")
 
     def __init__(self, cast_to: Any, *, fast: bool = True) -> None:
-        """Build models of that type; if not fast, all of them the official way."""
+        """Build models of that type; if not fast, leave all of them to the official client."""
         self.cast_to = cast_to
         self.trusted = False
         self._build = (builder(cast_to) if fast and builder else None) or _refuse
@@ -50,7 +63,7 @@ class ResponseModels:
 
         Args:
             data: The parsed JSON.
-            official: Builds the model the official way.
+            official: The official client's function from data to model.
         """
         try:
             model = self._build(data)
@@ -63,14 +76,12 @@ class ResponseModels:
             self.trusted = True
         else:
             self._build = _refuse
-            logger.debug(
-                "the fast path builds another %s than openai; taking the official path", type(expected).__name__
-            )
+            logger.debug("openai builds a different %s; taking the official path", type(expected).__name__)
         return expected
 
 
 def attach(client_class: type[Any]) -> None:
-    """Let the clients of a class build their models here, unless the installed openai builds them in another way."""
+    """Let the clients of a class build their models here, unless the installed openai is not known to do the same."""
     official = getattr(client_class, "_process_response_data", None)
     if official is None or not _is_known(official):
         logger.debug("openai %s, pydantic %s: no fast path to build models", openai.__version__, pydantic.VERSION)
@@ -90,14 +101,15 @@ def attach(client_class: type[Any]) -> None:
 
 
 def _models_of(client: Any, cast_to: Any, response: Any) -> ResponseModels:
-    """How the models of a response are built.
+    """What builds the models of a response.
 
-    Each stream compares its first model. A plain answer has one model, so all answers of a type share one comparison.
+    Each stream compares its first model. An unstreamed answer has one model, so all answers of a type share one
+    comparison.
     """
     if client.takes_fast_path and not client._strict_response_validation:  # noqa: SLF001 - the same
-        is_plain = "json" in response.headers.get("content-type", "")
+        is_unstreamed = "json" in response.headers.get("content-type", "")
         with suppress(TypeError):  # a type that cannot be remembered
-            return _answer_models(cast_to) if is_plain else ResponseModels(cast_to)
+            return _answer_models(cast_to) if is_unstreamed else ResponseModels(cast_to)
     return ResponseModels(cast_to, fast=False)
 
 
@@ -107,7 +119,7 @@ def _answer_models(cast_to: Any) -> ResponseModels:
 
 
 def _is_known(process_response_data: Callable[..., Any]) -> bool:
-    """Whether openai builds its models in the way that is followed here."""
+    """Whether openai builds its models as this module expects."""
     return (
         parameters(process_response_data) == "self, *, data, cast_to, response"
         and parameters(openai.BaseModel.construct) == "_fields_set, **values"
@@ -141,26 +153,19 @@ def parameters(function: Callable[..., Any]) -> str:
     return str(inspect.Signature(bare))[1:-1]
 
 
+@cache
 def _follows_construct() -> bool:
-    """Whether the installed pydantic builds what openai constructs, and refuses what it should."""
-
-    class Inner(openai.BaseModel):
-        number: int
-
-    class Outer(openai.BaseModel):
-        inner: Inner
-        other: Inner | None = None
-
-    build = builder and builder(Outer)
+    """Whether the installed pydantic builds what openai constructs, and refuses what it should refuse."""
+    build = builder(_Outer) if builder else None
     if build is None:
         return False
     inner = {"number": 1, "unknown": [2]}
     try:
-        is_followed = is_same(build({"inner": inner}), Outer.construct(inner=inner))
+        is_equal = is_same(build({"inner": inner}), _Outer.construct(inner=inner))
     except ValueError:
         return False
     try:
         build({"inner": {"number": "1"}})
     except ValueError:
-        return is_followed
+        return is_equal
     return False

@@ -1,12 +1,12 @@
 """Schemas of openai's models, for a validator that builds what the official client builds, or refuses.
 
-The official client has two ways to build a value, and the schemas follow both:
+The official client builds a value by one of two rules, and the schemas follow both:
 
-- Above a union (``Optional`` is one) it constructs and takes any value. ``model_fields_set`` is without unknown fields.
-- Below a union it validates, leniently. ``model_fields_set`` has the unknown fields, too.
+- Above a union (``Optional`` is one) it constructs and accepts any value. ``model_fields_set`` omits unknown fields.
+- Below a union it validates leniently. ``model_fields_set`` includes unknown fields.
 
-The schemas are strict, so that neither way would have changed a value that they accept. They refuse values of another
-type, unknown literals, missing fields, and every value of a type that is not known here.
+The schemas are strict: neither rule changes a value that they accept. They refuse values of another type, unknown
+literals, missing fields, and every value of a type that is not known here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Nothing:
 
 
 _REFUSED: Final = core_schema.is_instance_schema(_Nothing)
-"""Refuses every value, so that the model around it is built the official way."""
+"""Refuses every value, so that the official client builds the model around it."""
 _PLAIN: Final[dict[Any, CoreSchema]] = {
     str: core_schema.str_schema(),
     int: core_schema.int_schema(),
@@ -53,7 +53,7 @@ _CONFIG: Final = core_schema.CoreConfig(strict=True, extra_fields_behavior="allo
 
 @lru_cache(_TYPES)
 def builder(cast_to: Any) -> Callable[[Any], Any] | None:
-    """What builds the models of a type from parsed JSON, and raises ValueError for what it refuses.
+    """The function that builds a model of a type from parsed JSON, and raises ValueError for data that it refuses.
 
     Args:
         cast_to: A model, or a union of models that one field tells apart.
