@@ -31,7 +31,7 @@ from support.either import awaited, each, entered, run_sync
 from support.equality import everything, outcome, view, view_of_error
 from support.every_stream import every_stream
 from support.random_data import Dice
-from support.raw_server import RawServer, plain_response, sse_response
+from support.raw_server import RawServer, in_turn, plain_response, sse_response
 from support.streams import DONE, WIRE, betalgo, chunk, conforming, event, recorded_body, stream
 from support.talk import FAMILIES, MESSAGES, MODES, default_family, stream_helper
 
@@ -105,6 +105,7 @@ BLOCKS = (
     b'data: {"a":"\xff"}\n\n',
     b'data: {"a":\ndata: 1}\n\n',
     b'data:{"a":1}\n\n',
+    b'data: {"a":\r1}\n\n',
     b'data: {"a":1}\n',
     b"data: " + b'{"a":' * 300 + b"1" + b"}" * 300 + b"\n\n",
     b"data\n\n",
@@ -173,7 +174,16 @@ class Nested(openai.BaseModel):
     b: Optional["Nested"] = None
 
 
-OWN_MODELS = (Validated, Aliased, Defaulted, Limited, Configured, Private, Nested)
+class Complete(openai.BaseModel):
+    """One whose own validator has been built already."""
+
+    a: int | None = None
+    b: Optional["Complete"] = None
+
+
+Complete.model_rebuild(force=True)
+
+OWN_MODELS = (Complete, Validated, Aliased, Defaulted, Limited, Configured, Private, Nested)
 # Data that is not valid is dumped, too, which pydantic warns of.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -344,17 +354,23 @@ class TestEquality:
         assert seen[0] == seen[1]
 
     def test_embeddings(self):
-        """As lists of numbers, whole ones among them, and as text."""
-        for embedding in ([0.5, 1, -2.0], "AAAAPwAAgD8AAADA"):
-            items = [{"object": "embedding", "index": 0, "embedding": embedding}]
-            body = {"object": "list", "data": items, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
-            with RawServer(plain_response(json.dumps(body).encode())) as server:
-                seen = []
-                for kind in (shim.OpenAI, openai.OpenAI):
-                    with kind(base_url=server.base_url, api_key="k") as client:
-                        answers = [client.embeddings.create(model="m", input="x", encoding_format="float")] * 2
-                        seen.append(list(map(everything, answers)))
-            assert seen[0] == seen[1]
+        """As lists of numbers, whole ones among them and such as no float can hold, and as text."""
+        bodies = [
+            {
+                "object": "list",
+                "data": [{"object": "embedding", "index": 0, "embedding": embedding}],
+                "model": "m",
+                "usage": {"prompt_tokens": 1, "total_tokens": 1},
+            }
+            for embedding in ([0.5, 1, -2.0], [2**53 + 1], [-(2**53) - 1], [True], ["1"], "AAAAPwAAgD8AAADA")
+        ]
+        seen = []
+        for kind in (shim.OpenAI, openai.OpenAI):
+            answers = in_turn(*(plain_response(json.dumps(body).encode()) for body in bodies))
+            with RawServer(answers) as server, kind(base_url=server.base_url, api_key="k") as client:
+                ask = partial(client.embeddings.create, model="m", input="x", encoding_format="float")
+                seen.append([everything(ask()) for _ in bodies])
+        assert seen[0] == seen[1]
 
     def test_raw_path(self):
         """`shim.raw` gives the same chunks."""
@@ -394,6 +410,7 @@ class TestDecoder:
     @given(st.lists(st.sampled_from(BLOCKS), max_size=6).map(b"".join), st.sets(st.integers(0, 300), max_size=8))
     @example(b"".join(BLOCKS), set(range(10_000)))
     @example(b"".join(BLOCKS[:USUAL]), set(range(10_000)))
+    @example(b"data: 1data: {}\n\n", {7})
     @settings(max_examples=400)
     def test_any_stream_cut_anywhere(self, body, cuts):
         """Of usual and unusual events; the events that come before a failure are handed on before it."""
@@ -470,12 +487,16 @@ class TestPath:
                 assert type(client._make_sse_decoder()) is _streaming.SSEDecoder
 
     def test_strict_response_validation(self):
-        """A client that validates every response the official way does so."""
-        body = stream([chunk({"content": 5})])
+        """A client that validates every response gets what the official client gets, with the same error."""
+        body = stream([chunk({"content": "a"}), chunk({"content": "b"}, unknown=1), chunk({"content": 5})])
         with RawServer(sse_response([body])) as server:
-            strict = shim.OpenAI(base_url=server.base_url, _strict_response_validation=True, policy=UNCHANGED)
-            with strict, pytest.raises(openai.APIResponseValidationError):
-                list(strict.chat.completions.create(**ASK))
+            options = {"base_url": server.base_url, "api_key": "k", "_strict_response_validation": True}
+            with shim.OpenAI(**options, policy=UNCHANGED) as ours, openai.OpenAI(**options) as theirs:
+                chunks, error, _ = run("sync", read(ours))
+                expected, its_error, _ = run("sync", read(theirs))
+        assert view(chunks) == view(expected)
+        assert "unknown" in chunks[1].model_fields_set
+        assert error[0] is its_error[0] is openai.APIResponseValidationError
 
     @pytest.mark.parametrize("is_chosen", [True, False])
     @pytest.mark.parametrize(
@@ -556,12 +577,13 @@ class TestPath:
 
     @pytest.mark.parametrize("model", OWN_MODELS, ids=lambda model: model.__name__)
     def test_models_of_a_program(self, fast, official, model):
-        """A model with validators, names or settings of its own is built the official way."""
-        for data in ({"a": 1, "b": 2}, {"b": "x"}, {"a": None}):
-            response = httpx.Response(200, headers=STREAM)
-            for _ in range(2):
-                ours = outcome(partial(process, fast, data, model, response))
-                assert ours == outcome(partial(process, official, data, model, response))
+        """The official client builds a model with validators, names or settings of its own."""
+        response = httpx.Response(200, headers=STREAM)
+        models = response.extensions[fast_models._KEY] = ResponseModels(model)
+        models.trusted = True
+        for data in ({"a": 1, "b": 2}, {"b": "x"}, {"a": None}, {"a": 5, "b": {"a": 1}}, {"own": 3}, {}):
+            ours = outcome(partial(process, fast, data, model, response))
+            assert ours == outcome(partial(process, official, data, model, response))
 
 
 class TestPolicy:
