@@ -155,7 +155,10 @@ def _unset_unknown_fields(model: Any) -> Any:
 
 
 def _is_ordinary(model: Any) -> bool:
-    """Whether a model has nothing but fields, each by its own name and with no default but null."""
+    """Whether a model has nothing but fields, each by its own name and with no default but null.
+
+    A model with private attributes has a `model_post_init` of its own.
+    """
     official: Any = openai.BaseModel
     decorators = model.__pydantic_decorators__
     validators = ("validators", "field_validators", "root_validators", "model_validators")
@@ -164,7 +167,6 @@ def _is_ordinary(model: Any) -> bool:
         not any(getattr(decorators, kind) for kind in validators)
         and all(_function(model, name) is _function(official, name) for name in methods)
         and {**model.model_config, "defer_build": True} == {**official.model_config, "defer_build": True}
-        and not model.__private_attributes__
         and all(map(_is_ordinary_field, model.model_fields.values()))
     )
 
@@ -173,7 +175,6 @@ def _is_ordinary_field(field: FieldInfo) -> bool:
     return (
         field.alias is None
         and field.validation_alias is None
-        and field.default_factory is None
         and (field.is_required() or field.default is None)
         and _are_openais(field.metadata)
     )

@@ -144,13 +144,19 @@ class Defaulted(openai.BaseModel):
     """One with a default."""
 
     a: int | None = 5
-    c: list[int] = pydantic.Field(default_factory=lambda: [1])
+
+
+class Made(openai.BaseModel):
+    """One with a default that is made."""
+
+    a: list[int] = pydantic.Field(default_factory=lambda: [1])
 
 
 class Limited(openai.BaseModel):
-    """One with a limit."""
+    """One with limits."""
 
-    a: Annotated[int, pydantic.Field(gt=3)] | None = None
+    a: int = pydantic.Field(gt=3)
+    b: Annotated[int, pydantic.Field(gt=3)] | None = None
 
 
 class Configured(openai.BaseModel):
@@ -183,7 +189,7 @@ class Complete(openai.BaseModel):
 
 Complete.model_rebuild(force=True)
 
-OWN_MODELS = (Complete, Validated, Aliased, Defaulted, Limited, Configured, Private, Nested)
+OWN_MODELS = (Complete, Validated, Aliased, Defaulted, Made, Limited, Configured, Private, Nested)
 # Data that is not valid is dumped, too, which pydantic warns of.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -577,13 +583,23 @@ class TestPath:
 
     @pytest.mark.parametrize("model", OWN_MODELS, ids=lambda model: model.__name__)
     def test_models_of_a_program(self, fast, official, model):
-        """The official client builds a model with validators, names or settings of its own."""
-        response = httpx.Response(200, headers=STREAM)
-        models = response.extensions[fast_models._KEY] = ResponseModels(model)
-        models.trusted = True
-        for data in ({"a": 1, "b": 2}, {"b": "x"}, {"a": None}, {"a": 5, "b": {"a": 1}}, {"own": 3}, {}):
-            ours = outcome(partial(process, fast, data, model, response))
-            assert ours == outcome(partial(process, official, data, model, response))
+        """With validators, names, defaults or settings of its own; constructed, and validated below a union."""
+        around = pydantic.create_model("Around", __base__=openai.BaseModel, inner=(model | None, None))
+        for cast_to in (model, around):
+            response = httpx.Response(200, headers=STREAM)
+            models = response.extensions[fast_models._KEY] = ResponseModels(cast_to)
+            models.trusted = True
+            for data in (
+                {"a": 1, "x": 2},
+                {"a": 1, "b": 2},
+                {"b": "x"},
+                {"a": None},
+                {"a": 5, "b": {"a": 1}},
+                {"own": 3},
+            ):
+                asked = data if cast_to is model else {"inner": data}
+                ours = outcome(partial(process, fast, asked, cast_to, response))
+                assert ours == outcome(partial(process, official, asked, cast_to, response)), asked
 
 
 class TestPolicy:
