@@ -28,7 +28,7 @@ FLOOR_ENVIRONMENT = Environment(
 )
 ALONE, TRANSPORT, FAST = "openai", "openai with the shim's transport", "shim.OpenAI"
 IN_PROCESS = "foundry-local-sdk, in process"
-CPU, TIME = "CPU per chunk", "time per chunk"
+CPU, TIME = "CPU time per chunk", "elapsed time per chunk"
 CHUNKS, TIMES = 200, 3
 PROGRAM = Path(__file__).with_name("peer.py")
 
