@@ -130,11 +130,15 @@ def _is_known(process_response_data: Callable[..., Any]) -> bool:
 def is_same(one: Any, other: Any) -> bool:
     """Whether two models, or two values of models, cannot be told apart."""
     kind = one.__class__
-    if kind is not other.__class__:
-        return False
+    if one is other or kind is not other.__class__:
+        return one is other
     if issubclass(kind, pydantic.BaseModel):
-        parts = ("model_fields_set", "__dict__", "__pydantic_extra__", "__pydantic_private__")
-        return all(is_same(getattr(one, part), getattr(other, part)) for part in parts)
+        return (
+            one.model_fields_set == other.model_fields_set
+            and is_same(one.__dict__, other.__dict__)
+            and is_same(one.__pydantic_extra__, other.__pydantic_extra__)
+            and is_same(one.__pydantic_private__, other.__pydantic_private__)
+        )
     if kind is dict:
         return list(one) == list(other) and all(map(is_same, one.values(), other.values()))
     if kind is list:

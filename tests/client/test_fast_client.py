@@ -560,6 +560,30 @@ class TestPath:
         models.make(data, lambda data: ChatCompletionChunk.construct(**data))
         assert models.make(data, None)
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda model: setattr(model, "id", "other"),
+            lambda model: setattr(model.choices[0], "index", True),
+            lambda model: setattr(model.choices[0].delta, "content", None),
+            lambda model: model.model_fields_set.discard("id"),
+            lambda model: model.choices[0].delta.model_fields_set.add("role"),
+            lambda model: model.model_extra.update(x=1),
+            lambda model: model.choices.pop(),
+            lambda model: setattr(model, "_request_id", "r"),
+            lambda model: model.__dict__.update(id=model.__dict__.pop("id")),
+            lambda model: setattr(model, "choices", tuple(model.choices)),
+        ],
+    )
+    def test_comparison_sees_every_difference(self, change):
+        """Of values, types, fields that are set, unknown fields and order, in nested models, too."""
+        data = chunk({"content": "a"}, logprobs=None)
+        data["choices"][0]["index"] = 1
+        one, other = (ChatCompletionChunk.construct(**data) for _ in range(2))
+        assert fast_models.is_same(one, other)
+        change(other)
+        assert not fast_models.is_same(one, other)
+
     @pytest.mark.parametrize("method", ["_process_response_data", "_make_sse_decoder"])
     @pytest.mark.parametrize("is_there", [True, False])
     def test_private_method_of_another_form(self, caplog, method, is_there):
