@@ -1,7 +1,7 @@
 """Pytest plugin for a run of openai's own tests: puts the shim under each client that they make, and notes outcomes.
 
-Loaded by ``-p openai_suite.plugin``. With ``--with-shim`` the clients get the transport of the shim, with ``--fast`` the
-fast path of `shim.OpenAI`, too.
+Loaded by ``-p openai_suite.plugin``. With ``--with-shim`` the clients get the transport of the shim, with ``--fast``
+the fast path of `shim.OpenAI`, too.
 """
 
 import json
