@@ -16,6 +16,7 @@ from openai.types.chat import ChatCompletionChunk
 from sseclient import SSEClient
 
 from shim.core.jsontext import is_object
+from shim.fast.models import ResponseModels
 from shim.repairs import Policy
 from shim.transport import run_exchange
 from shim.transport.body import SyncBody
@@ -110,6 +111,7 @@ def stream_chat(
 
 def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
     response.request = request
+    models = ResponseModels(ChatCompletionChunk)
     try:
         if not response.is_success:
             response.read()
@@ -125,7 +127,7 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
             if error := payload.get("error"):
                 message = error.get("message") if is_object(error) else None
                 raise openai.APIError(message or f"The service reports: {error}", request=request, body=error)
-            yield ChatCompletionChunk.construct(**payload)
+            yield models.make(payload, _construct)
     finally:
         response.close()
 
@@ -137,6 +139,10 @@ def _parse(data: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return payload if is_object(payload) else None
+
+
+def _construct(payload: dict[str, Any]) -> ChatCompletionChunk:
+    return ChatCompletionChunk.construct(**payload)
 
 
 def _status_error(response: Any) -> openai.APIStatusError:

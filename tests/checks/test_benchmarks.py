@@ -5,12 +5,13 @@ import itertools
 import json
 import runpy
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from checks import benchmarks
-from checks.benchmarks import core, linear, memory
-from checks.benchmarks.client import AGAIN, ALONE, MENDED, SHIM
+from checks.benchmarks import core, linear, memory, plot, ways
+from checks.benchmarks.client import AGAIN, ALONE, MENDED, SHIM, TRANSPORT
 from checks.benchmarks.corpus import CALL_STREAMS, RELEASES, REPAIRED, events, recorded
 from checks.benchmarks.delay import percentile
 from checks.benchmarks.harness import (
@@ -205,13 +206,28 @@ class TestMeasures:
         content = json_of("client")
         samples = content["measures"]["client"]["samples"]
         for title, each in samples.items():
-            compared = {ALONE, SHIM} if "per request" in title else {ALONE, SHIM, AGAIN}
+            compared = {ALONE, SHIM, TRANSPORT} if "per request" in title else {ALONE, SHIM, TRANSPORT, AGAIN}
             assert set(each["figures"]) == (compared | {MENDED} if "chunk, 1.x" in title else compared)
         assert all(
             figure > 0 for each in samples.values() for figures in each["figures"].values() for figure in figures
         )
         assert content["measures"]["client"]["rows"][-1]["ratio"] == "identical"
-        assert "client CPU per chunk, 1.x stream" in capsys.readouterr().out
+        assert "client CPU per chunk with shim.OpenAI, 1.x stream" in capsys.readouterr().out
+
+    def test_other_ways_to_ask(self, json_of):
+        """Each is taken with both clients."""
+        samples = json_of("ways")["measures"]["ways"]["samples"]
+        assert len(samples) == len(ways.WAYS)
+        assert all(figures > [0] for each in samples.values() for figures in each["figures"].values())
+
+    def test_picture_of_the_peers(self):
+        """A bar for each, the longest for the most."""
+        samples = Samples("µs", {"openai": [100.0, 90.0], "shim.OpenAI": [9.0, 18.0], "a <b>": [45.0, 50.0]})
+        svg = ET.fromstring(plot.picture({"CPU per chunk": samples}))  # noqa: S314 - it is our own
+        bars = [float(bar.get("width")) for bar in svg.findall("{*}rect") if bar.get("class").startswith("bar")]
+        assert [round(bar / bars[0], 2) for bar in bars] == [1.0, 0.1, 0.5]
+        assert [bar.get("class") for bar in svg.findall("{*}rect")] == ["page", "bar", "bar ours", "bar"]
+        assert {"90", "9", "45", "a <b>"} <= {text.text for text in svg.findall("{*}text")}
 
     @pytest.fixture
     def json_of(self, tmp_path, monkeypatch):
@@ -261,4 +277,5 @@ class TestMeasures:
 
     def test_every_measure_has_a_name(self):
         """By what ``--only`` takes."""
-        assert list(MEASURES) == "service client core delay linear memory import haiku proxy".split()  # noqa: SIM905
+        names = "service client ways peers core delay linear memory import haiku proxy"
+        assert list(MEASURES) == names.split()

@@ -28,7 +28,7 @@ class TestCommand:
     def test_fails_for_what_is_lost(self, capsys, repaired, code, said):
         """Not for what is meant, nor for what fails alone, too."""
         plain = {"a": "passed", EXCEPTION: "passed", "c": "failed"}
-        assert main(["--majors", "2"], lambda *_: Suite(VERSIONS[2], plain, repaired, 1)) == code
+        assert main(["--majors", "2"], lambda *_: Suite(VERSIONS[2], plain, repaired, repaired, 1)) == code
         told = capsys.readouterr().out
         assert said in told
         assert "2 passed without the shim" in told
@@ -37,7 +37,7 @@ class TestCommand:
         """An exception holds for each of them, unless it names some; it never holds for a longer name."""
         some = next(name for name in EXCEPTIONS if "[" in name)
         tests = [f"{EXCEPTION}[x]", f"{some}x]", f"{EXCEPTION}_x", some.replace("[", "[x")]
-        suite = Suite("1", dict.fromkeys(tests, "passed"), dict.fromkeys(tests, "failed"))
+        suite = Suite("1", *(dict.fromkeys(tests, outcome) for outcome in ("passed", "failed", "failed")))
         assert list(suite.lost) == tests
         assert list(suite.differences) == tests[2:]
 

@@ -30,7 +30,7 @@ from support.raw_server import (
     sse_response,
 )
 from support.raw_server import chunk as http_chunk
-from support.streams import DONE, END, MODEL, betalgo, conforming, event, payloads, stream, text_of
+from support.streams import DONE, END, betalgo, conforming, event, payloads, stream, text_of
 
 PLAIN = {**CHAT, "stream": False}
 FAILED = event({"error": {"message": "temperature is too high", "type": "invalid_request_error", "code": None}})

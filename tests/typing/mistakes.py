@@ -18,7 +18,8 @@ def mistakes(client: shim.OpenAI, event: shim.RepairEvent) -> None:
     """What people get wrong."""
     shim.OpenAI(base_ulr="http://localhost:5273/v1")  # mistake
     shim.OpenAI(timeout="5 seconds")  # mistake
-    shim.OpenAI(policy=shim.Policy())  # mistake
+    shim.OpenAI(policy="strict")  # mistake
+    shim.AsyncOpenAI(fast="no")  # mistake
     shim.OpenAI(http_client=shim.RepairTransport(httpx.HTTPTransport()))  # mistake
     takes_official(shim.AsyncOpenAI())  # mistake
     client.chat.completions.create(messages=[])  # mistake

@@ -58,6 +58,8 @@ def clients() -> None:
     assert_type(client, shim.OpenAI)
     assert_type(client.with_options(timeout=5), shim.OpenAI)
     assert_type(client.copy(api_key="none"), shim.OpenAI)
+    assert_type(shim.OpenAI(policy=shim.Policy(strict=True), fast=False), shim.OpenAI)
+    shim.OpenAI(base_url=URL, policy=None, http_client=httpx.Client())
     assistant: Assistant = Assistant(client)
     assert_type(assistant.client, openai.OpenAI)
     takes_official(client)
@@ -85,6 +87,7 @@ async def async_clients() -> None:
     client = shim.AsyncOpenAI(base_url=URL, timeout=openai.Timeout(30), max_retries=0)
     assert_type(client, shim.AsyncOpenAI)
     assert_type(client.with_options(timeout=5), shim.AsyncOpenAI)
+    shim.AsyncOpenAI(policy=shim.Policy(), fast=False, http_client=httpx2.AsyncClient())
     takes_official_async(client)
     takes_official_async(AsyncApplication(base_url=URL))
     kinds: list[type[openai.AsyncOpenAI]] = [openai.AsyncOpenAI, shim.AsyncOpenAI]

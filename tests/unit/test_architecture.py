@@ -15,7 +15,7 @@ FILES = {"shim.files"}
 LAYERS = (
     VOCABULARY | FILES,
     {"shim.core"},
-    {"shim.transport"},
+    {"shim.transport", "shim.fast"},
     {"shim.raw", "shim.service.find"},
     {"shim.client", "shim.install"},
     {"shim.service.start", "shim.offline", "shim.capture"},

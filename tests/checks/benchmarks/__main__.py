@@ -1,4 +1,7 @@
-"""Measure what the shim costs: ``python tests/checks/benchmarks [--only NAME,…] [--quick] [--json PATH] [--write]``."""
+"""Measure what the shim costs: ``python tests/checks/benchmarks [--only NAME,…] [--quick] [--json PATH] [--write]``.
+
+``--only peers --plot docs/performance.svg`` draws the picture of docs/performance.md.
+"""
 
 import argparse
 import json
@@ -12,9 +15,10 @@ if __name__ == "__main__":
     # Started by its folder, from wherever; the rest of the tests and this very checkout are what it is about.
     sys.path[:1] = [str(Path(__file__).resolve().parents[number]) for number in (2, 3)]
 
-from checks.benchmarks import client, core, delay, haiku, imports, linear, memory, proxy
+from checks.benchmarks import client, core, delay, haiku, imports, linear, memory, peers, proxy, ways
 from checks.benchmarks.harness import LEAST_ROUNDS, SEED, Measure, Measured, NotMeasuredError, Row, Settings
 from checks.benchmarks.machine import machine
+from checks.benchmarks.plot import picture
 from checks.benchmarks.table import as_text, with_table
 from support.environments import REPOSITORY
 from support.tables import NoPlaceError
@@ -22,6 +26,8 @@ from support.tables import NoPlaceError
 MEASURES: dict[str, Measure] = {
     "service": client.measure_live,
     "client": client.measure_replayed,
+    "ways": ways.measure,
+    "peers": peers.measure,
     "core": core.measure,
     "delay": delay.measure,
     "linear": linear.measure,
@@ -50,6 +56,9 @@ def main(
     where = machine(settings)
     if options.json:
         options.json.write_text(as_json(where, found), encoding="utf-8")
+    if options.plot:
+        panels = {title: samples for measured in found.values() for title, samples in peers.panels(measured).items()}
+        options.plot.write_text(picture(panels), encoding="utf-8")
     try:
         if options.write:
             readme.write_text(with_table(readme.read_text(encoding="utf-8"), rows, where), encoding="utf-8")
@@ -82,6 +91,7 @@ def _options(arguments: Sequence[str] | None, measures: Mapping[str, Measure]) -
     parser.add_argument("--quick", action="store_true", help="small streams and one round: to see that it works")
     parser.add_argument("--seed", type=int, default=SEED, help="of the order of the subjects")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every raw figure there")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures of the peers there, as SVG")
     parser.add_argument("--write", action="store_true", help="put the table into the README")
     parser.add_argument("--gate", action="store_true", help="exit code 1 if a target is not met")
     options = parser.parse_args(arguments)

@@ -1,11 +1,13 @@
 """What a chunk costs the program that reads it: the CPU time of the official client with the shim and without.
 
 The service is another process, so the time is the client's own: its thread, and whatever thread the shim may start.
-Both clients are made with the same settings and have their connection when the measuring begins.
+All clients are made with the same settings and have their connection when the measuring begins.
 """
 
 import asyncio
+import base64
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+import shim
 from checks.benchmarks.corpus import RELEASES, REPAIRED
 from checks.benchmarks.harness import Measured, NotMeasuredError, Row, Samples, Settings, Subject, compared, interleaved
 from checks.benchmarks.replay import replay_server
@@ -21,11 +24,14 @@ from support.service import LiveService, Service, ServiceFailedError, running_se
 from support.talk import FAMILIES, MODES, Client, default_family
 
 T = TypeVar("T")
-ALONE, SHIM, AGAIN = "alone", "with the shim", "a second one alone"
+ALONE, SHIM, TRANSPORT, AGAIN = "alone", "shim.OpenAI", "shim.http_client()", "a second one alone"
 MENDED = "alone, if the service sent what the shim makes of it"
-"""What no repair in Python can do better than."""
+"""What no repair in Python can do better than, as long as the official client builds the chunks."""
 BESIDE = (AGAIN, MENDED)
-MOST = {"1.x": 0.90, "2.x": 1.03}
+MOST = {("1.x", "sync"): 0.25, ("2.x", "sync"): 0.20, ("1.x", "async"): 0.35, ("2.x", "async"): 0.30}
+MOST_TRANSPORT = {"1.x": 0.97, "2.x": 1.05}
+MOST_REQUEST = 1.05
+IMAGE_BYTES = 5 * 2**20
 TIMEOUT = 120.0
 CHUNKS = 200
 LAST_CHUNKS = 8
@@ -97,29 +103,55 @@ def _compare_chunks(
 ) -> None:
     for family in (default_family(),) if settings.quick else FAMILIES:
         for mode in MODES:
-            is_main = family == default_family() and mode == "sync"
-            title = f"client CPU per chunk, {what}{'' if is_main else f', {family} {mode}'}"
+            is_default = family == default_family()
+            is_main = is_default and mode == "sync"
+            # The two that are the same show how far two figures are apart by chance.
+            names = (ALONE, SHIM, TRANSPORT, AGAIN) if is_default else (ALONE, TRANSPORT, AGAIN)
             with ExitStack() as stack:
-                # The two that are the same show how far two figures are apart by chance.
-                subjects = stack.enter_context(_chunk_readers((ALONE, SHIM, AGAIN), url, family, mode, asked))
+                subjects = stack.enter_context(_chunk_readers(names, url, family, mode, asked))
                 if mended:
                     subjects |= stack.enter_context(_chunk_readers((MENDED,), url, family, mode, mended))
                 samples = interleaved(subjects, settings.times(TIMES_MAIN if is_main else TIMES))
-            measured.samples[title] = samples
-            row = compared(title, samples, SHIM, ALONE, most=MOST[generation], detail=not is_main)
-            beside = [f"{name} {_told_ratio(samples, name)} times the first" for name in subjects if name in BESIDE]
-            measured.rows.append(replace(row, figures="; ".join((row.figures, *beside))))
+            kind = ", ".join([what, *([] if is_main else [mode if is_default else f"{family} {mode}"])])
+            measured.samples[f"client CPU per chunk, {kind}"] = samples
+            for name, most in ((SHIM, MOST[generation, mode]), (TRANSPORT, MOST_TRANSPORT[generation])):
+                if name in subjects:
+                    is_target = name == SHIM or is_main
+                    title = f"client CPU per chunk with {name}, {kind}"
+                    row = compared(title, samples, name, ALONE, most=most if is_target else None, detail=not is_target)
+                    beside = [
+                        f"{each} {_told_ratio(samples, each)} times the first" for each in subjects if each in BESIDE
+                    ]
+                    measured.rows.append(replace(row, figures="; ".join((row.figures, *beside))))
 
 
 def _compare_requests(measured: Measured, what: str, url: str, asked: Mapping[str, object], settings: Settings) -> None:
-    """All that a request costs, in a stream so short that its chunks hardly count."""
+    """All that a request costs, in a stream so short that its chunks hardly count, and with an image in it."""
     for mode in MODES:
-        title = f"client CPU per request, {what}{'' if mode == 'sync' else f', {mode}'}"
-        how = partial(_whole_reader, asked=asked), partial(_async_whole_reader, asked=asked)
-        with readers((ALONE, SHIM), url, default_family(), mode, *how) as subjects:
-            samples = interleaved(subjects, settings.times(TIMES_MAIN))
-        measured.samples[title] = samples
-        measured.rows.append(compared(title, samples, SHIM, ALONE, detail=mode != "sync"))
+        _compare_request(measured, f"{what}{'' if mode == 'sync' else f', {mode}'}", url, mode, asked, settings)
+    image = base64.b64encode(os.urandom(IMAGE_BYTES)).decode()
+    content = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}]
+    asked = {**asked, "messages": [{"role": "user", "content": content}]}
+    _compare_request(measured, f"{what}, an image of 5 MB in it", url, "sync", asked, settings, TIMES)
+
+
+def _compare_request(
+    measured: Measured,
+    what: str,
+    url: str,
+    mode: str,
+    asked: Mapping[str, object],
+    settings: Settings,
+    times: int = TIMES_MAIN,
+) -> None:
+    how = partial(_whole_reader, asked=asked), partial(_async_whole_reader, asked=asked)
+    with readers((ALONE, SHIM, TRANSPORT), url, default_family(), mode, *how) as subjects:
+        samples = interleaved(subjects, settings.times(times))
+    measured.samples[f"client CPU per request, {what}"] = samples
+    for name in (SHIM, TRANSPORT):
+        title = f"client CPU per request with {name}, {what}"
+        detail = mode != "sync" or times != TIMES_MAIN
+        measured.rows.append(compared(title, samples, name, ALONE, most=MOST_REQUEST, detail=detail))
 
 
 def _told_ratio(samples: Samples, name: str) -> str:
@@ -142,12 +174,12 @@ def readers(
     read: Callable[[Any], T],
     read_async: Callable[[asyncio.Runner, Any], T],
 ) -> Iterator[dict[str, T]]:
-    """Give what reads with a client of its own for each name; the shim is under that of its own name."""
+    """Give what reads with a client of its own for each name; the name says which."""
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
         found: dict[str, T] = {}
         for name in names:
-            client = Client(family, mode, repaired=name == SHIM).make(url, timeout=TIMEOUT)
+            client = _client(name, family, mode, url)
             if mode == "async":
                 stack.callback(lambda client=client: runner.run(client.close()))
                 found[name] = read_async(runner, client)
@@ -155,6 +187,13 @@ def readers(
                 stack.callback(client.close)
                 found[name] = read(client)
         yield found
+
+
+def _client(name: str, family: str, mode: str, url: str):
+    if name == TRANSPORT and family == default_family():
+        make = shim.http_client if mode == "sync" else shim.async_http_client
+        return Client(family, mode, repaired=False).make(url, timeout=TIMEOUT, http_client=make())
+    return Client(family, mode, repaired=name in (SHIM, TRANSPORT)).make(url, timeout=TIMEOUT)
 
 
 def _reader(client, asked: Mapping[str, Any]) -> Subject:

@@ -15,8 +15,8 @@ from checks.benchmarks.harness import Measured, Row, Samples, Settings, interlea
 from checks.benchmarks.replay import STAMPED, replay_server
 from support.talk import MODES, default_family
 
-MOST_ADDED_TO_CHUNK = 200.0
-MOST_ADDED_TO_FIRST = 500.0
+MOST_ADDED_TO_CHUNK = 100.0
+MOST_ADDED_TO_FIRST = 300.0
 CHUNKS, STREAMS, TIMES = 200, 20, 3
 """Short streams: a client that another process has kept waiting is late for all the rest of its stream."""
 Delays = Callable[[int], list[float]]
@@ -64,7 +64,7 @@ def _delay(measured: Measured, what: str, readers: Mapping[str, Delays], chunks:
             f"delay of a chunk, {what}",
             f"{'; '.join(parts)} µs",
             f"p99 {added / 1000:+.3f} ms",
-            "≤ +0.2 ms",
+            "≤ +0.1 ms",
             added <= MOST_ADDED_TO_CHUNK,
         )
     )
@@ -83,7 +83,7 @@ def _first(measured: Measured, what: str, readers: Mapping[str, Delays], streams
             f"time to the first token, {what}",
             f"{', '.join(parts)} µs",
             f"{added / 1000:+.3f} ms",
-            "≤ +0.5 ms",
+            "≤ +0.3 ms",
             added <= MOST_ADDED_TO_FIRST,
         )
     )

@@ -1,4 +1,4 @@
-"""Run openai's own tests of streaming without the shim and with it, and print what is different.
+"""Run openai's own tests of streaming without the shim, with it and with its fast path, and print what is different.
 
 ``python tests/checks/openai_suite [--majors 1,2,3] [--recordings FOLDER]``
 """
@@ -42,7 +42,8 @@ def as_text(suite: Suite) -> str:
     """What a person reads."""
     told = (
         f"openai {suite.version}: {suite.count(suite.plain)} passed without the shim, {suite.count(suite.repaired)} "
-        f"with it, under {suite.clients} clients; {suite.count(suite.plain, 'skipped')} skipped, "
+        f"with it, {suite.count(suite.fast)} with its fast path, under {suite.clients} clients; "
+        f"{suite.count(suite.plain, 'skipped')} skipped, "
         f"{suite.count(suite.plain, 'failed')} failed without it"
     )
     different = [f"  {test}: {outcome}" for test, outcome in suite.differences.items()]

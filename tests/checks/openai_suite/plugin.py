@@ -1,6 +1,7 @@
 """Pytest plugin for a run of openai's own tests: puts the shim under each client that they make, and notes outcomes.
 
-Loaded by ``-p openai_suite.plugin``. With ``--with-shim`` the clients get the shim's transport.
+Loaded by ``-p openai_suite.plugin``. With ``--with-shim`` the clients get the transport of the shim, with ``--fast``
+the fast path of `shim.OpenAI`, too.
 """
 
 import json
@@ -11,6 +12,8 @@ import openai
 import pytest
 
 from shim.client import repair
+from shim.fast import decoder as fast_decoder
+from shim.fast import models as fast_models
 from shim.transport import AsyncRepairTransport, RepairTransport
 
 _RANK = ("passed", "skipped", "failed")
@@ -47,11 +50,15 @@ class _UnseenAsync(_Unseen, AsyncRepairTransport):
 class Shim:
     """Puts the shim under the clients, and counts them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fast: bool) -> None:
         """Begin before the first client is made."""
         self.clients = 0
         for client_class in (openai._base_client.SyncAPIClient, openai._base_client.AsyncAPIClient):
             self._complete(client_class)
+            if fast:
+                client_class.takes_fast_path = True
+                fast_models.attach(client_class)
+                fast_decoder.attach(client_class)
 
     def _complete(self, client_class: Any) -> None:
         """Let each client of the class, and of those derived from it, get the repair when it is made."""
@@ -94,12 +101,13 @@ class Outcomes:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Two options of our own."""
+    """Options of our own."""
     parser.addoption("--with-shim", action="store_true")
+    parser.addoption("--fast", action="store_true")
     parser.addoption("--outcomes", type=Path)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin."""
-    shim = Shim() if config.getoption("--with-shim") else None
+    shim = Shim(fast=config.getoption("--fast")) if config.getoption("--with-shim") else None
     config.pluginmanager.register(Outcomes(config.getoption("--outcomes"), shim))

@@ -1,4 +1,4 @@
-"""Runs of openai's own tests, with and without the shim, and what is different."""
+"""Runs of openai's own tests: without the shim, with it, and with its fast path; and what is different."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from support.environments import REPOSITORY, Unprovisioned
 DOWNLOAD_SECONDS = 600
 RUN_SECONDS = 1200
 TRIES = 3
+WITH_SHIM, FAST = ("--with-shim",), ("--with-shim", "--fast")
 # Those of openai's tests that are about answers: streamed, raw, and what is made of them.
 TESTS = (
     "tests/test_streaming.py",
@@ -76,6 +77,7 @@ class Suite:
         version: The release.
         plain: The outcome of each test without the shim.
         repaired: The same with it.
+        fast: The same with its fast path.
         clients: Under how many clients the shim was put.
         told: What the run with the shim printed.
     """
@@ -83,6 +85,7 @@ class Suite:
     version: str
     plain: dict[str, str] = field(default_factory=dict[str, str])
     repaired: dict[str, str] = field(default_factory=dict[str, str])
+    fast: dict[str, str] = field(default_factory=dict[str, str])
     clients: int = 0
     told: str = ""
 
@@ -90,9 +93,10 @@ class Suite:
     def lost(self) -> dict[str, str]:
         """What passes without the shim and not with it."""
         return {
-            test: self.repaired.get(test, "not run")
-            for test, outcome in self.plain.items()
-            if outcome == "passed" and self.repaired.get(test) != "passed"
+            test: outcome
+            for with_shim in (self.fast, self.repaired)
+            for test in self.plain
+            if self.plain[test] == "passed" and (outcome := with_shim.get(test, "not run")) != "passed"
         }
 
     @property
@@ -106,7 +110,7 @@ class Suite:
 
 
 def run_suite(major: int, recordings: Path | None = None) -> Suite:
-    """Run the tests of a major, without the shim and with it.
+    """Run the tests of a major, without the shim, with it, and with its fast path.
 
     What fails with the shim alone is tried again, since some of openai's tests measure times.
 
@@ -124,13 +128,18 @@ def run_suite(major: int, recordings: Path | None = None) -> Suite:
     chosen = [name for name in TESTS if (source / name).exists()]
     suite = Suite(VERSIONS[major])
     suite.plain, _, _ = _run(python, source, chosen)
-    suite.repaired, suite.clients, suite.told = _run(python, source, chosen, "--with-shim")
+    for outcomes, options in ((suite.repaired, WITH_SHIM), (suite.fast, FAST)):
+        found, suite.clients, told = _run(python, source, chosen, *options)
+        outcomes.update(found)
+        suite.told += told
     for _ in range(TRIES - 1):
         if not suite.differences:
             break
-        again, _, told = _run(python, source, list(suite.differences), "--with-shim")
-        suite.repaired.update(again)
-        suite.told += told
+        again = list(suite.differences)
+        for outcomes, options in ((suite.repaired, WITH_SHIM), (suite.fast, FAST)):
+            found, _, told = _run(python, source, again, *options)
+            outcomes.update(found)
+            suite.told += told
     return suite
 
 

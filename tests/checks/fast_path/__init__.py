@@ -1,0 +1,1 @@
+"""The fast path of `shim.OpenAI` under every openai that it has to agree with, compared on many random chunks."""
