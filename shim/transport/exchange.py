@@ -228,6 +228,7 @@ class Exchange:
             content = yield from read(response, self._policy.max_event_bytes)
             return (yield from self._receive_error(api, response, response.status_code, content))
         if not response.is_success or api.kind is Kind.EMBEDDINGS:
+            response.extensions[EXTENSION] = self._report
             return response
         if self._asked.streams:
             return (yield from self._receive_stream(api, response))
