@@ -21,6 +21,7 @@ from shim.transport import run_exchange
 from shim.transport.body import SyncBody
 from shim.transport.exchange import Exchange
 from shim.transport.memory import Memory
+from shim.transport.own import own_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,8 +91,13 @@ def stream_chat(
         timeout=_seconds(timeout),
     )
     exchange = Exchange(request, policy or Policy(), Memory(), SyncBody)
+
+    def send(message: Any) -> Any:
+        with own_requests():
+            return client.send(message, stream=True)
+
     try:
-        yield from _chunks(run_exchange(exchange, lambda sent: client.send(sent, stream=True)), request)
+        yield from _chunks(run_exchange(exchange, send), request)
     except openai.OpenAIError:
         raise
     except Exception as error:

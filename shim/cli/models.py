@@ -16,6 +16,7 @@ from shim.offline.fetch import DEFAULT_MODEL
 from shim.service.find import find_service
 from shim.service.start import CatalogModel
 from shim.transport.lookup import LOCAL_CATALOG, read_names
+from shim.transport.own import own_requests
 
 _SECONDS = 15.0
 """A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
@@ -103,7 +104,7 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
 def _of_service(base_url: str) -> list[CatalogModel]:
     root = base_url.removesuffix("/v1")
     note(f"The models of {base_url}", style="dim")
-    with httpx.Client(timeout=_SECONDS) as http:
+    with own_requests(), httpx.Client(timeout=_SECONDS) as http:
 
         def get(url: str) -> Any:
             try:

@@ -15,6 +15,7 @@ import httpx
 
 from shim.errors import ServiceError
 from shim.transport.lookup import KnownModels, find_matches, read_ids, run_lookup
+from shim.transport.own import own_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -162,7 +163,8 @@ def _look_up(base_url: str) -> KnownModels:
 
 def _get(url: str) -> Any:
     try:
-        return httpx.get(url, timeout=_PROBE_SECONDS).raise_for_status().json()
+        with own_requests():
+            return httpx.get(url, timeout=_PROBE_SECONDS).raise_for_status().json()
     except httpx.HTTPStatusError as error:
         raise _NotFoundryError(url, f"it answers with status {error.response.status_code}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -135,6 +135,7 @@ class Exchange:
         self._known: KnownModels | None = None
         self._has_looked_up = False
         self._may_retry = True
+        self._accepted: str | None = None
 
     def run(self) -> Flow:
         """Yield the steps; the value is the response for the client."""
@@ -205,13 +206,21 @@ class Exchange:
         """The request as it is sent: with what this service is known to need."""
         if api.streams:
             # A compressed body cannot be forwarded event by event.
-            api.message.headers["accept-encoding"] = "identity"
+            self._accepted = self._request.headers.get("accept-encoding", "")
+            self._request.headers["accept-encoding"] = "identity"
         if self._evidence.is_foundry or (self._evidence.owner is Owner.UNKNOWN and is_near(self._request.url.host)):
             api = self._change(api, api.with_required(), Repair.REQUEST_TOOLS)
         if self._recall(Fact.REFUSES_STRICT, api):
             api = self._change(api, api.without_strict(), Repair.REQUEST_STRICT)
         model_id = self._recall(Fact.MODEL_ID, api)
         return self._change(api, api.with_model(model_id), Repair.MODEL_ALIAS) if model_id is not None else api
+
+    def _restore_headers(self) -> None:
+        """Undo `_prepare`: the client makes a redirected request of this one, and it may go to another service."""
+        if self._accepted:
+            self._request.headers["accept-encoding"] = self._accepted
+        elif self._accepted is not None:
+            del self._request.headers["accept-encoding"]
 
     def _change(self, api: ApiRequest, changed: ApiRequest | None, repair: Repair) -> ApiRequest:
         return api if changed is None or not self._allows(repair) else changed
@@ -294,6 +303,7 @@ class Exchange:
             content = yield from self._read(response)
             return (yield from self._report_error(api, response, response.status_code, content))
         if not response.is_success or api.kind is Kind.EMBEDDINGS:
+            self._restore_headers()
             return response
         if self._wants_stream:
             return (yield from self._receive_stream(api, response))

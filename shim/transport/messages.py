@@ -31,6 +31,7 @@ class Headers(Protocol):
     def raw(self) -> list[tuple[bytes, bytes]]: ...  # noqa: D102
     def get(self, key: str, default: str) -> str: ...  # noqa: D102
     def __setitem__(self, key: str, value: str) -> None: ...  # noqa: D105
+    def __delitem__(self, key: str) -> None: ...  # noqa: D105
 
 
 class Request(Protocol):
