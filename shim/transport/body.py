@@ -111,9 +111,13 @@ class Body:
         return self._is_over or self._repairer.has_ended or self._repairer.report.events > 0
 
     @property
-    def _is_encoded(self) -> bool:
-        """Whether the bytes are compressed, as some servers do whatever is requested."""
-        return self._response.headers.get("content-encoding", "identity") != "identity"
+    def _needs_library(self) -> bool:
+        """Whether the bytes are the library's to give: compressed, as some servers send them whatever is requested.
+
+        Or read already, by a transport underneath that looks at its responses.
+        """
+        is_encoded = self._response.headers.get("content-encoding", "identity") != "identity"
+        return is_encoded or self._response.is_stream_consumed
 
     @property
     def _awaits_marker(self) -> bool:
@@ -189,7 +193,7 @@ class SyncBody(Body):
     def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._is_encoded else response.stream)
+        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._needs_library else response.stream)
 
     def __iter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
@@ -255,7 +259,7 @@ class AsyncBody(Body):
     def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._is_encoded else response.stream)
+        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._needs_library else response.stream)
 
     def __aiter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
@@ -319,6 +323,8 @@ class AsyncBody(Body):
 
 def read_all(response: Response) -> bytes:
     """Read the whole body of a response, and close it; its connection is not used again if bytes follow the body."""
+    if response.is_stream_consumed:  # a transport underneath has looked at it
+        return response.read()
     raw = b"".join(response.stream)
     Connection(response).drop_surplus()
     response.close()
@@ -327,6 +333,8 @@ def read_all(response: Response) -> bytes:
 
 async def aread_all(response: Response) -> bytes:
     """The same for an asynchronous client."""
+    if response.is_stream_consumed:
+        return await response.aread()
     raw = b"".join([chunk async for chunk in response.stream])
     Connection(response).drop_surplus()
     await response.aclose()

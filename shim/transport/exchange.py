@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from shim.transport.body import Body
     from shim.transport.memory import Memory
-    from shim.transport.messages import Request, Response
+    from shim.transport.messages import RawHeaders, Request, Response
 
     Flow = Generator["Step", Any, "Response"]
 
@@ -135,7 +135,7 @@ class Exchange:
         self._known: KnownModels | None = None
         self._has_looked_up = False
         self._may_retry = True
-        self._accepted: str | None = None
+        self._headers: RawHeaders | None = None
 
     def run(self) -> Flow:
         """Yield the steps; the value is the response for the client."""
@@ -206,7 +206,7 @@ class Exchange:
         """The request as it is sent: with what this service is known to need."""
         if api.streams:
             # A compressed body cannot be forwarded event by event.
-            self._accepted = self._request.headers.get("accept-encoding", "")
+            self._headers = self._request.headers.raw
             self._request.headers["accept-encoding"] = "identity"
         if self._evidence.is_foundry or (self._evidence.owner is Owner.UNKNOWN and is_near(self._request.url.host)):
             api = self._change(api, api.with_required(), Repair.REQUEST_TOOLS)
@@ -217,10 +217,8 @@ class Exchange:
 
     def _restore_headers(self) -> None:
         """Undo `_prepare`: the client makes a redirected request of this one, and it may go to another service."""
-        if self._accepted:
-            self._request.headers["accept-encoding"] = self._accepted
-        elif self._accepted is not None:
-            del self._request.headers["accept-encoding"]
+        if self._headers is not None:
+            self._request.headers = type(self._request.headers)(self._headers)
 
     def _change(self, api: ApiRequest, changed: ApiRequest | None, repair: Repair) -> ApiRequest:
         return api if changed is None or not self._allows(repair) else changed

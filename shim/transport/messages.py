@@ -27,17 +27,18 @@ class URL(Protocol):
 class Headers(Protocol):
     """The headers of a message."""
 
+    def __init__(self, headers: RawHeaders) -> None: ...  # noqa: D107
     @property
     def raw(self) -> list[tuple[bytes, bytes]]: ...  # noqa: D102
     def get(self, key: str, default: str) -> str: ...  # noqa: D102
     def __setitem__(self, key: str, value: str) -> None: ...  # noqa: D105
-    def __delitem__(self, key: str) -> None: ...  # noqa: D105
 
 
 class Request(Protocol):
     """A request."""
 
     method: str
+    headers: Headers
     extensions: dict[str, Any]
 
     def __init__(  # noqa: D107
@@ -45,8 +46,6 @@ class Request(Protocol):
     ) -> None: ...
     @property
     def url(self) -> URL: ...  # noqa: D102
-    @property
-    def headers(self) -> Headers: ...  # noqa: D102
     @property
     def stream(self) -> object: ...  # noqa: D102
     @property
@@ -71,6 +70,8 @@ class Response(Protocol):
     def reason_phrase(self) -> str: ...  # noqa: D102
     @property
     def is_success(self) -> bool: ...  # noqa: D102
+    @property
+    def is_stream_consumed(self) -> bool: ...  # noqa: D102
     def read(self) -> bytes: ...  # noqa: D102
     async def aread(self) -> bytes: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
