@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import dropwhile
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 from urllib.parse import urlsplit
@@ -17,7 +18,6 @@ from shim._startup import sitecustomize
 from shim._startup.sitecustomize import FIRST_PROCESS, HOSTS
 from shim.cli.output import complain, note
 from shim.installation import read_named_host
-from shim.service.find import find_service
 
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
@@ -91,6 +91,8 @@ def _attach(environment: dict[str, str]) -> str:
     Raises:
         ServiceError: None runs.
     """
+    from shim.service.find import find_service  # noqa: PLC0415 - it loads an HTTP library, which others do not need
+
     base_url = find_service()
     note(f"Using Foundry Local endpoint at {base_url}/chat/completions")
     for name in _ADDRESS_VARIABLES:
@@ -114,13 +116,12 @@ def _add_repair(environment: dict[str, str], hosts: Iterable[str]) -> None:
 
 def _find_isolating_flag(program: Sequence[str]) -> str | None:
     """The option with which Python ignores its environment or loads no `sitecustomize`, if the program has it."""
-    command = [*_read_shebang(program[0]), *program]
-    for number, word in enumerate(command):
-        if Path(word).stem.lower().startswith(("python", "pypy")):
-            return next((letter for letter in _read_flags(command[number + 1 :]) if letter in "IES"), None)
-        if number:  # the interpreter may stand after `env`, and nowhere else
-            break
-    return None
+    words = [*_read_shebang(program[0]), *program]
+    if Path(words[0]).name == "env":
+        words = list(dropwhile(lambda word: word.startswith("-") or "=" in word, words[1:]))
+    if not words or not Path(words[0]).name.lower().startswith(("python", "pypy")):
+        return None
+    return next((letter for letter in _read_flags(words[1:]) if letter in "IES"), None)
 
 
 def _read_flags(arguments: Sequence[str]) -> Iterator[str]:
