@@ -10,14 +10,11 @@ import sys
 
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.messages import ModelClientStreamingChunkEvent
-from autogen_core.models import ModelFamily, ModelInfo
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
 able = {"vision": False, "function_calling": True, "json_output": True, "structured_output": False}
-model = OpenAIChatCompletionClient(
-    model=os.environ.get("FOUNDRY_LOCAL_MODEL", "qwen2.5-1.5b"),
-    model_info=ModelInfo(family=ModelFamily.UNKNOWN, **able),
-)
+name = os.environ.get("FOUNDRY_LOCAL_MODEL", "qwen2.5-1.5b")
+model = OpenAIChatCompletionClient(model=name, model_info={"family": "unknown", **able})
 agent = AssistantAgent("poet", model_client=model, model_client_stream=True)
 
 
@@ -26,7 +23,6 @@ async def ask(prompt: str) -> None:
     async for event in agent.run_stream(task=prompt):
         if isinstance(event, ModelClientStreamingChunkEvent):
             print(event.content, end="", flush=True)
-    print()
 
 
 if __name__ == "__main__":

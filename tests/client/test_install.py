@@ -24,7 +24,8 @@ from shim.capture.recording import RecordingTransport
 from shim.client import repair
 from shim.installation import read_named_host
 from shim.service.find import find_service
-from support.environments import REPOSITORY
+from support.clients import AIOHTTP
+from support.environments import REPOSITORY, Unprovisioned
 from support.raw_server import EVENT_STREAM, RawServer, Send, in_turn, plain_response, response_head, sse_response
 from support.scripted_model import SCRIPTS
 from support.streams import DONE, MODEL, betalgo, conforming, event, stream
@@ -51,11 +52,11 @@ def as_it_was(monkeypatch) -> Iterator[None]:
     shim.uninstall()
 
 
-def run_program(code: str, *arguments: str, before: str | Path = "") -> str:
+def run_program(code: str, *arguments: str, before: str | Path = "", python: str | Path = sys.executable) -> str:
     """Run a program in a fresh interpreter that has this checkout and the tests' support; return what it prints."""
     paths = [*filter(None, [str(before)]), str(REPOSITORY), str(REPOSITORY / "tests")]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [python, "-c", code, *arguments],
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -221,6 +222,29 @@ class TestReach:
         shim.install()
         with RawServer(RECORDED) as server:
             assert is_repaired(fetch(make(family, "async"), server.url + CHAT, backend=backend).content)
+
+    @pytest.mark.extended
+    @pytest.mark.parametrize("make_client", ["httpx_aiohttp.HttpxAiohttpClient()", "openai.DefaultAioHttpClient()"])
+    def test_transports_on_aiohttp(self, make_client):
+        """They never reach the library's own transport; also under the official client."""
+        try:
+            python = AIOHTTP.ensure()
+        except Unprovisioned as error:
+            pytest.skip(str(error))
+        code = (
+            "import asyncio, sys, shim; shim.install()\n"
+            "import httpx_aiohttp, openai; from support.raw_server import RawServer; from support.unchanged import *\n"
+            "async def ask(server):\n"
+            "    client = eval(sys.argv[1])\n"
+            "    assert 'aiohttp' in type(client._transport).__name__.lower()\n"
+            "    options = {'base_url': server.base_url, 'api_key': 'k', 'http_client': client}\n"
+            "    async with openai.AsyncOpenAI(**options) as official:\n"
+            "        chunks = [chunk async for chunk in await official.chat.completions.create(**ASK)]\n"
+            "    text = ''.join(chunk.choices[0].delta.content or '' for chunk in chunks)\n"
+            "    print(len({chunk.id for chunk in chunks}), text)\n"
+            "with RawServer(RECORDED) as server: asyncio.run(ask(server))\n"
+        )
+        assert run_program(code, make_client, python=python) == f"1 {SCRIPTS['haiku']}"
 
     @by_family
     def test_threads_share_a_client(self, family):

@@ -127,6 +127,20 @@ def test_program_with_nothing_but_the_variable(run, service):
     assert (done.returncode, done.stdout) == (0, HAIKU)
 
 
+def test_example(service, environment):
+    """The one that people copy, as its docstring says."""
+    example = REPOSITORY / "examples" / "unchanged_program.py"
+    done = run_command(
+        program=command("run", "--attach", "--", sys.executable, example, "<|haiku|>"),
+        environment={
+            **environment,
+            "FOUNDRY_LOCAL_ENDPOINT": service.base_url,
+            "FOUNDRY_LOCAL_MODEL": service.model_id,
+        },
+    )
+    assert (done.returncode, done.stdout) == (0, f"{HAIKU}\n")
+
+
 def test_tool_call(run):
     """One call, with arguments that are JSON, and the reason that belongs to it."""
     done = run(TOOL)
