@@ -418,6 +418,21 @@ class TestScope:
         with RawServer(RECORDED) as server:
             assert not is_repaired(fetch(make("httpx", "sync"), server.url + CHAT).content)
 
+    @by_mode
+    def test_named_host_is_known_as_foundry_locals(self, mode):
+        """Its models are looked up before any response has shown that; those of an unnamed one on this machine, too."""
+
+        def script(_, request):
+            if request.method == "GET":
+                return plain_response(b'["phi-4-mini-instruct-generic-cpu:4"]')
+            return plain_response(b"", 500) if request.json()["model"] == "phi-4-mini" else RECORDED
+
+        shim.install(hosts=["gateway.example"])
+        body = {**ASK, "model": "phi-4-mini"}
+        with RawServer(script) as server:
+            response = fetch(through_proxy("httpx", mode, server), f"http://gateway.example{CHAT}", json=body)
+        assert is_repaired(response.content)
+
     def test_one_host_may_be_named_by_itself(self):
         """A text is a host, not a list of its letters."""
         assert read_named_host("gateway.example:80") == ("gateway.example", 80)
@@ -842,10 +857,11 @@ class TestImports:
             "original = library.Client\n"
             "library.Client = type('Instrumented', (original,), {})\n"
             "shim.install()\n"
-            "from support.raw_server import RawServer; from support.unchanged import *\n"
-            "with RawServer(RECORDED) as server:\n"
-            "    for each in (original, library.Client):\n"
-            "        print(is_repaired(fetch(each(), server.url + CHAT).content))\n"
+            "from support.unchanged import *\n"
+            "body = RECORDED[0].data.partition(b'\\r\\n\\r\\n')[2]\n"
+            "transport = library.MockTransport(lambda _: library.Response(200, content=body))\n"
+            "for each in (original, library.Client):\n"
+            "    print(is_repaired(fetch(each(transport=transport), 'http://localhost' + CHAT).content))\n"
         )
         assert run_program(code, family).split() == ["True", "True"]
 

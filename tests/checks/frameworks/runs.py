@@ -147,6 +147,8 @@ def _environment(home: Path, **extra: str) -> dict[str, str]:
     """Return the variables for a framework that is to keep nothing, and to ask nobody but the service."""
     quiet = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "CREWAI_TRACING_ENABLED": "false",
         "DSPY_CACHEDIR": str(home / "dspy"),
         "LLM_USER_PATH": str(home / "llm"),
         "PYTHONUTF8": "1",
