@@ -59,6 +59,8 @@ def run(
 
     The exit code is the program's, 126 if it cannot be executed, and 127 if it does not exist.
     """  # noqa: D301 - click wants the control character
+    if not program[0]:
+        raise typer.BadParameter("must not be empty", param_hint="PROGRAM")
     hosts = list(map(_checked_host, host or ()))
     environment = dict(os.environ)
     if attach:
@@ -161,7 +163,7 @@ def _become(program: list[str], environment: dict[str, str]) -> NoReturn:
     Raises:
         OSError: It cannot be executed.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # either may have been closed
         stream.flush()
     # Python ignores these, and the program would inherit that.
     for name in ("SIGPIPE", "SIGXFSZ"):

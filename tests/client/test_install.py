@@ -28,7 +28,7 @@ from support.clients import AIOHTTP
 from support.environments import REPOSITORY, Unprovisioned
 from support.raw_server import EVENT_STREAM, RawServer, Send, in_turn, plain_response, response_head, sse_response
 from support.scripted_model import SCRIPTS
-from support.streams import DONE, MODEL, betalgo, conforming, event, stream
+from support.streams import DONE, MODEL, WIRE, betalgo, conforming, event, recorded_body, stream
 from support.talk import FAMILIES, MESSAGES, MODES, clients
 from support.unchanged import ASK, CHAT, RECORDED, SECONDS, fetch, is_repaired, make, usual_transport
 
@@ -36,6 +36,7 @@ from support.unchanged import ASK, CHAT, RECORDED, SECONDS, fetch, is_repaired, 
 GZIPPED = sse_response([gzip.compress(stream(betalgo()))], headers=[*EVENT_STREAM, ("Content-Encoding", "gzip")])
 MESSAGE = {"role": "assistant", "content": "Hello"}
 PLAIN = plain_response(json.dumps({"id": "chat.id.1", "choices": [{"message": MESSAGE}], "IsDelta": False}).encode())
+BETALGO = recorded_body(WIRE / "live" / "1.0.0" / "haiku.http")
 BACKENDS = ("asyncio", "trio")
 OFFICIAL = [dataclasses.replace(client, repaired=False) for client in clients()]
 ELSEWHERE = "http://api.example.com"
@@ -282,6 +283,37 @@ class TestReach:
             assert is_repaired(response.content)
             assert [request.path for request in server.requests] == ["/old", CHAT, "/other" + CHAT]
             assert len({request.body for request in server.requests}) == 1
+
+    @by_family
+    def test_request_that_is_sent_twice(self, family):
+        """An authentication that answers a challenge sends the same request object again."""
+
+        def script(_, request):
+            if (request.header("authorization") or "").startswith("Digest"):
+                return RECORDED
+            challenge = ("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth"')
+            return plain_response(b'{"error": "who?"}', 401, [challenge])
+
+        shim.install()
+        with RawServer(script) as server:
+            client = make(family, "sync", auth=FAMILIES[family].DigestAuth("user", "password"))
+            assert is_repaired(fetch(client, server.url + CHAT).content)
+
+    @by_family
+    @by_mode
+    def test_request_that_is_not_the_apis(self, family, mode):
+        """Of another method, without JSON, or a body that can be sent only once: both directions as they are."""
+        content = strange_request if mode == "sync" else strange_async_request
+        shim.install()
+        with RawServer(RECORDED) as server:
+            for method, options in (
+                ("PUT", {"json": ASK}),
+                ("POST", {"content": b"{"}),
+                ("POST", {"content": content()}),
+            ):
+                response = fetch(make(family, mode), server.url + CHAT, method, **options)
+                assert response.content == BETALGO
+            assert server.requests[-1].body == b"".join(strange_request())
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
     def test_forked_process_is_repaired(self):
@@ -601,9 +633,6 @@ class TestOthers:
         shim.install()
         with RawServer(sse_response(chunks)) as server:
             assert fetch(make(family, "sync"), server.url + CHAT).content == b"".join(chunks)
-
-
-BETALGO = b"".join(step.data for step in RECORDED if isinstance(step, Send)).partition(b"\r\n\r\n")[2]
 
 
 class TestOnce:

@@ -496,6 +496,7 @@ class TestErrors:
             ([], "Missing argument"),
             (["--"], "Missing argument"),
             (["--attach"], "Missing argument"),
+            (["--", ""], "must not be empty"),
             (["--unknown", "x"], "No such option"),
             (["--host", "*.example", "x"], "'*.example' is not a host. Name it as"),
         ],
