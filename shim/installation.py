@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from functools import lru_cache, partial, wraps
+from functools import cached_property, lru_cache, partial, wraps
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from shim.repairs import Policy
-    from shim.transport.memory import Memory
+    from shim.transport.hooked import HookedTransports
 
 LIBRARIES: Final = ("httpx", "httpx2")
 
@@ -28,22 +28,10 @@ _CHOOSER: Final = "_transport_for_url"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _CHAT_PATH: Final = "/chat/completions"
 _VERSIONED_PATHS: Final = ("/v1/responses", "/v1/embeddings", "/v1/models")
-# An application in this same process is no service: the test clients of web frameworks call it by such a transport.
-_IN_PROCESS: Final = frozenset({"ASGITransport", "WSGITransport", "_TestClientTransport"})
-
-
-class _Kind(NamedTuple):
-    """The names of what belongs together: a client, its transport, what sends a request, and the repair for it."""
-
-    client: str
-    transport: str
-    send: str
-    repair: str
-
-
-_KINDS: Final = (
-    _Kind("Client", "HTTPTransport", "handle_request", "RepairTransport"),
-    _Kind("AsyncClient", "AsyncHTTPTransport", "handle_async_request", "AsyncRepairTransport"),
+# A client, its transport, and the public method by which that sends a request.
+_CLASSES: Final = (
+    ("Client", "HTTPTransport", "handle_request"),
+    ("AsyncClient", "AsyncHTTPTransport", "handle_async_request"),
 )
 
 
@@ -79,15 +67,15 @@ class _Scope:
     def __init__(self, named: frozenset[tuple[str, int | None]], policy: Policy | None) -> None:
         self.named = named
         self.policy = policy
-        self._hosts = frozenset(host for host, _ in named)
 
     def covers(self, url: Any) -> bool:
         """Whether a request to this address is repaired. Every request of the process pays for this."""
-        host = _read_host(url.raw_host)
-        return (host.is_loopback or (host.name in self._hosts and self.names(url))) and _is_api_path(url.path)
+        return (_read_host(url.raw_host).is_loopback or self.names(url)) and _is_api_path(url.path)
 
     def names(self, url: Any) -> bool:
         """Whether the program has named the host of this address."""
+        if not self.named:
+            return False
         host = _read_host(url.raw_host).name
         port = url.port or _DEFAULT_PORTS.get(url.scheme)
         return (host, None) in self.named or (host, port) in self.named
@@ -104,7 +92,6 @@ class _Installation:
         self._lock = threading.Lock()
         self._finder = _Finder(self.hook)
         self._hooked: weakref.WeakSet[type] = weakref.WeakSet()
-        self._memories: dict[int, tuple[weakref.ref[Any], Memory]] = {}
 
     def install(self, named: Iterable[tuple[str, int | None]], policy: Policy | None) -> None:
         """Switch the hooks on, and make those that are missing."""
@@ -127,13 +114,12 @@ class _Installation:
 
     def hook(self, library: ModuleType) -> None:
         """Hook the classes of a library, each once."""
-        for kind in _KINDS:
-            client, transport = getattr(library, kind.client, None), getattr(library, kind.transport, None)
+        for client, transport, send in _CLASSES:
             # Another library may have put a subclass of its own in the place of a class.
-            if owner := _find_owner(client, _CHOOSER):
-                self._hook(owner, _CHOOSER, self._wrap_chooser(owner, kind))
-            elif owner := _find_owner(transport, kind.send):
-                self._hook(owner, kind.send, self._wrap_sender(owner, kind))
+            if owner := _find_owner(getattr(library, client, None), _CHOOSER):
+                self._hook(owner, _CHOOSER, self._wrap_chooser(getattr(owner, _CHOOSER)))
+            elif owner := _find_owner(getattr(library, transport, None), send):
+                self._hook(owner, send, self._wrap_sender(send, getattr(owner, send)))
 
     def _hook(self, owner: type, name: str, function: Callable[..., Any]) -> None:
         with self._lock:
@@ -141,64 +127,51 @@ class _Installation:
                 setattr(owner, name, function)
                 self._hooked.add(owner)
 
-    def _wrap_chooser(self, owner: type, kind: _Kind) -> Callable[..., Any]:
-        choose: Callable[[Any, Any], Any] = getattr(owner, _CHOOSER)
-
+    def _wrap_chooser(self, choose: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         @wraps(choose)
         def transport_for_url(client: Any, url: Any) -> Any:
             transport = choose(client, url)
             scope = self.scope
-            if scope is None or not scope.covers(url) or _is_exempt(transport):
+            if scope is None or not scope.covers(url):
                 return transport
-            return self._repair(transport, transport, url, scope, kind)
+            is_async = hasattr(client, "aclose")
+            return self._transports.wrap(transport, url, scope.policy, is_async=is_async, is_named=scope.names(url))
 
         return transport_for_url
 
-    def _wrap_sender(self, owner: type, kind: _Kind) -> Callable[..., Any]:
+    def _wrap_sender(self, name: str, send: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """The public method underneath, for a release of a library that chooses its transports in another way."""
-        send: Callable[[Any, Any], Any] = getattr(owner, kind.send)
 
         @wraps(send)
         def handle_request(transport: Any, request: Any) -> Any:
             scope = self.scope
-            if scope is None or not scope.covers(request.url) or _is_exempt(transport) or _is_under_repair(request):
+            if scope is None or not scope.covers(request.url) or self._is_under_repair(request):
                 return send(transport, request)
-            repaired = self._repair(transport, _Sender(partial(send, transport)), request.url, scope, kind)
-            return getattr(repaired, kind.send)(request)
+            wrapped = self._transports.wrap(
+                transport,
+                request.url,
+                scope.policy,
+                is_async="async" in name,
+                is_named=scope.names(request.url),
+                inner=_Sender(partial(send, transport)),
+            )
+            return getattr(wrapped, name)(request)
 
         return handle_request
 
-    def _repair(self, transport: Any, inner: Any, url: Any, scope: _Scope, kind: _Kind) -> Any:
-        """The repair around a transport, for one request. The transport is kept alive by its client alone."""
-        from shim import transport as transports  # noqa: PLC0415 - nothing of it is loaded before it is needed
-        from shim.transport.own import is_own_request  # noqa: PLC0415
-        from shim.transport.requests import origin_of  # noqa: PLC0415
+    # Nothing of the repair is loaded before a request needs it.
 
-        if is_own_request():
-            return inner
-        service = origin_of(url) if scope.names(url) else None
-        wrapper: Callable[..., Any] = getattr(transports, kind.repair)
-        return wrapper(inner, scope.policy, service=service, memory=self._memory_of(transport))
+    @cached_property
+    def _transports(self) -> HookedTransports:
+        from shim.transport.hooked import HookedTransports  # noqa: PLC0415
 
-    def _memory_of(self, transport: Any) -> Memory:
-        """What has been learned through a transport, for as long as that exists."""
-        from shim.transport.memory import Memory  # noqa: PLC0415 - the same
+        return HookedTransports()
 
-        identity = id(transport)
-        if (entry := self._memories.get(identity)) and entry[0]() is transport:
-            return entry[1]
-        memory = Memory()
-        try:
-            # Not a WeakKeyDictionary: a transport of somebody's own may compare equal to another, or have no hash.
-            reference = weakref.ref(transport, partial(self._forget, identity))
-        except TypeError:  # its class has slots, and none for weak references
-            return memory
-        self._memories[identity] = reference, memory
-        return memory
+    @cached_property
+    def _is_under_repair(self) -> Callable[[Any], bool]:
+        from shim.transport.hooked import is_under_repair  # noqa: PLC0415
 
-    def _forget(self, identity: int, reference: weakref.ref[Any]) -> None:
-        if (entry := self._memories.get(identity)) and entry[0] is reference:
-            self._memories.pop(identity, None)
+        return is_under_repair
 
 
 class _Sender:
@@ -315,21 +288,6 @@ def _is_api_path(path: str) -> bool:
         return True
     # One model. `/models/…` elsewhere may be a file of any size.
     return path.rpartition("/")[0].endswith("/v1/models")
-
-
-def _is_exempt(transport: Any) -> bool:
-    """Whether a transport repairs already, belongs to the shim, or asks an application in this process."""
-    return any(
-        str(each.__module__).partition(".")[0] == "shim" or each.__name__ in _IN_PROCESS
-        for each in type(transport).__mro__
-    )
-
-
-def _is_under_repair(request: Any) -> bool:
-    """Whether a request comes from a transport that repairs."""
-    from shim.reports import EXTENSION  # noqa: PLC0415 - nothing of it is loaded before it is needed
-
-    return EXTENSION in request.extensions
 
 
 def _find_owner(cls: Any, name: str) -> type | None:

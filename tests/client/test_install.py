@@ -1002,6 +1002,22 @@ class TestAnotherRelease:
         )
         assert run_program(code, family, mode, before=another_release).split() == ["True", "True", "False", "False"]
 
+    @by_family
+    def test_method_that_clients_of_both_kinds_share(self, family):
+        """It stands in their common base: each kind still gets the repair of its own."""
+        code = (
+            "import importlib, sys, shim; library = importlib.import_module(sys.argv[1])\n"
+            "base = library.Client.__mro__[1]; assert base in library.AsyncClient.__mro__\n"
+            "base._transport_for_url = library.Client._transport_for_url\n"
+            "del library.Client._transport_for_url, library.AsyncClient._transport_for_url\n"
+            "shim.install()\n"
+            "from support.raw_server import RawServer; from support.unchanged import *\n"
+            "with RawServer(RECORDED) as server:\n"
+            "    for mode in ('sync', 'async'):\n"
+            "        print(is_repaired(fetch(make(sys.argv[1], mode), server.url + CHAT).content))\n"
+        )
+        assert run_program(code, family).split() == ["True", "True"]
+
     @by_mode
     def test_own_client_keeps_its_policy(self, mode, another_release):
         """The transport underneath it is hooked, but its requests have the repair already."""
