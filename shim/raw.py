@@ -19,9 +19,10 @@ from shim.core.jsontext import is_object
 from shim.repairs import Policy
 from shim.transport import run_exchange
 from shim.transport.body import SyncBody
-from shim.transport.exchange import Exchange
+from shim.transport.exchange import start_exchange
 from shim.transport.memory import Memory
 from shim.transport.own import own_requests
+from shim.transport.requests import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,14 +91,15 @@ def stream_chat(
         params=extra_query,
         timeout=_seconds(timeout),
     )
-    exchange = Exchange(request, policy or Policy(), Memory(), SyncBody)
+    # The program has named the service by its address.
+    steps = start_exchange(request, policy or Policy(), Memory(), SyncBody, service=origin_of(request.url))
 
     def send(message: Any) -> Any:
         with own_requests():
             return client.send(message, stream=True)
 
     try:
-        yield from _chunks(run_exchange(exchange, send), request)
+        yield from _chunks(run_exchange(steps, send), request)
     except openai.OpenAIError:
         raise
     except Exception as error:
@@ -122,13 +124,25 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
         for event in SSEClient(response.iter_bytes()).events():
             if event.data == "[DONE]":
                 return
-            payload = json.loads(event.data)
+            payload = _parse(event.data)
+            if payload is None:
+                message = "An event of the stream is not a JSON object. Retry, and report it if it happens again."
+                raise openai.APIError(message, request=request, body=None)
             if error := payload.get("error"):
                 message = error.get("message") if is_object(error) else None
                 raise openai.APIError(message or f"The service reports: {error}", request=request, body=error)
             yield ChatCompletionChunk.construct(**payload)
     finally:
         response.close()
+
+
+def _parse(data: str) -> dict[str, Any] | None:
+    """The object in an event; None if there is none, as a policy may have it that repairs nothing."""
+    try:
+        payload = json.loads(data)
+    except ValueError:
+        return None
+    return payload if is_object(payload) else None
 
 
 def _status_error(response: Any) -> openai.APIStatusError:

@@ -28,7 +28,7 @@ class HookedTransports:
 
     def __init__(self) -> None:
         """Start with no transport."""
-        self._memories: dict[int, tuple[weakref.ref[Any], Memory]] = {}
+        self._memories: dict[int, tuple[weakref.ref[object], Memory]] = {}
 
     def wrap(
         self,
@@ -60,7 +60,7 @@ class HookedTransports:
         service = origin_of(url) if is_named else None
         return wrapper(sender, policy, service=service, memory=self._memory_of(transport))
 
-    def _memory_of(self, transport: Any) -> Memory:
+    def _memory_of(self, transport: object) -> Memory:
         identity = id(transport)
         if (entry := self._memories.get(identity)) and entry[0]() is transport:
             return entry[1]
@@ -73,7 +73,7 @@ class HookedTransports:
         self._memories[identity] = reference, memory
         return memory
 
-    def _forget(self, identity: int, reference: weakref.ref[Any]) -> None:
+    def _forget(self, identity: int, reference: weakref.ref[object]) -> None:
         if (entry := self._memories.get(identity)) and entry[0] is reference:
             self._memories.pop(identity, None)
 
@@ -83,7 +83,7 @@ def is_under_repair(request: Request) -> bool:
     return EXTENSION in request.extensions
 
 
-def _is_exempt(transport: Any) -> bool:
+def _is_exempt(transport: object) -> bool:
     """Whether a transport repairs already, belongs to the shim, or asks an application in this process."""
     return any(
         str(each.__module__).partition(".")[0] == "shim" or each.__name__ in _IN_PROCESS

@@ -16,7 +16,7 @@ import shim
 from shim.repairs import Policy, Repair
 from support.defects import DEFECTS, GOOD, HEAD, LAST, TEXT, each_delta
 from support.deviations import TOOLS, USAGE, Call, Choice, heard
-from support.raw_server import RawServer, Script, plain_response, sse_response
+from support.raw_server import RawServer, Script, marked, plain_response, sse_response
 from support.streams import DONE, MODEL, chunk, conforming, payloads, stream
 from support.talk import FAMILIES, MESSAGES, default_family
 
@@ -74,6 +74,7 @@ class Case:
         asked: The body of the request; None gets the list of models.
         path: Where it goes to.
         policy: What has to be switched on.
+        timeout: That of the client, in seconds.
     """
 
     script: Script
@@ -81,6 +82,7 @@ class Case:
     asked: dict[str, Any] | None = field(default_factory=lambda: CHAT)
     path: str = "/chat/completions"
     policy: dict[str, Any] = field(default_factory=dict)
+    timeout: float = 60.0
 
 
 # To read the certificates that no test needs would take longer than all the rest.
@@ -88,29 +90,29 @@ UNVERIFIED = {"verify": False}
 
 
 def ask(case: Case, mode: str, policy: Policy) -> Reply:
-    """One request through a transport of the shim's."""
-    with RawServer(case.script) as server:
-        get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case.asked, policy)
+    """One request through a transport of the shim's, to a service that is recognised as Foundry Local."""
+    with RawServer(marked(case.script)) as server:
+        get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case, policy)
         reply = anyio.run(get) if mode == "async" else get()
         reply.sent = [request.body for request in server.requests]
     return reply
 
 
-def _get(url, asked, policy):
+def _get(url, case, policy):
     transport = shim.RepairTransport(HTTP.HTTPTransport(**UNVERIFIED), policy)
-    with HTTP.Client(transport=transport, timeout=1) as client:
+    with HTTP.Client(transport=transport, timeout=case.timeout) as client:
         try:
-            with client.stream("GET" if asked is None else "POST", url, json=asked) as response:
+            with client.stream("GET" if case.asked is None else "POST", url, json=case.asked) as response:
                 return _reply(response, response.read())
         except HTTP.TransportError as error:
             return Reply(failure=error)
 
 
-async def _get_async(url, asked, policy):
+async def _get_async(url, case, policy):
     transport = shim.AsyncRepairTransport(HTTP.AsyncHTTPTransport(**UNVERIFIED), policy)
-    async with HTTP.AsyncClient(transport=transport, timeout=1) as client:
+    async with HTTP.AsyncClient(transport=transport, timeout=case.timeout) as client:
         try:
-            async with client.stream("GET" if asked is None else "POST", url, json=asked) as response:
+            async with client.stream("GET" if case.asked is None else "POST", url, json=case.asked) as response:
                 return _reply(response, await response.aread())
         except HTTP.TransportError as error:
             return Reply(failure=error)
@@ -273,6 +275,10 @@ CASES: dict[Repair, Case] = {
     ),
     # Without a finish reason: the end of a plain body is an end, that of a stream may be a broken connection.
     Repair.NOT_A_STREAM: Case(plain({"finish_reason": None}), says()),
+    # A character whose bytes are in two events.
+    Repair.ENCODING: Case(
+        raw(stream(conforming(["1", "2"])).replace(b'"1"', b'"\xf0\x9f"').replace(b'"2"', b'"\x8c\xb8"')), says("🌸")
+    ),
     Repair.EMPTY_TOOL_CALLS: Case(sse(*each_delta(tool_calls=[])), says()),
     Repair.TOOL_CALL_INDEX: Case(calls(PARIS, {**OSLO, "index": 0}), says("", "tool_calls", CALLS)),
     Repair.TOOL_CALL_ID: Case(calls(without(PARIS, "id", "type"), OSLO), says("", "tool_calls", CALLS)),
@@ -366,12 +372,14 @@ CASES: dict[Repair, Case] = {
             **CHAT,
             "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": TOOLS["get_weather"]}}],
         },
+        policy={"foundry": True},
     ),
     Repair.REQUEST_STRICT: Case(
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
-    Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}),
+    Repair.REQUEST_IGNORED: Case(sse(*GOOD), lambda reply: "request-ignored" in reply.repairs, {**CHAT, "n": 2}),
+    Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}, timeout=2.0),
 }
 
 

@@ -63,7 +63,7 @@ def runs(service_pool, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_same_behaviour(name, runs):
+def test_other_major_passes_the_same_tests(name, runs):
     """The client tests and the live streams pass under another major."""
     if isinstance(runs[name], Unprovisioned):
         if required(name):

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shim.core.fast_path import FastStreamRepairer
-from shim.core.request import ChatRequest
+from shim.core.request import ChatRequest, Demands
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
 from support import hypothesis_profiles
@@ -68,8 +68,9 @@ requests = st.builds(
     model=st.just("m"),
     include_usage=st.booleans(),
     usage_in_chunks=st.booleans(),
-    several_choices=st.booleans(),
+    n=st.sampled_from([1, 2]),
     tools=st.sampled_from([{}, TOOLS]),
+    demands=st.sampled_from([None, None, Demands(stop=("ab", "\n")), Demands(schema={}), Demands(logprobs=True)]),
 )
 policies = st.builds(
     Policy,
@@ -150,7 +151,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_only_seems_to_repeat(case):
+def test_events_that_only_seem_similar_are_the_same(case):
     """Events that are nearly what is known: together, one by one, and byte by byte."""
     pieces, *how = ODD[case] if isinstance(ODD[case], tuple) else (ODD[case],)
     body = b"".join(pieces)
@@ -184,7 +185,7 @@ def test_pieces_of_calls_take_the_full_path(full_path):
 
 @pytest.mark.parametrize("path", [*recordings("1.0.0"), *recordings("2.2.1")], ids=lambda path: path.stem)
 @pytest.mark.parametrize("request_", [None, ChatRequest(include_usage=True, tools=TOOLS)], ids=["plain", "tools"])
-def test_recorded_streams(path, request_):
+def test_recorded_streams_are_the_same_by_either_path(path, request_):
     """Everything that was recorded, whole and in reads of 100 bytes."""
     body = recorded_body(path)
     assert_same([body], request_)
@@ -192,7 +193,7 @@ def test_recorded_streams(path, request_):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
-def test_dialects(dialect):
+def test_dialects_are_the_same_by_either_path(dialect):
     """All that the older releases answer."""
     for answer in dialect.answers.values():
         assert_same([answer.body])

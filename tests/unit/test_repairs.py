@@ -8,6 +8,7 @@ import pytest
 
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
+from shim.core.sse import KEEP_ALIVE
 from shim.core.stream import StreamRepairer
 from shim.repairs import RULES, Policy, Repair, table
 from support.defects import DEFECTS, GOOD, HEAD, LAST, MIDDLE, TEXT, lines_of
@@ -45,7 +46,7 @@ def right(result: Repaired) -> bool:
         result.error is None
         and result.text == TEXT
         and result.output.count(b"[DONE]") == 1
-        and result.payloads[-1] == END
+        and [*chunks, END] == result.payloads
         and {each["id"] for each in chunks} == {chunks[0]["id"]}
         and {each["object"] for each in chunks} == {"chat.completion.chunk"}
         and {each["created"] for each in chunks} == {NOW}
@@ -84,10 +85,12 @@ def right_or_readable(result: Repaired) -> bool:
 @pytest.mark.parametrize(
     ("sent", "left"),
     [
-        (b"retry: 5\n\n" + stream(GOOD), stream(GOOD)),
-        (b"event: message\n\n" + stream(GOOD), stream(GOOD)),
-        (b"data:\n\n" + stream(GOOD), stream(GOOD)),
-        (b"data: ping\n\n" + stream(GOOD), stream(GOOD)),
+        (b"retry: 5\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"event: message\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"event: ping\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"data:\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"data: ping\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"event: ping\ndata: ping\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
         (b"id: 1\n" + stream(GOOD) + b"\n", b"id: 1\n" + stream(GOOD)),
         (
             b"id: 1\n" + event(HEAD) + b": hi\n\n\n" + stream(MIDDLE),
@@ -95,15 +98,15 @@ def right_or_readable(result: Repaired) -> bool:
         ),
     ],
 )
-def test_events_without_a_payload(sent, left):
-    """What the official client takes for an event and cannot decode is removed, what stands around it is not.
+def test_event_without_a_payload_becomes_a_comment(sent, left):
+    """The official client would take it for an event and fail on it; a comment keeps timeouts alive as it did.
 
     The client remembers an `id:` and from then on takes every blank line for an event (tests/client shows it).
     """
     boundary_only = Policy(off=frozenset(Repair) - {Repair.EVENT_BOUNDARY})
     assert repair(sent, policy=boundary_only).output == left
     off = repair(sent, policy=Policy(off=frozenset(Repair)))
-    if sent.startswith(b"data:"):
+    if sent.startswith((b"data:", b"event: ping\ndata")):
         assert off.error["code"] == "undecodable_event"
     else:
         assert off.output == sent.removesuffix(b"\n" * (sent[-3:] == b"\n\n\n"))
@@ -140,8 +143,8 @@ def test_foreign_members_of_a_chunk(members, removed):
 def test_foreign_members_of_a_delta():
     """Null members of a Betalgo delta are removed, and such a member with a value stays."""
     null = {"name": None, "tool_call_id": None, "function_call": None, "IsDelta": False}
-    result = repair(stream([chunk({"content": "a", **null}), chunk({"name": "n"}, "stop")]))
-    assert [each["choices"][0]["delta"] for each in result.chunks] == [{"content": "a"}, {"name": "n"}]
+    result = repair(stream([chunk({"content": "a", **null}), chunk({"name": "n"}), chunk({}, "stop")]))
+    assert [each["choices"][0]["delta"] for each in result.chunks] == [{"content": "a"}, {"name": "n"}, {}]
     assert result.repairer.report.repairs[Repair.FOREIGN_MEMBERS] == 1
 
 
@@ -171,11 +174,27 @@ def test_a_call_that_stands_in_the_message_alone_is_not_lost():
 
 @pytest.mark.parametrize(
     ("sent", "left"),
-    [("Stop", "stop"), ("EOS", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"), ("odd", "odd"), (7, 7)],
+    [
+        *(("Stop", "stop"), ("EOS", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls")),
+        *(("FinishReason.stop", "stop"), ("ChatCompletionFinishReason:Length", "length"), ("Content_Filter",) * 2),
+    ],
 )
-def test_spelling_of_the_finish_reason(sent, left):
-    """Known spellings become OpenAI's; one that nobody knows stays as it is."""
-    assert repair(stream([chunk({"content": "a"}), chunk({}, sent)])).reasons == [left]
+def test_known_spelling_of_the_finish_reason_becomes_openais(sent, left):
+    """Of upper and lower case, of enums and of other APIs."""
+    result = repair(stream([chunk({"content": "a"}), chunk({}, sent)]))
+    assert result.reasons == [left.lower()]
+    assert len(result.chunks) == 2
+
+
+@pytest.mark.parametrize("sent", ["odd", "null", "None", 7, True, 0, {"type": "stop"}, ["stop"], {}, " "])
+def test_unknown_finish_reason_does_not_end_a_choice(sent):
+    """It becomes null; the choice ends with the next one, with the end marker, or in an error."""
+    odd = [chunk({"content": "a"}), chunk({}, sent)]
+    assert repair(stream([*odd, chunk({"content": "b"}), chunk({}, "length")])).reasons == ["length"]
+    assert repair(stream(odd)).reasons == ["stop"]
+    cut = repair(stream(odd, done=b""))
+    assert cut.reasons == []
+    assert cut.error["code"] == "stream_truncated"
 
 
 def test_finish_reason_of_calls():
@@ -281,7 +300,7 @@ class TestTruncation:
 
     def test_one_of_two_choices_unfinished(self):
         """With two choices, both have to be finished."""
-        request = ChatRequest(model=MODEL, several_choices=True)
+        request = ChatRequest(model=MODEL, n=2)
         one = stream([chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop")], done=b"")
         assert repair(one, request).error["code"] == "stream_truncated"
         both = one + stream([chunk({}, "length", index=1)], done=b"")
@@ -292,11 +311,14 @@ class TestTruncation:
         assert repair(stream(GOOD[:-1], done=b"")).reasons == []
         assert repair(stream(GOOD[:-1])).reasons == ["stop"]
 
-    def test_marker_alone(self):
-        """A stream of nothing but the end marker is an empty answer with a finish reason."""
-        result = repair(DONE)
-        assert [each["choices"] for each in result.chunks] == [[{"index": 0, "delta": {}, "finish_reason": "stop"}]]
-        assert result.chunks[0]["id"] == MINTED
+    @pytest.mark.parametrize("before", [[], [{**HEAD, "choices": []}], [{**HEAD, "choices": [], "usage": {"n": 1}}]])
+    def test_marker_without_an_answer(self, before):
+        """A stream of nothing but the end marker is an error, as is one of chunks without a choice."""
+        result = repair(stream(before), ChatRequest(model=MODEL, include_usage=True))
+        assert result.error["code"] == "empty_stream"
+        assert result.reasons == []
+        assert b"[DONE]" not in result.output
+        assert result.repairer.is_empty == all("usage" not in each for each in before)
 
     def test_connection_cut_after_a_whole_event(self):
         """An event that came but for its blank line is delivered when the connection breaks."""
@@ -347,10 +369,14 @@ class TestErrors:
         assert f"Event 2 of the stream ({len(data)} bytes)" in result.error["message"]
         assert "not json" not in result.error["message"]
 
-    def test_payload_that_is_no_object(self):
-        """JSON that is no object is not the shim's business."""
-        body = b"data: null\n\ndata: [1]\n\n" + stream(GOOD)
-        assert repair(body).output == body
+    @pytest.mark.parametrize("payload", [[1], [None], [{}, 1], 5, 0, 1.5, True, False, "x", 10**30])
+    def test_payload_that_is_not_an_object(self, payload):
+        """JSON of another type is a damaged chunk: an error after what preceded it, never content of an answer."""
+        good = event(HEAD)
+        result = repair(good + event(payload) + stream(MIDDLE))
+        assert result.output.startswith(good)
+        assert result.error["code"] == "damaged_chunk"
+        assert len(result.payloads) == 2
 
 
 def test_half_of_a_surrogate_pair_survives():
@@ -414,7 +440,7 @@ def test_samples_of_0_x(name, text):
 
 def test_several_choices_keep_their_index():
     """With n = 2 the indexes are the service's; a missing one is the choice's place."""
-    request = ChatRequest(model=MODEL, several_choices=True)
+    request = ChatRequest(model=MODEL, n=2)
     body = stream([chunk({"content": "a"}, index=1), chunk({}, "stop"), chunk({}, "stop", index=1)])
     assert repair(body, request).output == body
     two = chunk({"content": "a"}, "stop")
@@ -429,15 +455,37 @@ def test_data_line_before_an_object_without_prefix():
     assert result.codes == {Repair.EVENT_BOUNDARY, Repair.MISSING_DATA_PREFIX, Repair.DONE_MARKER}
 
 
-def test_choices_that_are_none():
-    """What is no choice is not looked into, and an index that may not be set is not invented."""
-    odd = chunk({"content": "a"}, "stop")
-    odd["choices"].append("odd")
-    request = ChatRequest(model=MODEL, several_choices=True)
-    assert repair(stream([odd]), request).output == stream([odd])
-    bare = {**odd, "choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}
+DAMAGED = {
+    "choices a text": {**GOOD[1], "choices": "odd"},
+    "choices a number": {**GOOD[1], "choices": 1},
+    "a text among the choices": {**GOOD[1], "choices": [*GOOD[1]["choices"], "odd"]},
+    "a list among the choices": {**GOOD[1], "choices": [*GOOD[1]["choices"], []]},
+    "delta a number": with_choice(delta=1),
+    "delta a list": with_choice(delta=[{"content": "a"}]),
+    "content a number": with_choice(delta={"content": 1}),
+    "content true": with_choice(delta={"content": True}),
+    "content an object without text": with_choice(delta={"content": {"a": 1}}),
+    "tool calls a text": with_choice(delta={"tool_calls": "odd"}),
+    "tool calls a number": with_choice(delta={"tool_calls": 1}),
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("n", [1, 2])
+def test_damaged_chunk_is_an_error(damaged, n):
+    """After everything that preceded it; the program never gets a value of a type that it cannot expect."""
+    head = event(HEAD)
+    result = repair(head + event(damaged) + stream(MIDDLE), ChatRequest(model=MODEL, n=n))
+    assert result.output.startswith(head)
+    assert result.error["code"] == "damaged_chunk"
+    assert len(result.payloads) == 2
+
+
+def test_index_that_the_policy_leaves_out_is_not_invented():
+    bare = with_choice(index=..., finish_reason="stop", delta={})
+    del bare["choices"][0]["index"]
     off = Policy(off=frozenset({Repair.CHOICE_INDEX}))
-    assert repair(stream([bare]), request, off).output == stream([bare])
+    assert repair(stream([bare]), ChatRequest(model=MODEL, n=2), off).output == stream([bare])
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
@@ -482,12 +530,12 @@ def test_requests():
 
     def read(body):
         members = load_object(body)
-        return None if members is None else ChatRequest.from_members(members)
+        return None if members is None else ChatRequest.read(members)
 
     assert read(b'{"model":"m","stream":true,"n":1}') == ChatRequest(model="m")
     assert read(
         b'{"stream":true,"n":3,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
-    ) == ChatRequest(several_choices=True, include_usage=True, usage_in_chunks=True)
+    ) == ChatRequest(n=3, include_usage=True, usage_in_chunks=True)
     assert read(b'{"stream":1,"model":5,"stream_options":7,"tool_choice":{"type":"function"}}') == ChatRequest(
         stream=False, named_tool=True
     )
