@@ -426,6 +426,13 @@ class TestAttach:
         assert done.stdout == f"{server.base_url} {server.base_url} none\n"
         assert done.stderr == f"Using Foundry Local endpoint at {server.base_url}/chat/completions\n"
 
+    def test_service_is_known_as_foundry_locals(self, run):
+        """With its port, beside the hosts that are named."""
+        code = "import os; print(os.environ['FOUNDRY_SHIM_HOSTS'])"
+        with RawServer(LISTING) as server:
+            arguments = ["--attach", "--host", "a.example", PYTHON, "-c", code]
+            assert run(*arguments, FOUNDRY_LOCAL_ENDPOINT=server.url).stdout == f"a.example,127.0.0.1:{server.port}\n"
+
     def test_addresses_that_are_set_stay(self, run):
         """An empty one is none."""
         own = {"OPENAI_BASE_URL": "http://a.example/v1", "OPENAI_API_BASE": ""}
