@@ -25,7 +25,7 @@ Examples:
   foundry-shim doctor                         is the service all right?
   foundry-shim capture answer.json            for a report upstream
   foundry-shim proxy                          for programs in any language
-  foundry-shim run -- python app.py           the repair under a program of yours
+  foundry-shim run -- python app.py           a program of yours, repaired
 
 \b
 Exit codes:
@@ -33,8 +33,9 @@ Exit codes:
   1    failed; a line on standard error says what, and what to do
   2    wrong usage
   3    doctor only: something is wrong that the shim does not mend
+  126  run only: the program cannot be executed
+  127  run only: there is no such program
   130  interrupted with Ctrl-C
-  run ends with the program's exit code; 126 if it cannot be executed, 127 if it does not exist
 
 The answer goes to standard output, all else to standard error. NO_COLOR=1 switches colours off.
 """
