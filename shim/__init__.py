@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from shim import doctor, raw
     from shim.client import AsyncOpenAI, OpenAI, async_http_client, http_client, stream_chat
     from shim.errors import MissingExtraError, ServiceError, StreamError
+    from shim.installation import install, uninstall
     from shim.repairs import Policy, Repair
     from shim.reports import CapturedRepairs, RepairEvent, RepairReport, capture_repairs, report
     from shim.service.start import FoundryLocal
@@ -35,15 +36,18 @@ __all__ = [
     "capture_repairs",
     "doctor",
     "http_client",
+    "install",
     "raw",
     "report",
     "stream_chat",
+    "uninstall",
 ]
 
 _MODULES = ("doctor", "raw")
 _HOMES = {
     "shim.client": ("AsyncOpenAI", "OpenAI", "async_http_client", "http_client", "stream_chat"),
     "shim.errors": ("MissingExtraError", "ServiceError", "StreamError"),
+    "shim.installation": ("install", "uninstall"),
     "shim.repairs": ("Policy", "Repair"),
     "shim.reports": ("CapturedRepairs", "RepairEvent", "RepairReport", "capture_repairs", "report"),
     "shim.service.start": ("FoundryLocal",),

@@ -22,6 +22,7 @@ from shim.transport import run_exchange
 from shim.transport.body import SyncBody
 from shim.transport.exchange import start_exchange
 from shim.transport.memory import Memory
+from shim.transport.own import own_requests
 from shim.transport.requests import origin_of
 
 if TYPE_CHECKING:
@@ -93,8 +94,13 @@ def stream_chat(
     )
     # The program has named the service by its address.
     steps = start_exchange(request, policy or Policy(), Memory(), SyncBody, service=origin_of(request.url))
+
+    def send(message: Any) -> Any:
+        with own_requests():
+            return client.send(message, stream=True)
+
     try:
-        yield from _chunks(run_exchange(steps, lambda sent: client.send(sent, stream=True)), request)
+        yield from _chunks(run_exchange(steps, send), request)
     except openai.OpenAIError:
         raise
     except Exception as error:

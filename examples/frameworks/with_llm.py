@@ -1,7 +1,7 @@
-"""The library `llm` takes an address only: that of the proxy. Start `foundry-shim proxy` first.
+"""The library `llm`, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
-pip install "foundry-local-shim[cli,proxy]" llm
-python with_llm.py "Write me a haiku"
+pip install "foundry-local-shim[cli]" llm
+foundry-shim run --attach -- python with_llm.py "Write me a haiku"
 """
 
 import os
@@ -9,14 +9,9 @@ import sys
 
 from llm.default_plugins.openai_models import Chat
 
-model = Chat(
-    "foundry",
-    model_name=os.environ.get("FOUNDRY_LOCAL_MODEL", "qwen2.5-1.5b"),
-    api_base=os.environ.get("FOUNDRY_LOCAL_ENDPOINT", "http://127.0.0.1:5270/v1"),
-    supports_tools=True,
-)
+model = Chat("foundry", model_name=os.environ.get("FOUNDRY_LOCAL_MODEL", "qwen2.5-1.5b"), supports_tools=True)
 
 if __name__ == "__main__":
-    for piece in model.prompt(" ".join(sys.argv[1:]) or "Write me a haiku", key="none"):
+    for piece in model.prompt(" ".join(sys.argv[1:]) or "Write me a haiku"):
         print(piece, end="", flush=True)
     print()

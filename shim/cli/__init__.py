@@ -11,6 +11,7 @@ import typer
 
 from shim.cli import capture, chat, doctor, models, proxy
 from shim.cli.output import Commands
+from shim.cli.run import run as run_program
 
 HELP = """Talk to Microsoft Foundry Local, whatever release it is, and see whether its streams are right.
 
@@ -24,6 +25,7 @@ Examples:
   foundry-shim doctor                         is the service all right?
   foundry-shim capture answer.json            for a report upstream
   foundry-shim proxy                          for programs in any language
+  foundry-shim run -- python app.py           a program of yours, repaired
 
 \b
 Exit codes:
@@ -31,6 +33,8 @@ Exit codes:
   1    failed; a line on standard error says what, and what to do
   2    wrong usage
   3    doctor only: something is wrong that the shim does not mend
+  126  run only: the program cannot be executed
+  127  run only: there is no such program
   130  interrupted with Ctrl-C
 
 The answer goes to standard output, all else to standard error. NO_COLOR=1 switches colours off.
@@ -52,6 +56,8 @@ app.command()(models.models)
 app.command()(doctor.doctor)
 app.command()(capture.capture)
 app.command()(proxy.proxy)
+# What stands after the program's name is the program's.
+app.command("run", context_settings={"allow_interspersed_args": False})(run_program)
 
 
 def run() -> None:

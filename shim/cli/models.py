@@ -16,6 +16,7 @@ from shim.offline.fetch import DEFAULT_MODEL
 from shim.service.find import find_service, is_loopback, without_credentials
 from shim.service.start import CatalogModel
 from shim.transport.lookup import LOCAL_CATALOG, read_names
+from shim.transport.own import own_requests
 
 _SECONDS = 15.0
 """A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
@@ -104,7 +105,7 @@ def _of_service(base_url: str) -> list[CatalogModel]:
     root = base_url.removesuffix("/v1")
     note(f"The models of {without_credentials(base_url)}", style="dim")
     # A proxy of the environment is for other machines.
-    with httpx.Client(timeout=_SECONDS, trust_env=not is_loopback(base_url)) as http:
+    with own_requests(), httpx.Client(timeout=_SECONDS, trust_env=not is_loopback(base_url)) as http:
 
         def get(url: str) -> Any:
             try:

@@ -20,6 +20,7 @@ import httpx
 from shim.core.jsontext import is_object, load
 from shim.errors import ServiceError
 from shim.transport.lookup import KnownModels, find_matches, read_ids, run_lookup
+from shim.transport.own import own_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -271,7 +272,8 @@ def _look_up(base_url: str, authorization: str | None) -> KnownModels:
 
 def _get(url: str, authorization: str | None) -> Any:
     try:
-        return load(_read(url, {} if authorization is None else {"Authorization": authorization}))
+        with own_requests():
+            return load(_read(url, {} if authorization is None else {"Authorization": authorization}))
     except httpx.HTTPStatusError as error:
         raise _NotFoundryError(url, f"it answers with status {error.response.status_code}") from error
     except httpx.HTTPError as error:

@@ -52,6 +52,7 @@ class RepairTransport(BaseTransport):
         policy: Policy | None = None,
         *,
         service: str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Wrap a transport.
 
@@ -60,11 +61,12 @@ class RepairTransport(BaseTransport):
             policy: Which repairs are made.
             service: The origin of a service that is Foundry Local's, such as ``http://localhost:5273``, if the program
                 knows one. Its models are looked up and its errors explained even before a response has shown that.
+            memory: What other transports around the same inner one have learned, and will.
         """
         self.inner: Any = inner
         self.policy = policy or Policy()
         self.service = service
-        self._memory = Memory()
+        self._memory = memory or Memory()
         self._process = os.getpid()
         self._fork_lock = threading.Lock()
 
@@ -110,12 +112,13 @@ class AsyncRepairTransport(AsyncBaseTransport):
         policy: Policy | None = None,
         *,
         service: str | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """Wrap a transport; see `RepairTransport` for the arguments."""
         self.inner: Any = inner
         self.policy = policy or Policy()
         self.service = service
-        self._memory = Memory()
+        self._memory = memory or Memory()
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request and repair its response."""

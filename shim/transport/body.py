@@ -145,6 +145,11 @@ class Body:
         return self._is_over or self._repairer.has_ended or self._repairer.report.events > 0
 
     @property
+    def _needs_library(self) -> bool:
+        """Whether the bytes are the library's to give: they are compressed, or a transport underneath has read them."""
+        return _is_encoded(self._response) or self._response.is_stream_consumed
+
+    @property
     def _awaits_marker(self) -> bool:
         """Whether only the end marker is missing: a service that holds the connection open must not be waited for."""
         return self._repairer.awaits_marker and self._connection.is_own
@@ -221,7 +226,7 @@ class SyncBody(Body):
     def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if _is_encoded(response) else response.stream)
+        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._needs_library else response.stream)
 
     def __iter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
@@ -252,7 +257,7 @@ class SyncBody(Body):
 
     def _read_marker(self) -> bytes | None:
         """Read once, with the answer complete but for its end marker; None also if nothing is received in time."""
-        if _is_encoded(self._response) or not self._connection.can_be_read:
+        if self._needs_library or not self._connection.can_be_read:
             return next(self._chunks, None)
         try:
             return self._connection.read(_COMPLETE_SECONDS)
@@ -277,7 +282,7 @@ class SyncBody(Body):
 
     def _settle(self) -> None:
         """Read the end of the body if it is there; otherwise the connection is closed with the response."""
-        if not self._needs_settling() or _is_encoded(self._response) or not self._connection.can_be_read:
+        if not self._needs_settling() or self._needs_library or not self._connection.can_be_read:
             return
         with suppress(Exception):  # the answer is complete; only the connection cannot be used again
             while (chunk := self._connection.read(_SETTLE_SECONDS)) is not None:
@@ -308,7 +313,7 @@ class AsyncBody(Body):
     def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if _is_encoded(response) else response.stream)
+        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._needs_library else response.stream)
         _open_chunks.add(self._chunks)
 
     def __del__(self) -> None:
@@ -386,6 +391,8 @@ def read_all(response: Response, limit: int) -> bytes:
     Raises:
         StreamError: The body has more bytes than the limit.
     """
+    if response.is_stream_consumed:  # a transport underneath has looked at it
+        return response.read()
     raw = bytearray()
     for chunk in response.stream:
         _extend(raw, chunk, limit)
@@ -401,6 +408,8 @@ def read_all(response: Response, limit: int) -> bytes:
 
 async def aread_all(response: Response, limit: int) -> bytes:
     """The same for an asynchronous client."""
+    if response.is_stream_consumed:
+        return await response.aread()
     raw = bytearray()
     async for chunk in response.stream:
         _extend(raw, chunk, limit)

@@ -29,7 +29,7 @@ from shim.transport.steps import Abandon, ReadChunk, Send
 if TYPE_CHECKING:
     from shim.transport.body import Body
     from shim.transport.memory import Memory
-    from shim.transport.messages import Request, Response
+    from shim.transport.messages import RawHeaders, Request, Response
     from shim.transport.remedies import Remedy
     from shim.transport.requests import Fields
     from shim.transport.steps import Steps
@@ -87,6 +87,7 @@ class Exchange:
         self._causes: set[Cause] = set()
         self._sent: set[bytes] = set()
         self._refusal: StreamError | None = None
+        self._headers: RawHeaders | None = None
 
     def run(self) -> Steps[Response]:
         """Yield the steps; the value is the response for the client."""
@@ -114,6 +115,7 @@ class Exchange:
         """The request with what this service is known to need."""
         if api.streams and not self._peer.is_other:
             # A compressed body cannot be forwarded event by event.
+            self._headers = api.message.headers.raw
             api.message.headers["accept-encoding"] = "identity"
         if self._peer.is_foundry:
             api = self._change(api, api.with_required(), Repair.REQUEST_TOOLS)
@@ -121,6 +123,12 @@ class Exchange:
             api = self._change(api, api.without_strict(), Repair.REQUEST_STRICT)
         model_id = self._memory.model_ids.recall(self._peer.subject)
         return self._change(api, None if model_id is None else api.with_model(model_id), Repair.MODEL_ALIAS)
+
+    def _restore_headers(self) -> None:
+        """Undo `_prepare`: the client makes a redirected request of this one, and it may go to another service."""
+        if self._headers is not None:
+            message = self._asked.message
+            message.headers = type(message.headers)(self._headers)
 
     def _change(self, api: ApiRequest, changed: ApiRequest | None, repair: Repair) -> ApiRequest:
         return api if changed is None or not self._allows(repair) else changed
@@ -228,6 +236,7 @@ class Exchange:
             content = yield from read(response, self._policy.max_event_bytes)
             return (yield from self._receive_error(api, response, response.status_code, content))
         if not response.is_success or api.kind is Kind.EMBEDDINGS:
+            self._restore_headers()
             response.extensions[EXTENSION] = self._report
             return response
         if self._asked.streams:

@@ -28,6 +28,7 @@ class URL(Protocol):
 class Headers(Protocol):
     """The headers of a message."""
 
+    def __init__(self, headers: RawHeaders) -> None: ...  # noqa: D107
     @property
     def raw(self) -> list[tuple[bytes, bytes]]: ...  # noqa: D102
     def get(self, key: str, default: str) -> str: ...  # noqa: D102
@@ -45,6 +46,7 @@ class Request(Protocol):
     """A request."""
 
     method: str
+    headers: Headers
     extensions: Extensions
 
     def __init__(  # noqa: D107
@@ -52,8 +54,6 @@ class Request(Protocol):
     ) -> None: ...
     @property
     def url(self) -> URL: ...  # noqa: D102
-    @property
-    def headers(self) -> Headers: ...  # noqa: D102
     @property
     def stream(self) -> ByteStream: ...  # noqa: D102
     @property
@@ -78,6 +78,8 @@ class Response(Protocol):
     def reason_phrase(self) -> str: ...  # noqa: D102
     @property
     def is_success(self) -> bool: ...  # noqa: D102
+    @property
+    def is_stream_consumed(self) -> bool: ...  # noqa: D102
     def read(self) -> bytes: ...  # noqa: D102
     async def aread(self) -> bytes: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from checks import frameworks
-from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES
+from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES, Way
 from checks.frameworks.environments import ENVIRONMENTS
 from checks.frameworks.runs import Result, Run
 from checks.frameworks.table import PLACE, as_text, differences, table_in, table_of, with_table
@@ -47,7 +47,16 @@ class TestExamples:
         assert f"python {path.name}" in said
         assert "foundry-local-shim" in said
         assert FRAMEWORKS[name].package in said
-        assert ("foundry-shim proxy" in said) == FRAMEWORKS[name].proxied
+        assert ("foundry-shim proxy" in said) == (FRAMEWORKS[name].way is Way.PROXY)
+        assert ("foundry-shim run" in said) == (FRAMEWORKS[name].way is Way.RUN)
+
+    @by_name
+    def test_unchanged_one_does_not_know_the_shim(self, name):
+        """Nor its variables but for the name of the model."""
+        text = (EXAMPLES / f"with_{name}.py").read_text(encoding="utf-8")
+        if FRAMEWORKS[name].way is Way.RUN:
+            assert "import shim" not in text
+            assert "FOUNDRY_LOCAL_ENDPOINT" not in text
 
     @by_name
     def test_version_that_is_tested_is_pinned(self, name):

@@ -36,6 +36,11 @@ CLIENTS: dict[str, Environment] = {
     )
 }
 
+AIOHTTP = _client(
+    "aiohttp", "openai==3.54.0", "httpx==0.28.1", "httpx2==2.16.2", "aiohttp==3.14.5", "httpx-aiohttp==0.2.0"
+)
+"""The transports on aiohttp: httpx-aiohttp's for httpx, and openai's own for httpx2."""
+
 INSTALLED_MAJOR = f"openai-{version('openai').partition('.')[0]}"
 
 

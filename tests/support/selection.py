@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shim.offline.fetch import cache_root
 from support.browser import find_browser
-from support.clients import CLIENTS, INSTALLED_MAJOR
+from support.clients import AIOHTTP, CLIENTS, INSTALLED_MAJOR
 from support.releases import DEFAULT_VERSIONS, HERE, RELEASES
 from support.service import running_services
 
@@ -121,6 +121,7 @@ def needs() -> Iterator[Need]:
     for name, environment in CLIENTS.items():
         title = f"{name.replace('-', ' ')}.x"
         yield need(f"{title}, for the table of releases" if name == INSTALLED_MAJOR else title, environment)
+    yield need("transports on aiohttp", AIOHTTP)
     yield need("the tools that build and check the packages", TOOLS)
     yield need("every dependency at its lowest release", LOWEST)
     model = cache_root() / "models" / "SmolLM2-135M-Instruct-1" / "genai_config.json"

@@ -179,6 +179,13 @@ def repaired(client: shim.OpenAI) -> None:
         assert_type(captured.events, int)
 
 
+def programs() -> None:
+    """Programs that know nothing of the shim, repaired and not."""
+    assert_type(shim.install(), None)
+    shim.install(hosts=["gateway.example", "10.0.0.7:5273"], policy=shim.Policy(strict=True))
+    assert_type(shim.uninstall(), None)
+
+
 def services() -> None:
     """Foundry Local, started here or found."""
     with shim.FoundryLocal("qwen2.5-1.5b", progress=print) as foundry:

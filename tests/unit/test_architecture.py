@@ -17,7 +17,7 @@ LAYERS = (
     {"shim.core"},
     {"shim.transport", "shim.fast"},
     {"shim.raw", "shim.service.find"},
-    {"shim.client", "shim.install"},
+    {"shim.client", "shim.installation", "shim._startup"},
     {"shim.service.start", "shim.offline", "shim.capture"},
     {"shim.doctor", "shim.proxy", "shim.cli"},
 )

@@ -1,6 +1,7 @@
 """The frameworks, what is tried with each, and what is right: said here before anything is asked."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from support.scripted_model import INSTRUCTIONS_WORD, SCRIPTS, marker
 
@@ -8,12 +9,21 @@ CLIENTS = ("alone", "shim")
 UNKNOWN_MODEL = "no-such-model"
 WHOLE = "whole text"
 STREAM, TOOL_CALL, ERROR = TRIES = ("stream", "tool call", "error")
+UNCHANGED = "`foundry-shim run --attach`"
 # What some frameworks want the model to say. DSPy would have "[[ ## completed ## ]]" at the end, too, and tells it from
 # the answer as long as it comes in no more than ten tokens; the scripted model has a token for each letter of it.
 MORE_SCRIPTS = {
     "fields": f"[[ ## answer ## ]]\n{SCRIPTS['haiku']}",
     "plugin": SCRIPTS["tool"].replace("get_weather", "weather-get_weather"),
 }
+
+
+class Way(Enum):
+    """How a framework gets the repair."""
+
+    CLIENT = auto()  # it takes a client of the shim's, or one that has the repair
+    RUN = auto()  # it takes nothing but an address, and is started by `foundry-shim run`
+    PROXY = auto()  # the same, and no hook in its process reaches it
 
 
 @dataclass(frozen=True)
@@ -25,24 +35,26 @@ class Framework:
         title: What its people call it.
         package: The package whose version the table names.
         how: What it takes, in the words of the table.
-        proxied: Whether it takes nothing but an address, so that a proxy has to stand there.
+        way: How it gets the repair.
         script: What the model has to say for an answer.
         call_script: What the model has to say for a call.
         must_call: Whether it has the model call a tool, rather than letting it.
         prints: What the example prints if it is not a text.
         answers: Whether it asks the model again with what the tool has said.
+        streams: Whether it hands out an answer in pieces.
     """
 
     name: str
     title: str
     package: str
     how: str
-    proxied: bool = False
+    way: Way = Way.CLIENT
     script: str = "haiku"
     call_script: str = "tool"
     must_call: bool = False
     prints: str = ""
     answers: bool = True
+    streams: bool = True
 
     @property
     def link(self) -> str:
@@ -52,7 +64,7 @@ class Framework:
     def right(self, what: str) -> str:
         """Return what a person should see, by the README's promises."""
         return {
-            STREAM: "the object" if self.prints else f"{WHOLE}, in pieces",
+            STREAM: "the object" if self.prints else f"{WHOLE}, {'in pieces' if self.streams else 'at once'}",
             TOOL_CALL: f"1 call, {WHOLE}" if self.answers else "1 call",
             ERROR: "names the model and what is loaded",
         }[what]
@@ -84,7 +96,14 @@ FRAMEWORKS = {
             "smolagents", "smolagents", "smolagents", '`OpenAIModel(client_kwargs={"http_client": …})`',
             must_call=True, answers=False,
         ),
-        Framework("dspy", "DSPy", "dspy", "`foundry-shim proxy`", proxied=True, script="fields", answers=False),
+        Framework(
+            "dspy", "DSPy", "dspy", "`foundry-shim proxy`: it brings an HTTP client that no hook reaches",
+            way=Way.PROXY, script="fields", answers=False,
+        ),
+        Framework(
+            "dspy_litellm", "DSPy by LiteLLM", "dspy", f'{UNCHANGED}, `LM(engine="litellm")`',
+            way=Way.RUN, script="fields", answers=False,
+        ),
         Framework(
             "semantic_kernel", "Semantic Kernel", "semantic-kernel", "`OpenAIChatCompletion(async_client=…)`",
             call_script="plugin",
@@ -93,6 +112,10 @@ FRAMEWORKS = {
             "agent_framework", "Microsoft Agent Framework", "agent-framework-openai",
             "`OpenAIChatCompletionClient(async_client=…)`",
         ),
-        Framework("llm", "`llm`", "llm", "`foundry-shim proxy`", proxied=True),
+        Framework("llm", "`llm`", "llm", UNCHANGED, way=Way.RUN),
+        Framework("haystack", "Haystack", "haystack-ai", UNCHANGED, way=Way.RUN),
+        Framework("autogen", "AutoGen", "autogen-agentchat", UNCHANGED, way=Way.RUN),
+        Framework("crewai", "CrewAI", "crewai", UNCHANGED, way=Way.RUN),
+        Framework("mem0", "mem0", "mem0ai", UNCHANGED, way=Way.RUN, answers=False, streams=False),
     )
 }  # fmt: skip

@@ -65,5 +65,14 @@ ENVIRONMENTS: dict[str, Environment] = {
             "agent-framework-openai==1.17.0", "agent-framework-core==1.23.0", "openai==3.54.0",
         ),
         _environment("llm", 90, "llm==0.36", "openai==3.54.0"),
+        _environment("haystack", 200, "haystack-ai==3.4.1", "openai==3.54.0"),
+        _environment(
+            "autogen", 120, "autogen-agentchat==0.7.5", "autogen-core==0.7.5", "autogen-ext[openai]==0.7.5",
+            "openai==3.54.0",
+        ),
+        _environment("crewai", 1010, "crewai==1.15.30", "openai==2.54.0"),
+        _environment("mem0", 230, "mem0ai==2.2.1", "openai==3.54.0"),
     )
 }  # fmt: skip
+# The same framework, told to ask in another way.
+ENVIRONMENTS["dspy_litellm"] = ENVIRONMENTS["dspy"]

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES, Framework
+from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES, Framework, Way
 from checks.frameworks.environments import ENVIRONMENTS
 from checks.frameworks.services import service_of
+from support.commands import command
 from support.environments import ready, without_internet
 from support.proxies import proxy_command
 from support.releases import RELEASES
@@ -110,11 +111,15 @@ def run_framework(framework: Framework, python: Path, service: Service) -> list[
 
 def _probe(framework: Framework, python: Path, client: str, service: Service) -> dict[str, str]:
     """Return what one program saw until it ended, which may have been early."""
+    under = command("run", "--attach", "--") if framework.way is Way.RUN and client == "shim" else []
     with tempfile.TemporaryDirectory() as home, _address(framework, client, service, Path(home)) as address:
+        named = {"FOUNDRY_LOCAL_ENDPOINT": address, "FOUNDRY_LOCAL_MODEL": service.model_id}
+        if framework.way is Way.RUN and not under:
+            named |= {"OPENAI_BASE_URL": address, "OPENAI_API_BASE": address, "OPENAI_API_KEY": "none"}
         done = subprocess.run(
-            [python, "-m", "checks.frameworks.probe", framework.name, client, service.version],
+            [*under, python, "-m", "checks.frameworks.probe", framework.name, client, service.version],
             cwd=TESTS,
-            env=_environment(Path(home), FOUNDRY_LOCAL_ENDPOINT=address, FOUNDRY_LOCAL_MODEL=service.model_id),
+            env=_environment(Path(home), **named),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -131,7 +136,7 @@ def _probe(framework: Framework, python: Path, client: str, service: Service) ->
 @contextmanager
 def _address(framework: Framework, client: str, service: Service, home: Path) -> Iterator[str]:
     """Give the service's own address, or that of a proxy before it."""
-    if not framework.proxied or client == "alone":
+    if framework.way is not Way.PROXY or client == "alone":
         yield service.base_url
         return
     with proxy_command("--upstream", service.base_url, environment=_environment(home)) as proxy:
@@ -142,6 +147,8 @@ def _environment(home: Path, **extra: str) -> dict[str, str]:
     """Return the variables for a framework that is to keep nothing, and to ask nobody but the service."""
     quiet = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "CREWAI_TRACING_ENABLED": "false",
         "DSPY_CACHEDIR": str(home / "dspy"),
         "LLM_USER_PATH": str(home / "llm"),
         "PYTHONUTF8": "1",

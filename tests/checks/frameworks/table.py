@@ -64,7 +64,8 @@ def legend(releases: Sequence[str]) -> str:
         "Each name leads to an example of at most 30 lines. Stream, tool call and error are what a person gets with "
         "the shim; the error is that of a model that the service does not have. What instructor streams is an object. "
         "A call with a text: the tool was run, and the model answered to its result. The last column is what is "
-        "different where the same program has openai's own client, or the service's address instead of the proxy's. "
+        "different where the same program has openai's own client, is started without `foundry-shim run`, or has the "
+        "service's address instead of the proxy's. "
         f"Tried with Foundry Local {' and '.join(releases)}. The table is made from live runs by "
         "`python tests/checks/frameworks --write`."
     )

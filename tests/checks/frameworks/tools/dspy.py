@@ -20,7 +20,7 @@ class Ask(dspy.Signature):
 def run(example, prompt, get_weather):
     """Ask with the tool, run what is called."""
     tool = dspy.Tool(get_weather)
-    lm = CallingLM(example["lm"].model, **example["lm"].kwargs)
+    lm = CallingLM(example["lm"].model, engine=example["lm"].engine, **example["lm"].kwargs)
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=True)):
         answer = dspy.Predict(Ask)(question=prompt, tools=[tool])
     for call in answer.calls.tool_calls:

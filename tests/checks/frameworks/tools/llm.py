@@ -3,4 +3,4 @@
 
 def run(example, prompt, get_weather):
     """Let the chain work."""
-    return example["model"].chain(prompt, tools=[get_weather], key="none").text()
+    return example["model"].chain(prompt, tools=[get_weather]).text()

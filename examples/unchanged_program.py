@@ -1,0 +1,23 @@
+"""OpenAI's own example, and nothing else: a program that knows nothing of the shim, and needs it all the same.
+
+pip install "foundry-local-shim[cli]"
+foundry-shim run --attach -- python unchanged_program.py "Write me a haiku"
+
+From Python, `shim.install()` does the same for every client of the process, wherever it is made.
+"""
+
+import os
+import sys
+
+import openai
+
+if __name__ == "__main__":
+    client = openai.OpenAI()  # OPENAI_BASE_URL names the service
+    stream = client.chat.completions.create(
+        model=os.environ.get("FOUNDRY_LOCAL_MODEL", "qwen2.5-1.5b"),
+        messages=[{"role": "user", "content": " ".join(sys.argv[1:]) or "Write me a haiku"}],
+        stream=True,
+    )
+    for chunk in stream:
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
+    print()
