@@ -204,10 +204,15 @@ class _Mode(Enum):
 
 
 class Framer:
-    """Cuts a byte stream into events, independently of how it is received."""
+    """Cuts a byte stream into events, independently of how it is received.
+
+    Attributes:
+        is_cut: Whether the stream has ended within an event.
+    """
 
     def __init__(self, report: RepairReport) -> None:
         """Count repairs in the report and take the size limit from its policy."""
+        self.is_cut = False
         self._report = report
         self._limit = report.policy.max_event_bytes
         self._mode = _Mode.START
@@ -271,9 +276,12 @@ class Framer:
         if line and self._mode is not _Mode.DOCUMENT:
             yield from self._process_line(line)
         event = self._event
-        if event.values and event.holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
+        is_error = event.has_fields and _ERROR_EVENT.search(b"".join(event.lines)) is not None
+        is_whole = is_error or (bool(event.values) and event.holds_document())
+        if is_whole and self._report.allow(Repair.EVENT_BOUNDARY):
             event.lines[-1] = _content(event.lines[-1]) + b"\n"
             yield from self._end_event()
+        self.is_cut = bool(self._event.values) or self._mode is _Mode.DOCUMENT
         # Whatever is emitted next must start on a fresh line and start a new event.
         lines = self._event.lines
         if raw := b"".join(line for line in lines if _content(line) != line and not line.startswith(_LINE_OF_AN_EVENT)):
