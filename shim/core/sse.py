@@ -25,7 +25,7 @@ DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
 _BOMS: Final = re.compile(b"(?:%b)+" % _BOM)
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_BLANK_LINES: Final = re.compile(rb"\n+")
+_BLANK_LINES: Final = re.compile(rb"\n+|(?:\r\n)+|\r+")
 # What may stand before, between and after the objects of a JSON array or of concatenated objects.
 _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
 # A byte order mark as well, where one stream was appended to another.
@@ -122,9 +122,15 @@ class LineBuffer:
         return chunk[start : end + 2]
 
     def blank_lines_end(self) -> int:
-        """The offset after a run of blank lines that end in a line feed; 0 if there is none."""
+        """The offset after a run of blank lines; 0 if there is none, or the one that is there may be incomplete."""
         match = _BLANK_LINES.match(self.chunk, self.position)
-        return match.end() if match else 0
+        if match is None:
+            return 0
+        end = match.end()
+        if self.chunk[end - 1] == ord("\r") and self.chunk[end : end + 1] in (b"", b"\n"):
+            # A line feed belongs to the carriage return before it.
+            end -= 1
+        return end if end > match.start() else 0
 
     def take(self, end: int) -> bytes:
         """Return what is buffered and the chunk up to an offset."""

@@ -192,7 +192,7 @@ class StreamRepairer:
             payload = {"Error": payload or True}
         if self.state is State.FAILED:
             # The official client has raised the error, and reads nothing more.
-            out.append(frame.raw)
+            out.append(frame.raw if is_valid else b"data: " + dump(payload) + b"\n\n")
         elif is_object(payload):
             self._process_payload(payload, frame, out, is_valid=is_valid)
         else:
