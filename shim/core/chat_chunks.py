@@ -141,6 +141,11 @@ class ChunkRepairer:
         return self.is_finished and (self._has_usage or not self._request.include_usage)
 
     @property
+    def owes_reason(self) -> bool:
+        """Whether a finish reason is not emitted yet, because more of its choice may follow."""
+        return bool(self._owed)
+
+    @property
     def scans_content(self) -> bool:
         """Whether the next content of a choice of the last chunk has to be looked at."""
         return self._checks_content or any(choice.is_scanned for choice in self._last_choices)

@@ -32,6 +32,8 @@ _NUMBER: Final = rb'"\w+":(?:0|[1-9]\d*)'
 _VALUE: Final = re.compile(rb'\{%b(?:,%b)*\}|"[\w:+-]*"' % (_NUMBER, _NUMBER))
 _VARYING: Final = re.compile(rb'(?:(?<="usage":)|(?<="CreatedAt":))(?:%b)' % _VALUE.pattern)
 _NAMES: Final = (b'"usage":', b'"CreatedAt":')
+_BLANK_LINES: Final = re.compile(rb"[\r\n]+")
+_LONGEST_BLANK_LINE: Final = 2
 _MOST_LEARNED: Final = 2**16
 """The size in bytes of the largest event that is compared: a larger one is not worth a second copy."""
 _MOST_JOINED: Final = 4096
@@ -74,6 +76,8 @@ class FastStreamRepairer(StreamRepairer):
             # One event, in most streams; the framer does not mind where its input is cut.
             end = data.find(b"\n", position) + 1
             end = end + data.startswith(b"\n", end) if end else len(data)
+            if end - position <= _LONGEST_BLANK_LINE and (blank := _BLANK_LINES.match(data, position)):
+                end = blank.end()
             piece = data[position:end]
             position = end
             if self._is_ready and (out := pattern.rewrite(piece)) is not None:

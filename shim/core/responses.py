@@ -81,6 +81,11 @@ class ResponsesRepairer:
         """Whether nothing more is expected."""
         return self._is_finished
 
+    @property
+    def owes_reason(self) -> bool:
+        """Whether the end of a response is withheld: never."""
+        return False
+
     def repair(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Repair one event in place.
 

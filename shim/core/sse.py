@@ -25,7 +25,7 @@ DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
 _BOMS: Final = re.compile(b"(?:%b)+" % _BOM)
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_BLANK_LINES: Final = re.compile(rb"\n+")
+_BLANK_LINES: Final = re.compile(rb"\n+|(?:\r\n)+|\r+")
 # What may stand before, between and after the objects of a JSON array or of concatenated objects.
 _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
 # A byte order mark as well, where one stream was appended to another.
@@ -122,9 +122,15 @@ class LineBuffer:
         return chunk[start : end + 2]
 
     def blank_lines_end(self) -> int:
-        """The offset after a run of blank lines that end in a line feed; 0 if there is none."""
+        """The offset after a run of blank lines; 0 if there is none, or the one that is there may be incomplete."""
         match = _BLANK_LINES.match(self.chunk, self.position)
-        return match.end() if match else 0
+        if match is None:
+            return 0
+        end = match.end()
+        if self.chunk[end - 1] == ord("\r") and self.chunk[end : end + 1] in (b"", b"\n"):
+            # A line feed belongs to the carriage return before it.
+            end -= 1
+        return end if end > match.start() else 0
 
     def take(self, end: int) -> bytes:
         """Return what is buffered and the chunk up to an offset."""
@@ -204,10 +210,15 @@ class _Mode(Enum):
 
 
 class Framer:
-    """Cuts a byte stream into events, independently of how it is received."""
+    """Cuts a byte stream into events, independently of how it is received.
+
+    Attributes:
+        is_cut: Whether the stream has ended within an event.
+    """
 
     def __init__(self, report: RepairReport) -> None:
         """Count repairs in the report and take the size limit from its policy."""
+        self.is_cut = False
         self._report = report
         self._limit = report.policy.max_event_bytes
         self._mode = _Mode.START
@@ -271,9 +282,12 @@ class Framer:
         if line and self._mode is not _Mode.DOCUMENT:
             yield from self._process_line(line)
         event = self._event
-        if event.values and event.holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
+        is_error = event.has_fields and _ERROR_EVENT.search(b"".join(event.lines)) is not None
+        is_whole = is_error or (bool(event.values) and event.holds_document())
+        if is_whole and self._report.allow(Repair.EVENT_BOUNDARY):
             event.lines[-1] = _content(event.lines[-1]) + b"\n"
             yield from self._end_event()
+        self.is_cut = bool(self._event.values) or self._mode is _Mode.DOCUMENT
         # Whatever is emitted next must start on a fresh line and start a new event.
         lines = self._event.lines
         if raw := b"".join(line for line in lines if _content(line) != line and not line.startswith(_LINE_OF_AN_EVENT)):

@@ -192,7 +192,7 @@ class StreamRepairer:
             payload = {"Error": payload or True}
         if self.state is State.FAILED:
             # The official client has raised the error, and reads nothing more.
-            out.append(frame.raw)
+            out.append(frame.raw if is_valid else b"data: " + dump(payload) + b"\n\n")
         elif is_object(payload):
             self._process_payload(payload, frame, out, is_valid=is_valid)
         else:
@@ -297,7 +297,7 @@ class StreamRepairer:
 
     def _close(self, out: list[bytes]) -> None:
         """The body has ended without an end marker."""
-        if self.state is State.PLAIN or self._events.is_finished:
+        if self.state is State.PLAIN or (self._events.is_finished and not self._is_cut):
             is_plain = self.state is State.PLAIN
             self._end(out)
             if self._is_chat and (is_plain or self.report.allow(Repair.DONE_MARKER)):
@@ -314,6 +314,11 @@ class StreamRepairer:
             )
         else:
             out.extend(self._drain_broken())
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the body ended within an event that may have belonged to the answer."""
+        return self._framer.is_cut and self._events.owes_reason
 
     def _no_answer(self) -> StreamError:
         self.is_empty = self.report.events == 0

@@ -124,6 +124,20 @@ def test_error_in_the_middle_follows_what_is_buffered(sent, status, message, own
         assert result.reasons == []
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *(b"event: error\ndata: out of memory", b"data: out of memory\nevent: error", b"error: out of memory\n"),
+        *(b"event: error\rdata: out of memory\r", b'event: error\ndata: "out of memory"', b"error: out of memory"),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", stream(GOOD[:3], done=b""), stream(GOOD, done=b"")])
+def test_error_at_the_very_end_needs_no_blank_line(sent, before):
+    """What is left of it says why the answer ends."""
+    for pieces in ([before + sent], [(before + sent)[at : at + 1] for at in range(len(before + sent))]):
+        assert repair(pieces).error["message"] == "out of memory"
+
+
 @FORMS
 def test_error_with_several_choices(sent, status, message):
     """The text of each of them is there before it."""

@@ -68,6 +68,17 @@ def test_early_reason_is_emitted_before_the_usage():
         assert stands_once_at_the_end(result, "stop")
 
 
+@pytest.mark.parametrize("cut", [b'data: {"choices":[{"del', b'{"choices":[', b"data: x\ndata: y", b"data: [DON"])
+def test_early_reason_does_not_complete_a_stream_that_ends_within_an_event(cut):
+    """The text in that event is lost, so the answer is not complete."""
+    early = stream([HEAD, chunk({"content": "Hello"}, "stop")], done=b"")
+    result = repair(early + cut)
+    assert result.error["code"] == "stream_truncated"
+    assert result.reasons == []
+    # After the last chunk nothing of the answer is missing.
+    assert repair(stream(GOOD, done=b"") + cut).error is None
+
+
 def test_early_reason_is_not_emitted_where_the_stream_breaks():
     """Nobody knows whether it was the last one."""
     body = stream([HEAD, chunk({"content": "Hello"}, "stop")], done=b"")

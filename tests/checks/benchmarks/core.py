@@ -18,7 +18,7 @@ from openai._streaming import SSEDecoder
 
 from checks.benchmarks.corpus import RELEASES, events, in_reads, request
 from checks.benchmarks.harness import Measured, NotMeasuredError, Row, Samples, Settings, interleaved, timed, told
-from shim.core.stream import StreamRepairer
+from shim.core.fast_path import FastStreamRepairer
 from support.environments import Environment, Unprovisioned
 
 # Pure Python and on httpx alone, which is here: it needs no environment of its own to run in.
@@ -62,9 +62,9 @@ def scan(pieces: Iterable[bytes]) -> int:
     return found
 
 
-def repaired(pieces: Iterable[bytes], *, tools: bool = False) -> StreamRepairer:
+def repaired(pieces: Iterable[bytes], *, tools: bool = False) -> FastStreamRepairer:
     """Put a stream through the core."""
-    repairer = StreamRepairer(request(tools=tools))
+    repairer = FastStreamRepairer(request(tools=tools))
     feed = repairer.feed
     for piece in pieces:
         feed(piece)

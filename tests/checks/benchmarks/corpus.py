@@ -46,9 +46,9 @@ def events(name: str, count: int) -> Iterator[bytes]:
     return itertools.chain((first,), itertools.islice(itertools.cycle(middle), max(count - 3, 0)), end)
 
 
-def request(*, tools: bool = False) -> ChatRequest:
-    """The request that the stream answers."""
-    return ChatRequest.read({**ASKED, **({"tools": [WEATHER]} if tools else {})})
+def request(*, tools: bool = False, **fields: object) -> ChatRequest:
+    """The request that the stream answers, with further fields."""
+    return ChatRequest.read({**ASKED, **({"tools": [WEATHER]} if tools else {}), **fields})
 
 
 def in_reads(pieces: Iterable[bytes], size: int = READ) -> Sequence[bytes]:

@@ -3,12 +3,12 @@
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from checks.benchmarks.corpus import cut, request
 from checks.benchmarks.harness import Measured, Row, Samples, Settings, interleaved, without_gc
-from shim.core.stream import StreamRepairer
+from shim.core.fast_path import FastStreamRepairer
 from shim.repairs import Policy
 from support.streams import betalgo, chunk, event
 
@@ -80,13 +80,16 @@ def doubling(samples: Samples) -> float:
     return samples.ratio("2 n", to="n")
 
 
-def run(pieces: Iterable[bytes]) -> StreamRepairer:
-    """Put an input through the core, with everything looked for that it can look for."""
-    repairer = StreamRepairer(request(tools=True), Policy(reasoning="split"))
-    for piece in pieces:
-        repairer.feed(piece)
-    repairer.finish()
-    return repairer
+def run(pieces: Sequence[bytes]) -> FastStreamRepairer:
+    """Put an input through the core, with everything looked for that it can look for; with and without demands."""
+    asked = request(tools=True, n=2, stream_options={"include_usage": True})
+    demanding = request(tools=True, stop=["stop here"], response_format={"type": "json_object"}, logprobs=True)
+    repairers = [FastStreamRepairer(each, Policy(reasoning="split")) for each in (asked, demanding)]
+    for repairer in repairers:
+        for piece in pieces:
+            repairer.feed(piece)
+        repairer.finish()
+    return repairers[0]
 
 
 def _milliseconds(pieces: Sequence[bytes]) -> Callable[[], float]:
@@ -158,9 +161,43 @@ def _tool_calls(size: int) -> list[bytes]:
     return calls
 
 
-def _choices(size: int) -> list[bytes]:
-    """A choice of its own in each chunk."""
-    return [event(chunk({"content": "x"}, index=number)) for number in range(size // 200)]
+def _choices(reason: str | None = None, text: str = "x", after: bytes = b"") -> Shape:
+    """A choice of its own in each chunk; after each of them something else."""
+
+    def shape(size: int) -> list[bytes]:
+        chunks = [chunk({"content": text}, reason, index=number) for number in range(size // 400)]
+        each = [_with_halves(event(one)) + after for one in chunks]
+        return [*each, *([after] * (len(each) if after else 0))]
+
+    return shape
+
+
+def _items(size: int, item: Callable[[int], dict], *, together: bool = False) -> list[bytes]:
+    """Items of calls, each in a chunk of its own or all in one."""
+    items = [item(number) for number in range(size // 300)]
+    lists = [items] if together else [[item] for item in items]
+    return [_with_halves(event(chunk({"tool_calls": each}))) for each in lists]
+
+
+def _with_halves(body: bytes) -> bytes:
+    """Half of a character, written as an escape, in the place of a word."""
+    return body.replace(b"HALF", b"\\ud83c")
+
+
+def _cut_in_call(number: int) -> dict:
+    """A call whose arguments end within a character."""
+    return {**_named(number), "function": {"name": "get_weather", "arguments": '{"city": "HALF'}}
+
+
+def _named(number: int) -> dict:
+    return {"index": number, "id": f"call_{number}", "type": "function"}
+
+
+def _nested(size: int) -> list[bytes]:
+    """A chunk with a field of valid JSON, nested as deep as it is long."""
+    return cut(
+        event({**chunk({"content": "x"}), "x": 0})[:-4] + b"[" * (size // 2) + b"]" * (size // 2) + b"}\n\n", 4096
+    )
 
 
 def _prefixes() -> dict[str, Shape]:
@@ -184,6 +221,10 @@ def _prefixes() -> dict[str, Shape]:
 
 _EVENT = event(chunk({"content": "x"}))
 _BETALGO = event(betalgo(["x"])[0])
+_USAGE = event({**chunk({}), "choices": [], "usage": {"total_tokens": 1}})
+_ERROR = event({"error": "no"})
+_HALF = _EVENT.replace(b'"x"', b'"\\ud83c"')
+_BESIDE = event({**chunk({}), "choices": [{"index": 0, "delta": {}, "message": {"content": "x"}}]})
 SHAPES: Mapping[str, Shape] = {
     "one event in pieces of 4 bytes": _of(b"x", 4, b'data: {"a":"', b'"}\n\n'),
     "one event in pieces of 1 byte": _of(b"x", 1, b'data: {"a":"', b'"}\n\n'),
@@ -225,7 +266,45 @@ SHAPES: Mapping[str, Shape] = {
     "text of 1.x": _content("tick ", make=betalgo),
     "one chunk with all of the text": _one_content("tick "),
     "tool calls, each with another index": _tool_calls,
-    "choices, each with another index": _choices,
+    "choices, each with another index": _choices(),
+    "choices, each with an early finish reason": _choices("stop"),
+    "choices, each finished": _choices("stop", ""),
+    "choices, each ending within a character": _choices(None, "HALF"),
+    "choices and usage": _choices("stop", after=_USAGE),
+    "choices and errors": _choices("stop", after=_ERROR),
+    "choices and keep-alives": _choices("stop", after=b"data: null\n\n"),
+    "usage": _of(_USAGE, 4096, _EVENT),
+    "errors": _of(_ERROR, 4096, _EVENT),
+    "keep-alives": _of(b"data: null\n\n"),
+    "text keep-alives": _of(b"data: ping\n\n"),
+    "named events without data": _of(b"event: ping\n\n"),
+    "early finish reasons": _of(event(chunk({"content": "x"}, "stop"))),
+    "unknown finish reasons": _of(event(chunk({"content": "x"}, "odd"))),
+    "finish reasons": _of(event(chunk({}, "stop"))),
+    "lists of chunks": _of(event([chunk({"content": "x"})] * 4)),
+    "one list of chunks": lambda size: [event([chunk({"content": "x"})] * (size // 200))],
+    "characters cut in two": _of(_HALF + _HALF.replace(b"d83c", b"df38")),
+    "characters that stay cut": _of(_HALF),
+    "bytes that are not text": _of(_EVENT.replace(b'"x"', b'"\xf0\x9f"')),
+    "bytes that are not text, in one chunk": _of(b"\xf0\x9f", WHOLE, _EVENT[: _EVENT.index(b'"x"') + 1], b'"}}]}\n\n'),
+    "calls that end within a character": lambda size: _items(size, _cut_in_call),
+    "calls without a name": lambda size: _items(size, _named),
+    "one call without a name": lambda size: _items(size, lambda _: {**_named(0), "function": {"arguments": "x"}}),
+    "pieces of one call in one delta": lambda size: _items(
+        size, lambda _: {"index": 0, "function": {"name": "get_weather", "arguments": "x"}}, together=True
+    ),
+    "calls in one delta": lambda size: _items(size, _cut_in_call, together=True),
+    "digits before an e": _one_content("1e"),
+    "a number without end": _of(b"1", 4096, b'data: {"choices":[],"x":', b"}\n\n"),
+    "numbers of many digits": _of(event({**chunk({"content": "x"}, IsDelta=False), "x": 10**40})),
+    "nested arrays in a chunk that is rewritten": _nested,
+    "blank lines, CR LF": _of(b"\r\n"),
+    "blank lines, CR": _of(b"\r"),
+    "blank lines, CR LF, in pieces of 3 bytes": _of(b"\r\n", 3),
+    "blank lines after an id": _of(b"\n", WHOLE, b"id: 1\n" + _EVENT),
+    "an error field": _of(b"x", 4096, b"error: ", b"\n\n"),
+    "error fields": _of(b"error: x\n\n"),
+    "text of a message beside an empty delta": _of(_BESIDE),
     **_prefixes(),
 }
 """Each shape that could cost more than linear time in some way of writing this; see also the tests of `shim.core`."""

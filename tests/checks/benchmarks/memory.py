@@ -8,7 +8,7 @@ from checks.benchmarks.client import TIMEOUT
 from checks.benchmarks.corpus import CALL_STREAMS, RELEASES, events, request
 from checks.benchmarks.harness import Measured, Row, Samples, Settings
 from checks.benchmarks.replay import replay_server
-from shim.core.stream import StreamRepairer
+from shim.core.fast_path import FastStreamRepairer
 from support.scripted_model import WEATHER
 from support.talk import Client, default_family
 
@@ -72,7 +72,7 @@ def peak(run: Run, chunks: int) -> int:
 
 def through_core(name: str, chunks: int, *, tools: bool) -> None:
     """Put a stream through the core that is made while it is read."""
-    repairer = StreamRepairer(request(tools=tools))
+    repairer = FastStreamRepairer(request(tools=tools))
     for event in events(name, chunks):
         repairer.feed(event)
     repairer.finish()
