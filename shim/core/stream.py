@@ -260,6 +260,7 @@ class StreamRepairer:
 
     def _fail(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
         """The service reports an error. What it sent before that, or beside it, is emitted first."""
+        self._evidence.see_error((frame.data or b"").decode(errors="replace"))
         if self._is_chat and has_content(payload):
             chunk = {name: value for name, value in payload.items() if name not in _ERROR_FIELDS}
             out.extend(map(_event, self._events.repair(chunk) or [chunk]))

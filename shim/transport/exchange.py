@@ -20,7 +20,7 @@ from shim.reports import EXTENSION, RepairReport, new_report, remember
 from shim.transport import explain, remedies
 from shim.transport.lookup import KnownModels, find_matches
 from shim.transport.peer import Peer, read
-from shim.transport.plain import find_status, is_json, is_readable, parse_body, repair_body
+from shim.transport.plain import find_status, is_json, parse_body, repair_body
 from shim.transport.remedies import Cause
 from shim.transport.replies import Replies, is_mislabelled
 from shim.transport.requests import ApiRequest, Kind
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from shim.transport.body import Body
     from shim.transport.memory import Memory
     from shim.transport.messages import RawHeaders, Request, Response
+    from shim.transport.plain import PlainBody
     from shim.transport.remedies import Remedy
-    from shim.transport.requests import Fields
     from shim.transport.steps import Steps
 
 MARK_HEADER: Final = "x-foundry-shim"
@@ -296,16 +296,16 @@ class Exchange:
             return self._refuse(response, error)
         if body is None:
             return self._receive_no_object(api, response, content)
-        self._peer.see_body(body)
-        self._report.generation = self._report.generation or generation(body)
-        status = find_status(api, body)
+        self._peer.see_body(body.fields)
+        self._report.generation = self._report.generation or generation(body.fields)
+        status = find_status(api, body.fields)
         if status is None:
-            return self._repair(api, response, content, body)
+            return self._repair(api, response, body)
         if not self._policy.wants(Repair.ERROR_STATUS):
             return self._replies.rebuild(response, content)
         # The service sent it as a success, which the official client does not repeat.
         self._replies.may_retry = False
-        return (yield from self._receive_error(api, response, status, content if is_readable(content) else dump(body)))
+        return (yield from self._receive_error(api, response, status, body.content or dump(body.fields)))
 
     def _receive_no_object(self, api: ApiRequest, response: Response, content: bytes) -> Response:
         """A success without a JSON object in it: an error where the official client would fail on it."""
@@ -316,19 +316,21 @@ class Exchange:
             return self._replies.fail(response, HTTPStatus.INTERNAL_SERVER_ERROR, message, "damaged_body")
         return self._replies.rebuild(response, content)
 
-    def _repair(self, api: ApiRequest, response: Response, content: bytes, body: Fields) -> Response:
+    def _repair(self, api: ApiRequest, response: Response, body: PlainBody) -> Response:
         """An answer."""
+        content = body.content
         try:
             if self._refusal is not None:
                 raise self._refusal
-            changed = repair_body(api, body, self._report, self._peer.evidence) or not is_readable(content)
-            repaired = dump(body) if changed else content
+            if repair_body(api, body.fields, self._report, self._peer.evidence) or content is None:
+                content = dump(body.fields)
         except StreamError as error:
             return self._refuse(response, error)
         except ValueError:  # nested too deeply to be written again
-            repaired = content
-        remember(body.get("id"), self._report)
-        return self._replies.rebuild(response, repaired)
+            if content is None:
+                return self._receive_no_object(api, response, b"")
+        remember(body.fields.get("id"), self._report)
+        return self._replies.rebuild(response, content)
 
     def _refuse(self, response: Response | None, error: StreamError) -> Response:
         """The policy is strict, or the answer is damaged."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
 from shim.core.error_bodies import find_error_status
-from shim.core.jsontext import is_object, load, load_object
+from shim.core.jsontext import is_object, load, load_object, parse
 from shim.core.responses import repair_response
 from shim.core.sse import DONE, Framer
 from shim.core.stream import StreamRepairer
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from shim.core.foundry import Evidence
     from shim.transport.requests import ApiRequest, Fields
 
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+# The start of an event, or of the comment that a stream may begin with.
+_STREAM: Final = re.compile(rb"^(?:\xef\xbb\xbf)?(?:data|event|error)?:", re.MULTILINE)
 # The fields that make a body of each kind an answer.
 _ANSWER_FIELDS: Final = {
     Kind.CHAT: ("choices",),
@@ -27,18 +31,35 @@ _ANSWER_FIELDS: Final = {
 }
 
 
-def parse_body(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> Fields | None:
-    """The object in a body; None if there is none.
+class PlainBody(NamedTuple):
+    """The object in a body.
+
+    Attributes:
+        fields: The object.
+        content: The body as it was received, if the official client can read it; None if it has to be written anew.
+    """
+
+    fields: Fields
+    content: bytes | None
+
+
+def parse_body(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> PlainBody | None:
+    """Find the object in a body; None if there is none.
 
     Raises:
         StreamError: The policy is strict and a repair is needed.
     """
+    has_mark = content.startswith(_BYTE_ORDER_MARK)
     try:
-        body = load(content)
+        body, is_valid = parse(content.removeprefix(_BYTE_ORDER_MARK))
     except ValueError:
-        is_assembled = api.kind is Kind.CHAT and report.allow(Repair.NOT_A_STREAM, content)
-        return _assemble(api, content, report, evidence) if is_assembled else None
-    return body if is_object(body) else None
+        is_stream = api.kind is Kind.CHAT and _STREAM.search(content) is not None
+        body = _assemble(api, content, report, evidence) if is_stream and report.allow(Repair.NOT_A_STREAM) else None
+        return None if body is None else PlainBody(body, None)
+    if not is_object(body):
+        return None
+    is_unreadable = (has_mark or not is_valid) and report.allow(Repair.ENCODING, content)
+    return PlainBody(body, None if is_unreadable else content)
 
 
 def find_status(api: ApiRequest, body: Fields) -> int | None:
@@ -70,15 +91,6 @@ def is_json(content: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def is_readable(content: bytes) -> bool:
-    """Whether the official client can read a body in which there is an object: as JSON in UTF-8."""
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return content.lstrip()[:1] == b"{"
 
 
 def _assemble(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> Fields | None:

@@ -105,7 +105,7 @@ class TestFirstEvent:
 
     def test_failed_chunk_is_an_error_with_its_status(self):
         """A chunk that says it failed is the error with the status that it names."""
-        failed = {**betalgo()[0], "Successful": False, "HttpStatusCode": 400, "error": {"message": "no such thing"}}
+        failed = {**betalgo([""])[0], "Successful": False, "HttpStatusCode": 400, "error": {"message": "no such thing"}}
         with RawServer(sse_response([event(failed), DONE])) as server:
             answer = SYNC.ask(server.base_url)
         assert isinstance(answer.error, openai.BadRequestError)

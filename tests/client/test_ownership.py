@@ -265,6 +265,18 @@ class TestBodiesOfOtherServices:
 
     @pytest.mark.parametrize(
         ("method", "path"),
+        [("GET", "/v1/models"), ("GET", "/admin/models/7"), ("POST", "/v1/responses"), ("POST", "/v1/embeddings")],
+    )
+    @pytest.mark.parametrize("body", [b"a,b\n1,2\n", b"", b"<html>", b'"text"', b"7"], ids=str)
+    def test_page_that_does_not_call_itself_json_passes_through(self, mode, method, path, body):
+        """A path that ends alike may be another API's."""
+        with RawServer(plain_response(body, headers=[("Content-Type", "text/plain")])) as server:
+            [(status, _, got)] = exchange(mode, server.url + path, CHAT, method=method)
+            assert len(server.requests) == 1
+        assert (status, got) == (200, body)
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
         [
             ("POST", "/v1/completions"),
             ("POST", "/api/chat"),
