@@ -87,7 +87,7 @@ class Recording:
         pieces: What each read of the connection gave.
         ended: How the connection ended while the answer was read: "closed" by the service, "reset" by any error of a
             read, "deadline" where a read timed out; None where it stayed open, as far as it was read.
-        is_filled: Whether private text was replaced.
+        is_redacted: Whether private text was replaced.
         details: Versions, platform and date.
     """
 
@@ -97,7 +97,7 @@ class Recording:
     body: bytes
     pieces: list[Piece] = field(default_factory=list[Piece])
     ended: Ended = None
-    is_filled: bool = False
+    is_redacted: bool = False
     details: dict[str, str] = field(default_factory=_details)
 
     @property
@@ -114,7 +114,7 @@ class Recording:
         told = {
             "format": FORMAT,
             "version": VERSION,
-            "is_filled": self.is_filled,
+            "is_redacted": self.is_redacted,
             "details": self.details,
             "request": {
                 "method": self.method,
@@ -200,7 +200,7 @@ def _read(told: dict[str, Any]) -> Recording:
         body=_read_body(request["body"]),
         pieces=[Piece(_seconds(piece["at"]), _text(piece["bytes"]).encode("latin-1")) for piece in response["pieces"]],
         ended=ended,
-        is_filled=told["is_filled"] is True,
+        is_redacted=told["is_redacted"] is True,
         details={_text(name): _text(value) for name, value in told["details"].items()},
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from shim.capture.recording import RecordingTransport
-from shim.capture.redaction import without_private
+from shim.capture.redaction import redact
 from shim.cli.output import encodable, failures, note
 from shim.cli.services import BaseUrl, Model, open_service
 from shim.core.jsontext import is_object
@@ -62,7 +62,7 @@ def capture(
             f"The service at {foundry.base_url} could not be asked.", remedy="Look whether it still runs."
         )
     recording = transport.recordings[0]
-    without_private(recording, keep_text=keep_text).save(file)
+    redact(recording, keep_text=keep_text).save(file)
     size = len(recording.answer)
     note(f"Recorded {size} bytes in {len(recording.pieces)} pieces into {file}")
     if keep_text:
