@@ -34,9 +34,14 @@ FIELDS: Final = FOREIGN | _words(
     tool_calls tool_choice tools top_k top_logprobs top_p total_tokens truncation type usage user value verbosity"""
 )
 """Keys that stay; any other key is a name."""
-NAMES: Final = _words("model name required")
-IDS: Final = _words("call_id id item_id previous_response_id response_id tool_call_id")
-START_OF_ID: Final = re.compile(r"chat\.id\.(?:\d{1,3}\Z|(?=\d+\Z))|chatcmpl-|call_|resp_|msg_|")
+NAMES: Final = {
+    "name": re.compile(r"(?!)"),
+    # How the answers of a model begin.
+    "model": re.compile(r"(?<![a-z0-9])(?:r1|qwq|thinking)(?![a-z0-9])", re.IGNORECASE),
+}
+_ID: Final = re.compile(r"\Achat\.id\.(?:\d{1,3}\Z|(?=\d+\Z))|\A(?:chatcmpl-|call_|resp_|msg_)")
+IDS: Final = dict.fromkeys(_words("call_id id item_id previous_response_id response_id tool_call_id"), _ID)
+"""What stays of a name or an id in these fields."""
 ENUMS: Final = _words("code event finish_reason object reason role status tool_choice type")
 VALUES: Final = _words(
     """added annotation api arguments array assistant authentication auto boolean call calls cancelled chat chunk code
@@ -56,22 +61,23 @@ MESSAGES: Final = _words("Error ErrorMessage Message detail error errorMessage m
 OF_ANSWERS: Final = _words("arguments choices item output part")
 """Fields that hold the message of an error, and those below which they hold what a model wrote."""
 
-_TAGS: Final = ("tool_call", "tool_calls", "function_call", "tools", "response", "think")
-_DELIMITERS: Final = (
-    *(f"<{slash}{tag}>" for tag in _TAGS for slash in ("", "/")),
-    *("functools[", "[TOOL_CALLS]", "</function>", "</parameter>"),
+_SPELLINGS: Final = (
+    *(f"<{tag}> </{tag}>" for tag in ("tool_call", "tool_calls", "function_call", "tools", "response", "think")),
+    *("functools[", "[TOOL_CALLS]", "<function={name}> </function>", "</parameter>"),
 )
-"""What tells tool calls and reasoning from the rest of a text."""
-LITERAL: Final = r"-?(?:true|false|null|NaN|Infinity|True|False|None)\b"
-_TAG_NAME: Final = r"[^<>\"\\{}\[\]\s]{1,200}"
+"""The delimiters of tool calls and reasoning in texts; between blanks and placeholders they stay as they are."""
+_DELIMITERS: Final = {part for spelling in _SPELLINGS for part in re.split(r"\{\w+\}| ", spelling)} - {""}
+_IN_ORDER: Final = "|".join(map(re.escape, sorted(_DELIMITERS, key=len, reverse=True)))
+LITERAL: Final = r"-?(?:true|false|null|NaN|Infinity|True|False|None)"
+_VALUE: Final = rf"""(?:["']?{LITERAL}["']?)"""
 IN_TEXT: Final = rf"""
-      {"|".join(map(re.escape, _DELIMITERS))} | <function=(?P<function>{_TAG_NAME})>
-    | <parameter=(?P<parameter>{_TAG_NAME})>(?:\s*{LITERAL}(?=\s*<))?
-    | "type"\s*:\s*"(?:function|object|string|number|integer|boolean|array|null)"
-    | "(?P<key>[^"<{{\[\n]{{1,200}})"(?=\s*:) | (?<![\w"\\])(?P<keyword>[a-zA-Z_]\w{{0,99}})(?=\s?=(?!=))
-    | [:\[,=(>]\s*{LITERAL}(?=\s*[,}}\])<]) | (?<![\w.])0(?=\d) | (?<=\d)[eE](?=[+-]?\d)
+      <parameter=(?P<parameter>[^<>"\\{{}}\[\]\s]{{1,200}})>(?:\s*{_VALUE}(?=\s*<))? | {_IN_ORDER}
+    | ["']type["']\s*:\s*["'](?:function|object|string|number|integer|boolean|array|null)["']
+    | (?P<quote>["'])(?P<key>[^"'<{{\[\n]{{1,200}})(?P=quote)(?=\s*:)
+    | (?<![\w"'\\])(?P<keyword>[a-zA-Z_]\w{{0,99}})(?=\s?=(?!=))
+    | [:\[,=(>]\s*{_VALUE}(?=\s*[,}}\])<]) | (?<![\w.])0(?=\d) | (?<=\d)[eE](?=[+-]?\d)
 """
-"""What stays of a text, or is a name in it: the form of calls, of JSON, and of numbers."""
+"""What stays of a text, or is a name in it: the form of calls, of JSON, of Python, and of numbers."""
 
 IN_ERRORS: Final = r"""
       (?i:<!doctype\ html|<(?:html|head|body|title))\b | (?i:\A\s*server=oatpp) | ^message= | \.(?:cc|cpp|h):(?=\d)
@@ -80,14 +86,16 @@ IN_ERRORS: Final = r"""
 """
 """What the repair looks for in the message of an error."""
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
-WORD_OF_ERRORS: Final = r"(?<![^\s\"'(\[])(?P<word>[A-Za-z]+)(?![^\s\"'.,:;!?)\]])"
-WORDS_OF_ERRORS: Final = _words(re.sub(r"\b\w{1,2}\b", "", " ".join(PHRASES)).lower()) | _words(
-    """and api are argument arguments buffer cannot context could count exceeded exceeds expected failed field fields
-    for from generation has incorrect inference input invalid json key length load loaded max maximum message messages
-    method missing model models modelname must one openaiservice out output parameter parse prompt provided provider
-    range required requires response role size sse stream streaming strict supported temperature the token tokens tool
-    tools total true type unknown unsupported value was which with"""
+WORD_OF_ERRORS: Final = r"(?<![^\s\"'(\[])(?P<word>[A-Za-z_]+)(?![^\s\"'.,:;!?)\]])"
+_WORDS_OF_PHRASES: Final = _words(re.sub(r"\b\w{1,2}\b", "", " ".join(PHRASES)).lower())
+_WORDS_OF_SERVICES: Final = _words(
+    """above and api are argument array below boolean buffer cannot context could count decimal device exceeded exceeds
+    expected failed field fields for from generation got has incorrect inference input instead integer invalid json key
+    large length less load loaded loading max maximum memory message method minimum missing must negative null number
+    one only openaiservice out parse positive provided provider range required requires role size small sse stream
+    streaming string supported than the token total true type unavailable unknown unsupported value was which with"""
 )
+WORDS_OF_ERRORS: Final = FIELDS | _WORDS_OF_PHRASES | _WORDS_OF_SERVICES
 """Words that stay in the message of an error where they stand by themselves; none that a key in short runs may be."""
 
 PATHS: Final = _words(" ".join(LOADED_PATHS).replace("/", " ")) | _words("v1 chat completions responses embeddings")

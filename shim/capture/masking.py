@@ -10,7 +10,8 @@ import re
 from collections import Counter
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
+from unicodedata import category
 
 from shim.capture import allow_list as allowed
 from shim.core.foundry import FIRST_ERROR_STATUS
@@ -36,7 +37,12 @@ class _Placeholders(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        if char.isspace() or char == "\ufeff" or (char.isascii() and not char.isalnum()):
+        if (
+            char.isspace()
+            or char == "\ufeff"
+            or category(char).startswith("P")
+            or (char.isascii() and not char.isalnum())
+        ):
             placeholder = char
         elif char.isascii():
             placeholder = "1" if char.isdigit() else "X" if char.isupper() else "x"
@@ -79,60 +85,62 @@ class Names:
         """Begin a recording."""
         self._pseudonyms: dict[str, str] = {}
         self._of_form: Counter[str] = Counter()
-        self._in_texts: set[str] = set()
+        self._in_texts: dict[str, str] = {}
 
-    def replace(self, text: str) -> str:
+    def replace(self, text: str, kept: re.Pattern[str] | None = None) -> str:
         """Give the pseudonym: the masked text with its last characters counted up, so that no masked text is equal."""
         if text not in self._pseudonyms:
-            form = text.translate(PLACEHOLDERS)
+            stays = {at for part in (kept.finditer(text) if kept else ()) for at in range(*part.span())}
+            chars = [char if at in stays else PLACEHOLDERS[ord(char)] for at, char in enumerate(text)]
+            form = "".join(chars).lower()
             self._of_form[form] += 1
             number = self._of_form[form]
-            chars = list(form)
-            for position in range(len(chars) - 1, -1, -1):
-                if number and (counted := _COUNTED.get(chars[position])):
+            for at in range(len(chars) - 1, -1, -1):
+                if number and at not in stays and (counted := _COUNTED.get(chars[at])):
                     first, size = ord(counted[0]), counted[1]
                     number, step = divmod(number, size)
-                    chars[position] = chr(first + (ord(chars[position]) - first + step) % size)
+                    chars[at] = chr(first + (ord(chars[at]) - first + step) % size)
             self._pseudonyms[text] = "".join(chars)
         return self._pseudonyms[text]
 
-    def replace_name(self, text: str) -> str:
+    def replace_name(self, text: str, kept: re.Pattern[str] | None = None) -> str:
         """Give the pseudonym, wherever a text uses the name, too."""
         if text.strip():
-            self._in_texts.add(text)
-        return self.replace(text)
+            self._in_texts[text.lower()] = text
+        return self.replace(text, kept)
 
     def replace_key(self, text: str) -> str:
         """Give the pseudonym of a key, unless it is a known field."""
         return text if text in allowed.FIELDS else self.replace_name(text)
-
-    def replace_id(self, text: str) -> str:
-        """Give the pseudonym of an id, the usual start of which stays."""
-        end = cast("re.Match[str]", allowed.START_OF_ID.match(text)).end()
-        return text[:end] + self.replace(text[end:])
 
     def mask(self, text: str, *, in_error: bool = False) -> str:
         """Mask a text but for its form and the names in it, all of which are known by now."""
         masked: list[str] = []
         at = 0
         for token in self._patterns[in_error].finditer(text):
-            kind = token.lastgroup
+            kind = token.lastgroup or ""
             start, end = token.span(kind) if kind else (token.end(), token.end())
-            word = text[start:end]
-            if kind == "word":
-                word = word if word.lower() in allowed.WORDS_OF_ERRORS else word.translate(PLACEHOLDERS)
-            elif kind:
-                word = self.replace_name(word) if kind in ("name", "function") else self.replace_key(word)
-            masked += text[at : token.start()].translate(PLACEHOLDERS), text[token.start() : start], word
-            masked.append(text[end : token.end()])
+            masked += text[at : token.start()].translate(PLACEHOLDERS), text[token.start() : start]
+            masked += self._mask_word(kind, text[start:end]), text[end : token.end()]
             at = token.end()
         return "".join((*masked, text[at:].translate(PLACEHOLDERS)))
+
+    def _mask_word(self, kind: str, word: str) -> str:
+        if kind == "word":
+            return word if {word, word.lower()} & allowed.WORDS_OF_ERRORS else word.translate(PLACEHOLDERS)
+        if kind != "name":
+            return self.replace_key(word) if kind else word
+        if word in self._pseudonyms:
+            return self._pseudonyms[word]
+        # Models write names in another case, too.
+        pseudonym = self._pseudonyms[self._in_texts[word.lower()]]
+        return "".join(new.upper() if old.isupper() else new.lower() for new, old in zip(pseudonym, word, strict=True))
 
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         """What is looked for in texts, and in the messages of errors."""
-        names = "|".join(map(re.escape, sorted(self._in_texts, key=len, reverse=True))) or "(?!)"
-        in_text = rf"{allowed.IN_TEXT} | (?<![\w\\])(?P<name>{names})(?!\w)"
+        names = "|".join(map(re.escape, sorted(self._in_texts.values(), key=len, reverse=True))) or "(?!)"
+        in_text = rf"{allowed.IN_TEXT} | (?<![\w\\])(?P<name>(?ai:{names}))(?!\w)"
         in_error = f"{allowed.IN_ERRORS} | {in_text} | {allowed.WORD_OF_ERRORS}"
         flags = re.VERBOSE | re.MULTILINE
         return re.compile(in_text, flags), re.compile(in_error, flags)
@@ -148,6 +156,9 @@ _TOKEN: Final = re.compile(
     | (?P<open>[{{\[]) | (?P<close>[}}\]]) | (?P<comma>,) | (?P<bare>[^"{{}}\[\],\s][^"{{}}\[\],\r\n]*)""",
     re.VERBOSE,
 )
+_WORD: Final = re.compile(r"[^\W_]+|[^\x00-\x7f]")
+_DEEPEST: Final = 50
+"""Below that no path is followed, so that its length costs little."""
 
 
 class _Leaf(NamedTuple):
@@ -179,7 +190,7 @@ class Body:
         self._leaves: list[_Leaf] = []
         # Where objects are, and what the items of lists say of their place.
         self._objects: set[Path] = set()
-        self._indexes: dict[Path, str] = {}
+        self._indexes: dict[Path, int] = {}
         self._read()
 
     def _read(self) -> None:
@@ -201,7 +212,7 @@ class Body:
                 self._take(kind, *token.span(kind), (*path,))
             if kind == "close" and len(path) > 1:
                 path.pop()
-            if kind == "blank" or (kind == "close" and len(path) == 1):
+            if kind == "blank" or len(path) == _DEEPEST or (kind == "close" and len(path) == 1):
                 documents += 1
                 path = [documents]
 
@@ -211,20 +222,23 @@ class Body:
         key = "event" if kind == "event" else next((step for step in reversed(path) if isinstance(step, str)), "")
         if kind == "bare":
             text = text.rstrip()
-            if key == "index":
-                self._indexes[path] = text
+            if key == "index" and text.isdecimal():
+                self._indexes[path] = int(text[:9])
             if re.fullmatch(allowed.LITERAL, text) or (key in allowed.NUMBERS and re.fullmatch(r"-?\d{1,3}", text)):
                 return
             if key in allowed.NUMBERS and (whole := re.match(r"-?\d+(?=\Z|\.)", text)):
                 self._replace(start, start + whole.end(), self._names.replace)
                 start += whole.end()
+        elif key == "required":
+            self._replace(start, end, self._names.replace_key)
+            return
         elif key in allowed.NAMES:
-            self._replace(start, end, self._names.replace_key if key == "required" else self._names.replace_name)
+            self._replace(start, end, partial(self._names.replace_name, kept=allowed.NAMES[key]))
             return
         elif key in allowed.IDS:
-            self._replace(start, end, self._names.replace_id)
+            self._replace(start, end, partial(self._names.replace, kept=allowed.IDS[key]))
             return
-        elif key in allowed.ENUMS and allowed.VALUES.issuperset(re.findall(r"[^\W_]+", text.lower())):
+        elif key in allowed.ENUMS and allowed.VALUES.issuperset(_WORD.findall(text.lower())):
             return
         status = self._status or 0
         is_message = key in allowed.MESSAGES or "errors" in path or (not key and status >= FIRST_ERROR_STATUS)
@@ -262,7 +276,7 @@ class Body:
         text = list(path)
         for at in range(first + 1, len(path)):
             if isinstance(path[at], int) and (at > first + 1 or self._several_choices):
-                text[at] = self._indexes.get((*path[: at + 1], "index"), text[at])
+                text[at] = self._indexes.get((*path[: at + 1], "index"), path[at])
             elif path[at] == "message" and (*path[:at], "delta") not in self._objects:
                 text[at] = "delta"
         return (*text[first:],)

@@ -24,7 +24,7 @@ REMOVED: Final = "[removed]"
 
 _HEAD: Final = re.compile(rb"HTTP/[0-9.]{1,3} ([0-9]{3}).*?(?:\r?\n\r?\n|\Z)", re.DOTALL)
 _HEAD_LINE: Final = re.compile(
-    r"(HTTP/[\d.]{1,3} \d{3} ?)([^\r\n]*)|([!-9;-~]+)(:[ \t]*)([^\r\n]*?)(?=[ \t]*(?:[\r\n]|\Z))|[^\r\n]+"
+    r"(HTTP/[\d.]{1,3} \d{3} ?)([^\r\n]*)|([!-9;-~]+)(:[ \t]*)([^\r\n]*[^\r\n \t])?|[^\r\n]+"
 )
 _IS_CHUNKED: Final = re.compile(rb"(?im)^transfer-encoding:[^\r\n]*chunked[ \t]*\r?$")
 _IS_COMPRESSED: Final = re.compile(rb"(?im)^content-encoding:[ \t]*(?!identity[ \t]*\r?$)\S")
@@ -95,7 +95,7 @@ def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
 
 
 def _redact_step(step: str, names: Names) -> str:
-    return step if step in allowed.PATHS else names.replace_name(step)
+    return step if step in allowed.PATHS else names.replace_name(step, allowed.NAMES["model"])
 
 
 def _redact_header(name: str, value: str, names: Names, replace: Callable[[str], str]) -> tuple[str, str]:
@@ -112,7 +112,7 @@ def _redact_head(head: str, names: Names) -> str:
     def redact_line(line: re.Match[str]) -> str:
         status, reason, name, colon, value = line.groups()
         if name:
-            name, value = _redact_header(name, value, names, names.replace)
+            name, value = _redact_header(name, value or "", names, names.replace)
             return name + colon + value
         text = reason if status else line.group()
         return (status or "") + (text if text in allowed.PHRASES else text.translate(PLACEHOLDERS))
