@@ -86,7 +86,7 @@ IN_ERRORS: Final = r"""
 """
 """What the repair looks for in the message of an error."""
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
-WORD_OF_ERRORS: Final = r"(?<![^\s\"'(\[])(?P<word>[A-Za-z_]+)(?![^\s\"'.,:;!?)\]])"
+WORD_OF_ERRORS: Final = r"(?<![^\s\"'(\[>])(?P<word>[A-Za-z_]+)(?![^\s\"'.,:;!?)\]<])"
 _WORDS_OF_PHRASES: Final = _words(re.sub(r"\b\w{1,2}\b", "", " ".join(PHRASES)).lower())
 _WORDS_OF_SERVICES: Final = _words(
     """above and api are argument array below boolean buffer cannot context could count decimal device exceeded exceeds

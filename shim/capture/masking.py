@@ -66,12 +66,14 @@ def _read_char(spelling: str) -> str:
 
 
 def _read(raw: str) -> str:
-    return "".join(map(_read_char, _SPELLING.findall(raw)))
+    return "".join(map(_read_char, _SPELLING.findall(raw))) if "\\" in raw else raw
 
 
 def _rewrite(raw: str, rewrite: Callable[[str], str]) -> str:
     """Rewrite what a string of JSON means, character by character, and keep how each is spelled."""
     text = _read(raw)
+    if text == raw:
+        return rewrite(text)
     return "".join(
         spelling if new == char else new if len(spelling) == 1 else f"{spelling[:-4]}{ord(new):04x}"
         for spelling, char, new in zip(_SPELLING.findall(raw), text, rewrite(text), strict=True)
