@@ -89,11 +89,12 @@ PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
 WORD_OF_ERRORS: Final = r"(?<![^\s\"'(\[>])(?P<word>[A-Za-z_]+)(?![^\s\"'.,:;!?)\]<])"
 _WORDS_OF_PHRASES: Final = _words(re.sub(r"\b\w{1,2}\b", "", " ".join(PHRASES)).lower())
 _WORDS_OF_SERVICES: Final = _words(
-    """above and api are argument array below boolean buffer cannot context could count decimal device exceeded exceeds
-    expected failed field fields for from generation got has incorrect inference input instead integer invalid json key
-    large length less load loaded loading max maximum memory message method minimum missing must negative null number
-    one only openaiservice out parse positive provided provider range required requires role size small sse stream
-    streaming string supported than the token total true type unavailable unknown unsupported value was which with"""
+    """above and api are argument array before below boolean buffer cached cannot completion context could count
+    decimal device exceeded exceeds expected failed field fields for from generation getting got handle has
+    incorrect inference input instead integer invalid json key large length less load loaded loading matching max
+    maximum memory message method minimum missing must negative null number one only openai openaiservice out parse
+    please positive provided provider range required requires role size small sse stream streaming string supported
+    than the token total true type unavailable unknown unsupported value was which with"""
 )
 WORDS_OF_ERRORS: Final = FIELDS | _WORDS_OF_PHRASES | _WORDS_OF_SERVICES
 """Words that stay in the message of an error where they stand by themselves; none that a key in short runs may be."""

@@ -38,17 +38,18 @@ _OVERWRITTEN: Final = "compressed, and overwritten with x"
 
 
 def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
-    """Give the same exchange without keys, prompt, answer and names, every piece as long as it was.
+    """Remove keys, prompt, answer and names from an exchange; every piece keeps its length.
 
     Args:
         recording: What was recorded; it is not changed.
-        keep_text: Whether the bodies stay readable. What is removed from the request's headers is masked there, too.
+        keep_text: Whether the bodies stay readable. What is removed from the request's headers and query is masked in
+            them, too.
 
     Returns:
         A recording with which the repair does the same.
     """
     names = Names()
-    path, mark, _ = recording.target.partition("?")
+    path, mark, query = recording.target.partition("?")
     target = re.sub(r"[^/]+", lambda step: _redact_step(step.group(), names), path) + (mark and mark + REMOVED)
     headers = [_redact_header(name, value, names, lambda _: REMOVED) for name, value in recording.headers]
     source, response = recording.answer, bytearray(recording.answer)
@@ -60,6 +61,7 @@ def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
     details = dict(recording.details)
     if keep_text:
         removed = [old for (_, old), (_, new) in zip(recording.headers, headers, strict=True) if old != new]
+        removed += re.split("[=&]", query)
         request, body, rest = (_mask_secrets(raw, removed) for raw in (request, body, rest))
     else:
         if any(name.lower() == "content-encoding" for name, _ in headers):
@@ -121,7 +123,7 @@ def _redact_head(head: str, names: Names) -> str:
 
 
 def _mask_secrets(body: bytes, secrets: list[str]) -> bytes:
-    """Mask what a body that stays readable repeats of these, if only in parts."""
+    """Mask the parts of secrets that a readable body repeats."""
     size = _SHORTEST_SECRET
     words = [word.encode("latin-1", "replace") for word in " ".join(secrets).split()]
     parts = {re.escape(word[at : at + size]) for word in words for at in range(len(word) - size + 1)}
@@ -163,6 +165,6 @@ def _read_framing(answer: bytes) -> _Framing:
             return _Framing(status, is_compressed, [*heads, trailers.span()], body, trailers.end())
         body.append((at, min(at + size, len(answer))))
         at = body[-1][1]
-        at += answer.startswith(b"\r\n", at) * 2 or answer.startswith(b"\n", at)
+        at += 2 if answer.startswith(b"\r\n", at) else answer.startswith(b"\n", at)
     end = len(answer) if _CUT_FRAMING.fullmatch(answer, at) else at
     return _Framing(status, is_compressed, heads, body, end)

@@ -289,11 +289,11 @@ def test_a_text_is_one_in_all_chunks_of_its_choice():
 # What is private.
 
 
-def told(*contents):
+def answer_with(*contents):
     return events(stream(chunk({"content": each}) for each in contents))
 
 
-def called(function, **fields):
+def answer_with_call(function, **fields):
     return events(stream([chunk({"tool_calls": [{"index": 0, **fields, "function": function}]})]))
 
 
@@ -333,10 +333,10 @@ def of_services(token):
 def of_models(token):
     """In one delta, in many, escaped, in strings within strings, and in the prompt."""
     for text in (text.format(token) for text in TEXTS_OF_MODELS):
-        yield recording(told(text), asked(text))
-        yield recording(told(*text))
-        yield recording(told("@").replace(b"@", escaped(text)))
-        yield recording(called({"name": "f", "arguments": json.dumps({"a": json.dumps({"b": text})})}))
+        yield recording(answer_with(text), asked(text))
+        yield recording(answer_with(*text))
+        yield recording(answer_with("@").replace(b"@", escaped(text)))
+        yield recording(answer_with_call({"name": "f", "arguments": json.dumps({"a": json.dumps({"b": text})})}))
         yield recording(events(stream(chunk({"tool_calls": [{"function": {"arguments": each}}]}) for each in text)))
         yield as_json({"choices": [{"message": {"content": text, "reasoning": text}}]})
 
@@ -356,8 +356,8 @@ def of_tools(token):
     call = {"id": token, "type": token, "function": {"name": token, "arguments": {token: [token]}}}
     messages = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": token, "content": token}]
     request = asked(tools=[{"type": "function", "function": function}], messages=messages)
-    yield recording(called(call["function"], id=f"call_{token}", type=token), request)
-    yield recording(told("x").replace(b"chatcmpl-1", b"chatcmpl-" + token.encode()), request[:-20])
+    yield recording(answer_with_call(call["function"], id=f"call_{token}", type=token), request)
+    yield recording(answer_with("x").replace(b"chatcmpl-1", b"chatcmpl-" + token.encode()), request[:-20])
 
 
 def of_exchanges(token):
@@ -494,10 +494,15 @@ def test_bodies_stay_if_they_are_wanted(chunked):
         events(error, status=401, size=5, headers=headers) if chunked else plain(error, status=401, headers=headers)
     )
     credentials = [("Authorization", f"Bearer {key}")]
-    original = recording(answer + key.encode(), asked(f"Is {key} my key?"), headers=credentials)
+    original = recording(
+        answer + key.encode(),
+        asked(f"Is {key} my key, or tok-48151623?"),
+        headers=credentials,
+        target=f"{PATH}?a=tok-48151623",
+    )
     kept = redact(original, keep_text=True)
     assert kept.headers == [("Authorization", REMOVED)]
-    assert kept.body == original.body.replace(key.encode(), b"x" * 14)
+    assert kept.body == re.sub(b"sk-secret-Zq81|tok-48151623", lambda found: b"x" * len(found[0]), original.body)
     assert f'"Incorrect key {"x" * 14}, xxxxxxxx…xxxxxxxxx."' in body_of(kept).decode()
     assert not re.search(b"Zq81|secret", kept.answer)
     assert len(kept.answer) == len(original.answer)
@@ -612,13 +617,13 @@ def test_the_delimiters_of_texts_are_kept():
     openings = [re.split("[ ~?]", form.opening)[0] for form in call_text._MARKED.values()]
     closings = ["</" + opening[1:].replace("=", ">") for opening in openings if opening.startswith("<")]
     for delimiter in (reasoning._OPEN, reasoning._CLOSE, "</parameter>", *openings, *closings):
-        assert repaired(redact(recording(told(f"ha {delimiter} ha")))).text == f"xx {delimiter} xx"
+        assert repaired(redact(recording(answer_with(f"ha {delimiter} ha")))).text == f"xx {delimiter} xx"
 
 
 def test_recordings_of_older_releases_are_loaded(tmp_path):
     """They have another name for the mark of a redacted recording."""
     path = tmp_path / "capture.json"
-    redacted = redact(recording(told("x")))
+    redacted = redact(recording(answer_with("x")))
     redacted.save(path)
     assert Recording.load(path) == redacted
     saved = path.read_text(encoding="ascii").replace("is_redacted", "is_filled")
