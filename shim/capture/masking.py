@@ -37,15 +37,10 @@ class _Placeholders(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        if (
-            char.isspace()
-            or char == "\ufeff"
-            or category(char).startswith("P")
-            or (char.isascii() and not char.isalnum())
-        ):
-            placeholder = char
-        elif char.isascii():
+        if char.isascii() and char.isalnum():
             placeholder = "1" if char.isdigit() else "X" if char.isupper() else "x"
+        elif char.isascii() or char.isspace() or char == "\ufeff" or category(char).startswith("P"):
+            placeholder = char
         elif code in _HALVES:
             placeholder = "\ud83d" if code in _FIRST_HALVES else _SECOND_HALF
         elif char < "\u0800":
@@ -231,9 +226,6 @@ class Body:
             if key in allowed.NUMBERS and (whole := re.match(r"-?\d+(?=\Z|\.)", text)):
                 self._replace(start, start + whole.end(), self._names.replace)
                 start += whole.end()
-        elif key == "required":
-            self._replace(start, end, self._names.replace_key)
-            return
         elif key in allowed.NAMES:
             self._replace(start, end, partial(self._names.replace_name, kept=allowed.NAMES[key]))
             return

@@ -1,13 +1,64 @@
-"""A recording of an exchange as a script for a raw server."""
+"""Recordings of exchanges: made for a test, and as scripts for a raw server."""
 
-from support.raw_server import Close, Hold, Reset, Send, Sleep, Step
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from shim.capture.recording import Piece, Recording
+from support.raw_server import Close, Hold, Reset, Send, Sleep, Step, chunk, last_chunk, response_head
+from support.streams import MODEL
+
+Headers = Sequence[tuple[str, str]]
+
+EVENT_STREAM: Headers = (("Content-Type", "text/event-stream"),)
+JSON: Headers = (("Content-Type", "application/json"),)
+PATH = "/v1/chat/completions"
 
 
-def steps(recording, *, gap: float = 0.005) -> list[Step]:
+def asked(text: str = "Where do herons nest?", tools: Iterable[Any] = (), **fields: Any) -> bytes:
+    """The body of a request for a stream."""
+    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": text}], **fields}
+    return json.dumps({**body, "tools": list(tools)} if tools else body, ensure_ascii=False).encode()
+
+
+def recording(
+    answer: bytes, body: bytes | None = None, *, size: int = 61, headers: Iterable[Any] = (), target: str = PATH
+) -> Recording:
+    """A recording of an answer that was received in pieces of one size, in bytes."""
+    cuts = range(0, len(answer), size)
+    pieces = [Piece(number / 100, answer[at : at + size]) for number, at in enumerate(cuts)]
+    return Recording("POST", target, list(headers), asked() if body is None else body, pieces, "closed")
+
+
+def events(body: bytes, *, status: int = 200, size: int = 50, headers: Headers = EVENT_STREAM) -> bytes:
+    """An answer in chunks of one size, in bytes."""
+    cuts = range(0, len(body), size)
+    return response_head(status, headers) + b"".join(chunk(body[at : at + size]) for at in cuts) + last_chunk()
+
+
+def plain(body: bytes, *, status: int = 200, headers: Headers = JSON) -> bytes:
+    """An answer with a length."""
+    return response_head(status, [*headers, ("Content-Length", str(len(body)))], chunked=False) + body
+
+
+def body_of(recording: Recording) -> bytes:
+    """The body of the answer, by an independent reader."""
+    head, _, rest = recording.answer.partition(b"\r\n\r\n")
+    if b"chunked" not in head.lower():
+        return rest if head.startswith(b"HTTP/") else recording.answer
+    body = b""
+    while (found := re.match(rb"[0-9a-f]+(?=[;\r])", rest)) and (size := int(found.group(), 16)):
+        rest = rest.partition(b"\r\n")[2]
+        body, rest = body + rest[:size], rest[size + 2 :]
+    return body
+
+
+def steps(recording: Recording, *, gap: float = 0.005) -> list[Step]:
     """The steps that serve a recording byte for byte, with its cuts and its end.
 
     Args:
-        recording: A `shim.capture.recording.Recording`.
+        recording: What is served.
         gap: Seconds before each piece but the first, so that no read of the client gets two of them.
     """
     script: list[Step] = []

@@ -4,6 +4,8 @@ import ast
 import gzip
 import json
 import re
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +16,18 @@ from hypothesis import strategies as st
 
 import shim
 from shim.capture import allow_list
-from shim.capture.recording import Piece, Recording, ReplayTransport
+from shim.capture.recording import Recording, ReplayTransport
 from shim.capture.redaction import REMOVED, redact
 from shim.core import call_text, reasoning, responses
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
-from support.deviations import DEVIATIONS, TOOLS, answers, deviated, policy_for
+from support.captures import EVENT_STREAM, PATH, asked, body_of, events, plain, recording
+from support.deviations import DEVIATIONS, TOOLS, Answer, Call, Choice, answers, deviated, policy_for
 from support.dialects import DIALECTS
-from support.raw_server import Send, last_chunk, response_head
-from support.raw_server import chunk as framed
+from support.raw_server import Send, response_head
 from support.streams import DONE, MODEL, WIRE, Repaired, betalgo, chunk, conforming, event, payloads, stream
 
-PATH = "/v1/chat/completions"
 few = settings(max_examples=50, deadline=None)  # the machine may be busy
 
 
@@ -39,42 +40,8 @@ PLACE = tool("find_place", lat={"type": "number"}, lon={"type": "number"}, exact
 MULTIPLY = tool("multiply_numbers", first={"type": "number"}, second={"type": "number"})
 
 
-def asked(text="Where do herons nest?", tools=(), **fields):
-    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": text}], **fields}
-    return json.dumps({**body, "tools": list(tools)} if tools else body, ensure_ascii=False).encode()
-
-
-def recording(answer, body=None, *, size=61, headers=(), target=PATH):
-    """A recording of an answer that was received in pieces of one size."""
-    cuts = range(0, len(answer), size)
-    pieces = [Piece(number / 100, answer[at : at + size]) for number, at in enumerate(cuts)]
-    return Recording("POST", target, list(headers), asked() if body is None else body, pieces, "closed")
-
-
-def events(body, *, status=200, size=50, headers=(("Content-Type", "text/event-stream"),)):
-    """An answer in chunks that end anywhere."""
-    cuts = range(0, len(body), size)
-    return response_head(status, headers) + b"".join(framed(body[at : at + size]) for at in cuts) + last_chunk()
-
-
-def plain(body, *, status=200, headers=(("Content-Type", "application/json"),)):
-    return response_head(status, [*headers, ("Content-Length", str(len(body)))], chunked=False) + body
-
-
 def as_json(value, **options):
     return recording(plain(json.dumps(value).encode(), **options))
-
-
-def body_of(recording):
-    """The body of the answer, by an independent reader."""
-    head, _, rest = recording.answer.partition(b"\r\n\r\n")
-    if b"chunked" not in head.lower():
-        return rest if head.startswith(b"HTTP/") else recording.answer
-    body = b""
-    while (found := re.match(rb"[0-9a-f]+(?=[;\r])", rest)) and (size := int(found.group(), 16)):
-        rest = rest.partition(b"\r\n")[2]
-        body, rest = body + rest[:size], rest[size + 2 :]
-    return body
 
 
 # What the repair does.
@@ -90,26 +57,21 @@ def form(value):
 
 
 def structure(payloads):
-    """The form of what a program gets: by choice and field, the pieces of texts and of arguments joined."""
-    others, texts = [], {}
+    """The form of what a program gets: by choice, the pieces of each text and of the arguments of each call joined."""
+    others, texts = [], defaultdict(str)
     for payload in payloads:
-        if not (isinstance(payload, dict) and isinstance(payload.get("choices"), list)):
-            others.append(form(payload))
-            continue
-        others += [form({**payload, "choices": None})] * (not payload["choices"])
-        for choice in payload["choices"]:
+        choices = payload.get("choices") if isinstance(payload, dict) else None
+        others += [] if choices else [form(payload)]
+        for choice in choices or ():
             index, said = choice.get("index"), choice.get("delta") or choice.get("message") or {}
             others += [(index, choice["finish_reason"])] if choice.get("finish_reason") else []
             for name, value in said.items():
-                calls = value or () if name == "tool_calls" else ()
-                for call in calls:
-                    place = index, name, call.get("index"), call.get("function", {}).get("name") and call.get("id")
-                    texts.setdefault(place[:3], []).append(call.get("function", {}).get("arguments") or "")
-                    others += [(place[:3], len(call["function"]["name"]))] if place[3] else []
-                texts.setdefault((index, name), []).append(value if isinstance(value, str) else "")
-    joined = {place: "".join(text) for place, text in texts.items()}
-    parsed = {place: load_object(text.encode("utf-8", "surrogatepass")) for place, text in joined.items()}
-    return others, {place: form(parsed[place] or text) for place, text in joined.items()}
+                texts[index, name] += value if isinstance(value, str) else ""
+            for call in said.get("tool_calls") or ():
+                others += [(index, len(call["function"].get("name") or ""))]
+                texts[index, call.get("index")] += call["function"].get("arguments") or ""
+    parsed = {place: load_object(text.encode("utf-8", "surrogatepass")) for place, text in texts.items()}
+    return others, {place: form(parsed[place] or text) for place, text in texts.items()}
 
 
 def repaired(recording, policy=None):
@@ -126,7 +88,10 @@ def calls_of(recording, policy=None):
 
 def outcome(recording, policy=None):
     result = repaired(recording, policy)
-    return result.repairer.report.repairs, structure(result.payloads)
+    try:
+        return result.repairer.report.repairs, structure(result.payloads)
+    except ValueError:  # such a stream stays broken
+        return result.repairer.report.repairs, None
 
 
 def outcome_over_http(recording):
@@ -162,7 +127,7 @@ def recorded_answers():
         if path.suffix == ".http":
             yield pytest.param(path.read_bytes(), id="-".join(path.parts[-2:]))
         elif path.suffix in (".sse", ".json", ".txt") and path.name != "index.json":
-            yield pytest.param(plain(path.read_bytes(), headers=(("Content-Type", "text/event-stream"),)), id=path.name)
+            yield pytest.param(plain(path.read_bytes(), headers=EVENT_STREAM), id=path.name)
     for release, dialect in DIALECTS.items():
         for case, answer in dialect.answers.items():
             sent = b"".join(step.data for step in answer.steps() if isinstance(step, Send))
@@ -177,32 +142,41 @@ def test_recorded_and_composed_answers_are_repaired_alike(answer, streams, tools
     assert outcome_over_http(assert_redacted(original)) == outcome_over_http(original)
 
 
-places = st.integers(0, 2**16 - 1)
-chosen = st.dictionaries(st.sampled_from(sorted(DEVIATIONS)), places.map(lambda number: number or 1), max_size=3)
-
-
-@few
-@given(answers(), chosen, st.booleans(), places)
-def test_deviations_are_repaired_alike(answer, chosen, ascii_only, pretty):
-    """Whatever a service does differently: the repairs and the structure are the same."""
-    try:
-        body = deviated(answer, chosen, ascii_only=ascii_only, pretty=pretty)
-    except (KeyError, IndexError, AttributeError, TypeError):  # these deviations exclude one another
-        return
+def assert_stream_is_repaired_alike(body, answer, policy):
     fields = {"n": len(answer.choices), "stream_options": {"include_usage": answer.usage_asked}}
     if answer.named_tool:
         fields["tool_choice"] = {"type": "function", "function": {"name": "get_weather"}}
     if answer.tools:
         fields["tools"] = [tool(name, **schema["properties"]) for name, schema in TOOLS.items()]
     original = recording(events(body), asked(**fields))
-    policy = policy_for(chosen)
-    try:
-        expected = structure(repaired(original, policy).payloads)
-    except ValueError:  # such a stream stays broken
-        expected = None
-    redacted = redact(original)
-    assert repaired(redacted, policy).repairer.report.repairs == repaired(original, policy).repairer.report.repairs
-    assert expected is None or structure(repaired(redacted, policy).payloads) == expected
+    assert outcome(redact(original), policy) == outcome(original, policy)
+
+
+SPOKEN = Choice(("Herons ", "nest ", "é", "\n\n"), (Call("get_weather", {"city": "é"}), Call("add", {"a": 1})))
+
+
+@pytest.mark.parametrize("names", [*((name,) for name in DEVIATIONS), ("empty_events", "concatenated")])
+def test_each_deviation_is_repaired_alike(names):
+    """Whatever a service does differently, the repairs and the structure are the same."""
+    answer = Answer((replace(SPOKEN, reason="tool_calls"), SPOKEN), usage_asked=True, tools=True, order=0b1010)
+    for places in (0b1010, 0b101, 2**16 - 1):
+        chosen = dict.fromkeys(names, places)
+        assert_stream_is_repaired_alike(deviated(answer, chosen), answer, policy_for(chosen))
+
+
+places = st.integers(0, 2**16 - 1)
+several = st.dictionaries(st.sampled_from(sorted(DEVIATIONS)), places.map(lambda number: number or 1), max_size=3)
+
+
+@few
+@given(answers(), several, st.booleans(), places)
+def test_several_deviations_are_repaired_alike(answer, chosen, ascii_only, pretty):
+    """So they are for any answer."""
+    body = None
+    with suppress(KeyError, IndexError, AttributeError, TypeError):  # these deviations exclude one another
+        body = deviated(answer, chosen, ascii_only=ascii_only, pretty=pretty)
+    if body is not None:
+        assert_stream_is_repaired_alike(body, answer, policy_for(chosen))
 
 
 CALL = '{"name": "get_weather", "arguments": {"city": "Lisbon"}}'
@@ -252,17 +226,18 @@ def test_a_name_is_the_same_everywhere():
     """In request and response, in any case, in text, errors and the path, as a key and in its escapes."""
     named = {"name": "get_größe", "arguments": json.dumps({"größe": 1})}
     call = {"index": 0, "id": "a", "type": "function", "function": named}
-    chunks = [chunk({"content": "Get_größe of größe, get_größen"}), chunk({"tool_calls": [call]})]
+    chunks = [chunk({"content": "Get_größe of größe, get_größen, ungröße"}), chunk({"tool_calls": [call]})]
     answer = events(stream([*chunks, {"error": {"message": f"Model '{MODEL}' not found"}}]))
-    request = asked(tools=[tool("get_größe", größe={})])
+    request = asked("FOO BAR Foo bar baz", tools=[tool("get_größe", grüße={}, größe={}), tool("Foo"), tool("bar")])
     redacted = assert_redacted(recording(answer, request, target=f"/v1/models/{MODEL}"))
     declared = json.loads(redacted.body)["tools"][0]["function"]
     said, called, error = [payload for payload in payloads(body_of(redacted)) if isinstance(payload, dict)]
-    [parameter] = declared["parameters"]["properties"]
+    [_, parameter] = declared["parameters"]["properties"]
     function = called["choices"][0]["delta"]["tool_calls"][0]["function"]
     assert function == {"name": declared["name"], "arguments": json.dumps({parameter: 1})}
     text = said["choices"][0]["delta"]["content"]
-    assert text == f"{declared['name'].capitalize()} xx {parameter}, xxx_xxééxx"
+    assert text == f"{declared['name'].capitalize()} xx {parameter}, xxx_xxééxx, xxxxééx"
+    assert json.loads(redacted.body)["messages"][0]["content"] == "XXY XXZ Xxy xxz xxx"
     model = json.loads(redacted.body)["model"]
     assert model not in (MODEL, "xxxxxxxx-xxxxxxx-xxx:1")
     assert error["error"]["message"] == f"Model '{model}' not found"
@@ -274,7 +249,8 @@ def test_a_text_is_one_in_all_chunks_of_its_choice():
     cut = ["<tool_", f"call>{CALL}", "</tool_call>"]
     both = [chunk({"content": part}, index=index) for part in cut for index in (0, 1)]
     ends = [chunk({}, "stop", index=index) for index in (0, 1)]
-    redacted = assert_repaired_alike(recording(events(stream([*both, *ends])), asked(tools=(WEATHER,), n=2)))
+    body = b": {not JSON\n\n" + stream([*both, *ends])
+    redacted = assert_repaired_alike(recording(events(body), asked(tools=(WEATHER,), n=2)))
     assert len(calls_of(redacted)) == 2
     counted = [chunk({"content": part}, index=index) for index, part in enumerate(cut)]
     counted[1]["choices"][0]["message"] = counted[1]["choices"][0].pop("delta")
@@ -513,7 +489,7 @@ def test_bodies_stay_if_they_are_wanted(chunked):
 def test_compressed_bodies_are_overwritten():
     """A body that cannot be read is overwritten, and the details say so."""
     packed = gzip.compress(stream(conforming()))
-    headers = (("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip"))
+    headers = (*EVENT_STREAM, ("Content-Encoding", "gzip"))
     redacted = assert_redacted(recording(events(packed, headers=headers), packed, headers=headers))
     assert body_of(redacted) == redacted.body == b"x" * len(packed)
     assert "overwritten" in redacted.details["response body"]
