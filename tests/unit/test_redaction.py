@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import httpx
@@ -28,7 +29,7 @@ from support.dialects import DIALECTS
 from support.raw_server import Send, response_head
 from support.streams import DONE, MODEL, WIRE, Repaired, betalgo, chunk, conforming, event, payloads, stream
 
-few = settings(max_examples=50, deadline=None)  # the machine may be busy
+few = settings(max_examples=30, deadline=None)  # the machine may be busy
 
 
 def tool(name, **properties):
@@ -380,12 +381,12 @@ def test_nothing_private_stays(kind, token):
         assert not runs_left(redact(original), token), original
 
 
-@settings(max_examples=15, deadline=None)  # the machine may be busy
-@given(st.sampled_from(KINDS), st.text("bcdfghjkqvwzBDGKQ2345678", min_size=5, max_size=12), st.data())
-def test_no_random_token_stays(kind, token, data):
+@settings(max_examples=10, deadline=None)  # the machine may be busy
+@given(st.sampled_from(KINDS), st.text("bcdfghjkqvwzBDGKQ2345678", min_size=5, max_size=12), st.integers(0, 39))
+def test_no_random_token_stays(kind, token, first):
     """The same for tokens that nobody chose."""
-    original = data.draw(st.sampled_from(list(kind(token))))
-    assert not runs_left(assert_redacted(original), token)
+    for original in islice(kind(token), first, None, 40):
+        assert not runs_left(assert_redacted(original), token)
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
@@ -547,7 +548,7 @@ VALUES = st.recursive(
 @few
 @given(VALUES, st.binary(max_size=30), st.integers(0, 400))
 @example({"choices": 1}, b"", 0)
-@example(None, b"[" * 100_000, 0)
+@example(None, b"[" * 30_000, 0)
 def test_any_bytes_are_redacted(value, noise, at):
     """Whatever JSON is received, with noise anywhere: no error, no other length; JSON stays JSON of the same form."""
     body = json.dumps(value).encode()
