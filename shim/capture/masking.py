@@ -221,9 +221,10 @@ class Body:
             text = text.rstrip()
             if key == "index" and text.isdecimal():
                 self._indexes[path] = int(text[:9])
-            if re.fullmatch(allowed.LITERAL, text) or (key in allowed.NUMBERS and re.fullmatch(r"-?\d{1,3}", text)):
+            is_known = path[-1] in allowed.NUMBERS
+            if re.fullmatch(allowed.LITERAL, text) or (is_known and re.fullmatch(r"-?\d{1,3}", text)):
                 return
-            if key in allowed.NUMBERS and (whole := re.match(r"-?\d+(?=\Z|\.)", text)):
+            if is_known and (whole := re.match(r"-?\d+(?=\Z|\.)", text)):
                 self._replace(start, start + whole.end(), self._names.replace)
                 start += whole.end()
         elif key in allowed.NAMES:

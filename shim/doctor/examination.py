@@ -208,9 +208,10 @@ def _compare(
     diagnosis: Diagnosis,
 ) -> None:
     """Note what came over the connection, and what a program without the shim makes of it."""
-    # The samples of events must not show anything private; the message of an error is shown as with the shim.
-    finding.came, events = _wire(redact(recording))
+    redacted = redact(recording)
+    finding.came, events = _wire(redacted)
     finding.alone = probe(_ask(ReplayTransport(recording), diagnosis)).said
+    finding.alone_redacted = probe(_ask(ReplayTransport(redacted), diagnosis)).said
     finding.deviations = [replace(each, sample=_sample(events, first.get(each.code, 0))) for each in finding.deviations]
 
 
