@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import Final
 
 from shim.core.foundry import FOREIGN
-from shim.transport.lookup import LOADED_PATHS
 
 
 def _words(text: str) -> frozenset[str]:
@@ -99,7 +98,7 @@ _WORDS_OF_SERVICES: Final = _words(
 WORDS_OF_ERRORS: Final = FIELDS | _WORDS_OF_PHRASES | _WORDS_OF_SERVICES
 """Words that stay in the message of an error where they stand by themselves; none that a key in short runs may be."""
 
-PATHS: Final = _words(" ".join(LOADED_PATHS).replace("/", " ")) | _words("v1 chat completions responses embeddings")
+PATHS: Final = _words("v1 chat completions responses embeddings models loaded openai loadedmodels")
 HEADERS: Final = _words(
     """accept accept-encoding accept-ranges age allow cache-control connection content-encoding content-length
     content-type date expires host keep-alive pragma retry-after retry-after-ms server transfer-encoding user-agent

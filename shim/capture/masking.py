@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import cached_property, partial
+from http import HTTPStatus
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 from unicodedata import category
 
 from shim.capture import allow_list as allowed
-from shim.core.foundry import FIRST_ERROR_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +236,7 @@ class Body:
         elif key in allowed.ENUMS and allowed.VALUES.issuperset(_WORD.findall(text.lower())):
             return
         status = self._status or 0
-        is_message = key in allowed.MESSAGES or "errors" in path or (not key and status >= FIRST_ERROR_STATUS)
+        is_message = key in allowed.MESSAGES or "errors" in path or (not key and status >= HTTPStatus.BAD_REQUEST)
         in_error = self._status is not None and is_message and allowed.OF_ANSWERS.isdisjoint(path)
         self._leaves.append(_Leaf(start, end, path if kind == "string" else (start,), in_error))
 

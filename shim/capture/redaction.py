@@ -68,7 +68,7 @@ def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
             request, details["request body"] = b"x" * len(request), _OVERWRITTEN
         if framing.is_compressed:
             body, details["response body"] = b"x" * len(body), _OVERWRITTEN
-        several_choices = ChatRequest.from_members(load_object(request) or {}).several_choices
+        several_choices = ChatRequest.read(load_object(request) or {}).several_choices
         bodies = (
             Body(request, names),
             Body(body, names, status=framing.status, several_choices=several_choices),

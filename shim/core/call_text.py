@@ -136,6 +136,11 @@ class CallExtractor:
         self._inside = False
         self._open: list[str] = []
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether some of the content may still become a call."""
+        return self._form is not None or any(self._pieces) or bool(self._text)
+
     def passes(self, text: str) -> bool:
         """Whether a piece of the content is certainly no part of a call, and nothing is held back."""
         return not (self._form or self._beside_call or self._text or _MARKER.search(text))

@@ -97,6 +97,11 @@ class ContentText:
         policy = report.policy
         return policy.cumulative_text or policy.reasoning == "split" or (policy.tool_calls and bool(request.tools))
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether some of the content may still become a call or a marker."""
+        return self._reasoning.is_buffering or self._calls.is_buffering
+
     def passes(self, text: str) -> bool:
         """Whether a piece of content would leave as it comes and change nothing for those after it."""
         return (

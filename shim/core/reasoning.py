@@ -36,6 +36,11 @@ class ReasoningSplitter:
         """Whether the answer has begun: nothing but content can come."""
         return self._read == self._answer
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether the start of a marker is buffered."""
+        return any(self._held)
+
     def feed(self, text: str) -> list[Part]:
         """Take the next piece of the content and give the parts that are certain now."""
         while text:

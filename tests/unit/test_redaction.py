@@ -77,7 +77,7 @@ def structure(payloads):
 
 def repaired(recording, policy=None):
     """The stream that the core makes of a recording; the clock and the ids are like those of no test."""
-    request = ChatRequest.from_members(load_object(recording.body) or {})
+    request = ChatRequest.read(load_object(recording.body) or {})
     repairer = StreamRepairer(request, policy, new_id=lambda: "chatcmpl-minted", now=lambda: 5)
     return Repaired(repairer.feed(body_of(recording)) + repairer.finish(), repairer)
 
