@@ -352,7 +352,7 @@ class _RecordingStream(httpcore.NetworkStream):
             self._is_closed = True
             value.shutdown(how)
 
-        return _Socket(shut_down, value.fileno)
+        return _Socket(shut_down)
 
     def _record_end(self, ended: Ended) -> None:
         """Record how the service ended the connection, unless this side closed it first."""
@@ -361,11 +361,10 @@ class _RecordingStream(httpcore.NetworkStream):
 
 
 class _Socket:
-    """The parts of a socket that a client needs: to interrupt another thread's read, and to wait for bytes."""
+    """The part of a socket that a client needs to interrupt another thread's read."""
 
-    def __init__(self, shutdown: Callable[[int], None], fileno: Callable[[], int]) -> None:
+    def __init__(self, shutdown: Callable[[int], None]) -> None:
         self.shutdown = shutdown
-        self.fileno = fileno
 
 
 class ReplayTransport(httpx.HTTPTransport):
@@ -443,5 +442,4 @@ class _ReplayStream(httpcore.NetworkStream):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        # Without a descriptor nobody can wait for bytes: a client reads on.
-        return _Socket(lambda _how: self._closed.set(), lambda: -1) if info == "socket" else None
+        return _Socket(lambda _how: self._closed.set()) if info == "socket" else None
