@@ -17,20 +17,24 @@ def _words(text: str) -> frozenset[str]:
 
 
 FIELDS: Final = FOREIGN | _words(
-    """$defs Error ErrorMessage Message additionalProperties allOf annotations anyOf arguments background bytes
-    cached_tokens call_id cancelled_at choices code completed_at completion_tokens completion_tokens_details const
-    content content_index continuous_usage_stats created created_at custom data default definitions delta description
-    detail details effort encoding_format enum error errorMessage errors event failed_at finish_details finish_reason
-    first_id format frequency_penalty function function_call functions has_more id image_url include include_usage
-    incomplete_details index input input_schema input_tokens input_tokens_details instructions item item_id items
-    json_schema last_id loc logit_bias logprob logprobs max_completion_tokens max_output_tokens max_tokens message
-    messages metadata modalities model models msg n name object oneOf output output_index output_text output_tokens
-    output_tokens_details owned_by parallel_tool_calls param parameters parent part permission presence_penalty
-    previous_response_id prompt prompt_tokens prompt_tokens_details properties reason reasoning reasoning_content
-    reasoning_effort reasoning_tokens refusal required response response_format response_id role root
-    safety_identifier schema seed sequence_number service_tier status status_code stop store stream stream_options
-    strict suffix summary summary_index system_fingerprint temperature text title token tokens tool_call_id
-    tool_calls tool_choice tools top_k top_logprobs top_p total_tokens truncation type usage user value verbosity"""
+    """$defs additionalProperties allOf annotations anyOf arguments background bytes cached_tokens call_id cancelled_at
+    choices citations code completed_at completion_tokens completion_tokens_details const content
+    content_filter_offsets content_filter_results content_index continuous_usage_stats cost cost_details created
+    created_at custom data default definitions delta description detail details effort encoding_format enum Error
+    error error_message error_msg ErrorMessage errorMessage Errors errors event exception failed_at finish_details
+    finish_reason first_id format frequency_penalty function function_call functions has_more http_status id
+    image_url include include_usage incomplete_details index input input_schema input_tokens input_tokens_details
+    instructions is_byok item item_id items json_schema kv_transfer_params last_id loc logit_bias logprob logprobs
+    max_completion_tokens max_output_tokens max_tokens Message message messages metadata modalities model models msg
+    n name native_finish_reason num_sources_used nvext obfuscation object oneOf output output_index output_text
+    output_tokens output_tokens_details owned_by parallel_tool_calls param parameters parent part permission
+    presence_penalty previous_response_id prompt prompt_cache_hit_tokens prompt_filter_results prompt_logprobs
+    prompt_token_ids prompt_tokens prompt_tokens_details properties provider queue_time reason reasoning
+    reasoning_content reasoning_effort reasoning_tokens refusal required response response_format response_id role
+    root safety_identifier schema search_context_size search_results seed sequence_number service_tier status
+    status_code statusCode stop stop_reason store stream stream_options strict success suffix summary summary_index
+    system_fingerprint temperature text timings title token token_ids tokens tool_call_id tool_calls tool_choice
+    tools top_k top_logprobs top_p total_tokens truncation type usage user value verbosity x_groq"""
 )
 """Keys that stay; any other key is a name."""
 NAMES: Final = {
@@ -39,24 +43,34 @@ NAMES: Final = {
     "model": re.compile(r"(?<![a-z0-9])(?:r1|qwq|thinking)(?![a-z0-9])", re.IGNORECASE),
 }
 _ID: Final = re.compile(r"\Achat\.id\.(?:\d{1,3}\Z|(?=\d+\Z))|\A(?:chatcmpl-|call_|resp_|msg_)")
-IDS: Final = dict.fromkeys(_words("call_id id item_id previous_response_id response_id tool_call_id"), _ID)
+IDS: Final = {
+    **dict.fromkeys(_words("call_id id item_id previous_response_id response_id tool_call_id"), _ID),
+    "system_fingerprint": re.compile(r"\A(?:fp_|vllm-|b\d{1,5}-[0-9a-f]{6,12}\Z)"),
+}
 """What stays of a name or an id in these fields."""
-ENUMS: Final = _words("code event finish_reason object reason role status tool_choice type")
+ENUMS: Final = _words(
+    "code event finish_reason http_status object reason role status statusCode status_code tool_choice type"
+)
 VALUES: Final = _words(
-    """added annotation api arguments array assistant authentication auto boolean call calls cancelled chat chunk code
-    complete completed completion content created custom delta developer done embedding end eos error event exceeded
-    failed file filter found function in incomplete input integer internal invalid item json length limit list loaded
-    max message model none not null number object out output part permission progress queued rate reasoning refusal
-    request required response schema sequence server stop string summary system text token tokens tool toolcalls turn
-    url use user"""
+    """abort aborted added alive annotation api arguments array assistant authentication auto bad boolean call calls
+    canceled cancelled chat chatcompletionfinishreason chatfinishreason chunk code complete completed completion
+    content context created custom delta denied developer done embedding end eos error event exceeded exception
+    failed failure file filter finishreason found function heartbeat in incomplete input insufficient integer
+    internal invalid item json keep keepalive key length limit list loaded loading max message model none not null
+    number object out output overloaded part pending permission ping pong processing progress queued quota rate
+    reasoning refusal request required response schema sequence server stop string summary system text timeout token
+    tokens tool toolcalls turn url use user waiting"""
 )
 """The words of which the value of such a field may consist."""
 NUMBERS: Final = _words(
-    """HttpStatusCode code completion_tokens content_index created created_at index input_tokens n output_index
-    output_tokens prompt_tokens sequence_number status status_code total_tokens"""
+    """code completion_tokens content_index created created_at http_status HttpStatusCode index input_tokens n
+    output_index output_tokens prompt_tokens sequence_number status status_code statusCode total_tokens"""
 )
 """Fields whose numbers stay up to three digits; longer ones are names."""
-MESSAGES: Final = _words("Error ErrorMessage Message detail error errorMessage message messages msg title")
+MESSAGES: Final = _words(
+    """Error ErrorMessage Errors Message detail error errorMessage error_message error_msg exception message messages
+    msg title"""
+)
 OF_ANSWERS: Final = _words("arguments choices item output part")
 """Fields that hold the message of an error, and those below which they hold what a model wrote."""
 
@@ -74,14 +88,17 @@ IN_TEXT: Final = rf"""
     | ["']type["']\s*:\s*["'](?:function|object|string|number|integer|boolean|array|null)["']
     | (?P<quote>["'])(?P<key>[^"'<{{\[\n]{{1,200}})(?P=quote)(?=\s*:)
     | (?<![\w"'\\])(?P<keyword>[a-zA-Z_]\w{{0,99}})(?=\s?=(?!=))
-    | [:\[,=(>]\s*{_VALUE}(?=\s*[,}}\])<]) | (?<![\w.])0(?=\d) | (?<=\d)[eE](?=[+-]?\d)
+    | [:\[,=(>]\s*{_VALUE}(?=\s*[,}}\])<]) | (?<![\w.])0(?=\d) | (?<=\d)\.0+(?!\w) | (?<=\d)[eE](?=[+-]?\d)
 """
 """What stays of a text, or is a name in it: the form of calls, of JSON, of Python, and of numbers."""
 
 IN_ERRORS: Final = r"""
-      (?i:<!doctype\ html|<(?:html|head|body|title))\b | (?i:\A\s*server=oatpp) | ^message= | \.(?:cc|cpp|h):(?=\d)
-    | (?i:model\b|\b(?:not\ loaded|not\ found|does\ not\ exist)|no\ openaiservice\ provider\ found)
-    | (?<=\)\ )const\ | 'strict'\ true\ is\ not\ supported
+      (?i:<!doctype\ html|<(?:html|head|body|title))\b | \bserver=oatpp | ^message= | \.(?:cc|cpp|h):(?=\d)
+    | \bfl:: | (?<=\)\ )const\  | \bjson\.exception\.
+    | (?i:\bmodel\b|(?:\b(?:is|was)\ )?\bnot\ (?:loaded|found)|\bdoes\ not\ exist|no\ openaiservice\ provider\ found)
+    | Provided\ tools\ are\ not\ defined\ using\ an\ OpenAI-compatible | Invalid\ OpenAI\ JSON\ request
+    | Failed\ to\ handle\ OpenAI\ completion | before\ getting\ a\ ChatClient | No\ model\ matching
+    | must\ be\ loaded\ before\ inference | strict'?\ true\ is\ not\ supported(?:\ until)?
 """
 """What the repair looks for in the message of an error."""
 PHRASES: Final = frozenset(status.phrase for status in HTTPStatus)
@@ -106,14 +123,20 @@ HEADERS: Final = _words(
     x-stainless-os x-stainless-package-version x-stainless-read-timeout x-stainless-retry-count x-stainless-runtime
     x-stainless-runtime-version"""
 )
-CREDENTIALS: Final = _words("authorization api-key cookie openai-organization openai-project set-cookie x-api-key")
-"""Headers whose values may stay, and others whose names may."""
+"""Headers whose values may stay, too."""
+HEADER_NAME: Final = re.compile(
+    r"""\A(?:authorization|api-key|cookie|set-cookie|x-api-key|x-foundry-shim(?:-repairs)?|openai-(?:organization|project
+    |version|processing-ms)|apim-request-id|x-generation-id)\Z
+    | \A(?:azureml-|x-ms-|x-groq|x-or-|mistral-|anthropic-|x-vllm-)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What stays of the name of another header: credentials, and what other services are known by."""
 HEADER: Final = re.compile(
     r"""(?:age|content-length|retry-after(?:-ms)?|x-stainless-re[a-z-]+):\d{1,10}(?:,\ ?\d{1,10})*(?!\d)
     | (?:date|expires):[a-z]{3},\ \d\d\ [a-z]{3}\ \d{4}\ [\d:]{8}\ gmt
     | x-stainless-[a-z]+-version:\d{1,2}(?:\.\d{1,3}){2} | host:(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?
     | [a-z-]+:(?:(?:accept|accept-encoding|application|arm64|async|asyncio|asyncopenai|br|bytes|charset|chunked|close
-    |cpython|deflate|event-stream|false|get|gzip|html|httpx|identity|json|keep-alive|kestrel|linux|macos|max|max-age|no
+    |cpython|deflate|event-stream|false|get|groq|gzip|html|httpx|identity|json|keep-alive|kestrel|linux|llama\.cpp|macos|max|max-age|no
     |no-cache|no-store|nosniff|oatpp|openai|origin|plain|post|private|public|python|text|timeout|true|utf-8|uvicorn
     |windows|x64|zstd)(?![a-z0-9])(?:[/=\ ]\d{1,3}(?:\.\d{1,3}){0,2}(?![\d.]))? | [\ ,;:/+*="])*""",
     re.VERBOSE | re.IGNORECASE,

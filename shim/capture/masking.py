@@ -7,6 +7,7 @@ space, punctuation and the escapes of JSON stay. Names get pseudonyms of their f
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import Counter
 from functools import cached_property, partial
 from http import HTTPStatus
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
 
     Path = tuple[str | int, ...]
 
-# Halves of characters in escapes; a second half also stands for a byte that is not UTF-8.
+# The kinds of bytes by which UTF-8 is told (The Unicode Standard, table 3-7), each with the first of it and one that
+# replaces all. A byte that is not UTF-8 by itself may be the rest of a character that is cut between two events.
+_FIRST_BYTES: Final = (0x80, 0x90, 0xA0, 0xC0, 0xC2, 0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4, 0xF5)
+_BYTES: Final = (0x8F, 0x9F, 0xBF, 0xFF, 0xC3, 0xE0, 0xE3, 0xED, 0xE3, 0xF0, 0xF1, 0xF4, 0xFF)
+# In a decoded text they are halves of characters for private use, as in `shim.core.jsontext`.
+_MASKED_BYTES: Final = {0xDC00 + byte: 0xDB00 + _BYTES[bisect(_FIRST_BYTES, byte) - 1] for byte in range(0x80, 0x100)}
+_SPELLED_BYTES: Final = {0xDB00 + byte: 0xDC00 + byte for byte in _BYTES}
+_PRIVATE_HALVES: Final = range(0xDB80, 0xDC00)
 _HALVES: Final = range(0xD800, 0xE000)
-_FIRST_HALVES: Final = range(0xD800, 0xDC00)
-_SECOND_HALF: Final = "\udcff"
 _ESCAPES: Final = {'"': '"', "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # A string within a string has its backslashes doubled: however many there are, they spell one character.
 _SPELLING: Final = re.compile(r'\\+u[0-9a-fA-F]{4}|\\+["/bfnrt]|.', re.DOTALL)
@@ -42,7 +48,9 @@ class _Placeholders(dict[int, str]):
         elif char.isascii() or char.isspace() or char == "\ufeff" or category(char).startswith("P"):
             placeholder = char
         elif code in _HALVES:
-            placeholder = "\ud83d" if code in _FIRST_HALVES else _SECOND_HALF
+            placeholder = (
+                "\ud83d" if code < _PRIVATE_HALVES.start else "\udcff" if code >= _PRIVATE_HALVES.stop else char
+            )
         elif char < "\u0800":
             placeholder = "é" if char.isalnum() else "§"
         else:
@@ -83,6 +91,7 @@ class Names:
         self._pseudonyms: dict[str, str] = {}
         self._of_form: Counter[str] = Counter()
         self._in_texts: dict[str, str] = {}
+        self._stops: set[str] = set()
 
     def replace(self, text: str, kept: re.Pattern[str] | None = None) -> str:
         """Give the pseudonym: the masked text with its last characters counted up, so that no masked text is equal."""
@@ -110,6 +119,11 @@ class Names:
         """Give the pseudonym of a key, unless it is a known field."""
         return text if text in allowed.FIELDS else self.replace_name(text)
 
+    def replace_stop(self, text: str) -> None:
+        """Replace a text that ends an answer, whatever stands beside it."""
+        if self.replace(text) != text:
+            self._stops.add(text)
+
     def mask(self, text: str, *, in_error: bool = False) -> str:
         """Mask a text but for its form and the names in it, all of which are known by now."""
         masked: list[str] = []
@@ -125,7 +139,7 @@ class Names:
     def _mask_word(self, kind: str, word: str) -> str:
         if kind == "word":
             return word if {word, word.lower()} & allowed.WORDS_OF_ERRORS else word.translate(PLACEHOLDERS)
-        if kind != "name":
+        if kind not in ("name", "stop"):
             return self.replace_key(word) if kind else word
         if word in self._pseudonyms:
             return self._pseudonyms[word]
@@ -136,8 +150,11 @@ class Names:
     @cached_property
     def _patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
         """What is looked for in texts, and in the messages of errors."""
-        names = "|".join(map(re.escape, sorted(self._in_texts.values(), key=len, reverse=True))) or "(?!)"
-        in_text = rf"{allowed.IN_TEXT} | (?<![\w\\])(?P<name>(?ai:{names}))(?!\w)"
+        names, stops = (
+            "|".join(map(re.escape, sorted(each, key=len, reverse=True))) or "(?!)"
+            for each in (self._in_texts.values(), self._stops)
+        )
+        in_text = rf"{allowed.IN_TEXT} | (?<![\w\\])(?P<name>(?ai:{names}))(?!\w) | (?P<stop>{stops})"
         in_error = f"{allowed.IN_ERRORS} | {in_text} | {allowed.WORD_OF_ERRORS}"
         flags = re.VERBOSE | re.MULTILINE
         return re.compile(in_text, flags), re.compile(in_error, flags)
@@ -179,7 +196,7 @@ class Body:
             status: The HTTP status of the response; None for a request.
             several_choices: Whether the response has more than one choice.
         """
-        self._source = raw.decode("utf-8", "surrogateescape")
+        self._source = raw.decode("utf-8", "surrogateescape").translate(_MASKED_BYTES)
         self._chars = list(self._source)
         self._names = names
         self._status = status
@@ -205,40 +222,51 @@ class Body:
                 if isinstance(path[-1], str):
                     path[-1] = _read(token["string"])
                 self._replace(*token.span("string"), self._names.replace_key)
-            elif kind in ("event", "string", "bare"):
-                self._take(kind, *token.span(kind), (*path,))
+            elif kind == "bare":
+                self._take_bare(*token.span("bare"), (*path,))
+            elif kind in ("event", "string"):
+                self._take_string(*token.span(kind), (*path,) if kind == "string" else ("event",))
             if kind == "close" and len(path) > 1:
                 path.pop()
             if kind == "blank" or len(path) == _DEEPEST or (kind == "close" and len(path) == 1):
                 documents += 1
                 path = [documents]
 
-    def _take(self, kind: str, start: int, end: int, path: Path) -> None:
-        """Keep or replace a value by its key; one that is a text is masked later."""
-        text = self._source[start:end]
-        key = "event" if kind == "event" else next((step for step in reversed(path) if isinstance(step, str)), "")
-        if kind == "bare":
-            text = text.rstrip()
-            if key == "index" and text.isdecimal():
-                self._indexes[path] = int(text[:9])
-            is_known = path[-1] in allowed.NUMBERS
-            if re.fullmatch(allowed.LITERAL, text) or (is_known and re.fullmatch(r"-?\d{1,3}", text)):
-                return
-            if is_known and (whole := re.match(r"-?\d+(?=\Z|\.)", text)):
-                self._replace(start, start + whole.end(), self._names.replace)
-                start += whole.end()
+    def _take_bare(self, start: int, end: int, path: Path) -> None:
+        """Take what is not a string: a literal and a small number stay, a large one may be a name."""
+        text = self._source[start:end].rstrip()
+        field = path[-1]
+        if field == "index" and text.isdecimal():
+            self._indexes[path] = int(text[:9])
+        if re.fullmatch(allowed.LITERAL, text) or (field in allowed.NUMBERS and re.fullmatch(r"-?\d{1,3}", text)):
+            return
+        if field in allowed.NUMBERS and (whole := re.match(r"-?\d+(?=\Z|\.)", text)):
+            self._replace(start, start + whole.end(), self._names.replace)
+            start += whole.end()
+        self._take_text(start, end, path, is_bare=True)
+
+    def _take_string(self, start: int, end: int, path: Path) -> None:
+        key = _key_of(path)
+        if key == "required":
+            self._replace(start, end, self._names.replace_key)
         elif key in allowed.NAMES:
             self._replace(start, end, partial(self._names.replace_name, kept=allowed.NAMES[key]))
-            return
         elif key in allowed.IDS:
             self._replace(start, end, partial(self._names.replace, kept=allowed.IDS[key]))
-            return
-        elif key in allowed.ENUMS and allowed.VALUES.issuperset(_WORD.findall(text.lower())):
-            return
+        elif not (key in allowed.ENUMS and _is_known_value(self._source[start:end])):
+            self._take_text(start, end, path)
+
+    def _take_text(self, start: int, end: int, path: Path, *, is_bare: bool = False) -> None:
+        """Remember a text, to be masked when all names are known; one that answers are compared with is a name."""
+        key = _key_of(path)
+        if key in ("enum", "const"):
+            self._names.replace_name(_read(self._source[start:end].rstrip()))
+        elif key == "stop" and self._status is None:
+            self._names.replace_stop(_read(self._source[start:end]))
         status = self._status or 0
         is_message = key in allowed.MESSAGES or "errors" in path or (not key and status >= HTTPStatus.BAD_REQUEST)
         in_error = self._status is not None and is_message and allowed.OF_ANSWERS.isdisjoint(path)
-        self._leaves.append(_Leaf(start, end, path if kind == "string" else (start,), in_error))
+        self._leaves.append(_Leaf(start, end, (start,) if is_bare else path, in_error))
 
     def _replace(self, start: int, end: int, replace: Callable[[str], str]) -> None:
         self._chars[start:end] = _rewrite(self._source[start:end], replace)
@@ -258,7 +286,7 @@ class Body:
             for leaf, piece in zip(leaves, pieces, strict=True):
                 self._chars[leaf.start : leaf.end] = masked[at : at + len(piece)]
                 at += 0 if is_cumulative else len(piece)
-        return "".join(self._chars).encode("utf-8", "surrogateescape")
+        return "".join(self._chars).translate(_SPELLED_BYTES).encode("utf-8", "surrogateescape")
 
     def _name_text(self, leaf: _Leaf) -> Path:
         """Tell which text a leaf is a piece of: the same in all chunks of a choice."""
@@ -275,3 +303,13 @@ class Body:
             elif path[at] == "message" and (*path[:at], "delta") not in self._objects:
                 text[at] = "delta"
         return (*text[first:],)
+
+
+def _key_of(path: Path) -> str:
+    """The key that a value belongs to, if it is in a list, too; empty outside of objects."""
+    return next((step for step in reversed(path) if isinstance(step, str)), "")
+
+
+def _is_known_value(text: str) -> bool:
+    """Whether a value of a known field is known, or may be a status."""
+    return bool(re.fullmatch(r"\d{3}", text)) or allowed.VALUES.issuperset(_WORD.findall(text.lower()))

@@ -104,7 +104,7 @@ def _redact_header(name: str, value: str, names: Names, replace: Callable[[str],
     known = name.lower()
     kept = allowed.HEADER.match(f"{known}:{value}") if known in allowed.HEADERS else None
     end = kept.end() - len(name) - 1 if kept else 0
-    name = name if known in allowed.HEADERS | allowed.CREDENTIALS else names.replace(name)
+    name = name if known in allowed.HEADERS else names.replace(name, allowed.HEADER_NAME)
     return name, value[:end] + (replace(value[end:]) if value[end:] else "")
 
 

@@ -1,11 +1,13 @@
-"""Recordings of exchanges: made for a test, and as scripts for a raw server."""
+"""Recordings of exchanges: made for a test, compared by their form, and as scripts for a raw server."""
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shim.capture.recording import Piece, Recording
+from shim.core.jsontext import load_object
 from support.raw_server import Close, Hold, Reset, Send, Sleep, Step, chunk, last_chunk, response_head
 from support.streams import MODEL
 
@@ -52,6 +54,34 @@ def body_of(recording: Recording) -> bytes:
         rest = rest.partition(b"\r\n")[2]
         body, rest = body + rest[:size], rest[size + 2 :]
     return body
+
+
+def form(value: Any) -> Any:
+    """A JSON value without its keys and numbers, each string as its length."""
+    if isinstance(value, dict):
+        return [form(each) for each in value.values()]
+    if isinstance(value, list):
+        return [form(each) for each in value]
+    return len(value) if isinstance(value, str) else value if isinstance(value, bool | None) else "a number"
+
+
+def structure(payloads: Iterable[Any]) -> tuple[list[Any], dict[Any, Any]]:
+    """The form of what a program gets: by choice, the pieces of each text and of the arguments of each call joined."""
+    others: list[Any] = []
+    texts: dict[Any, str] = defaultdict(str)
+    for payload in payloads:
+        choices = payload.get("choices") if isinstance(payload, dict) else None
+        others += [] if choices else [form(payload)]
+        for choice in choices or ():
+            index, said = choice.get("index"), choice.get("delta") or choice.get("message") or {}
+            others += [(index, choice["finish_reason"])] if choice.get("finish_reason") else []
+            for name, value in said.items():
+                texts[index, name] += value if isinstance(value, str) else ""
+            for call in said.get("tool_calls") or ():
+                others += [(index, len(call["function"].get("name") or ""))]
+                texts[index, call.get("index")] += call["function"].get("arguments") or ""
+    parsed = {place: load_object(text.encode("utf-8", "surrogatepass")) for place, text in texts.items()}
+    return others, {place: form(parsed[place] or text) for place, text in texts.items()}
 
 
 def steps(recording: Recording, *, gap: float = 0.005) -> list[Step]:

@@ -4,7 +4,6 @@ import ast
 import gzip
 import json
 import re
-from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -19,11 +18,12 @@ import shim
 from shim.capture import allow_list
 from shim.capture.recording import Recording, ReplayTransport
 from shim.capture.redaction import REMOVED, redact
-from shim.core import call_text, reasoning, responses
+from shim.core import call_text, foundry, reasoning, responses
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
-from support.captures import EVENT_STREAM, PATH, asked, body_of, events, plain, recording
+from support.captures import EVENT_STREAM, PATH, asked, body_of, events, form, plain, recording, structure
+from support.defects import DEFECTS
 from support.deviations import DEVIATIONS, TOOLS, Answer, Call, Choice, answers, deviated, policy_for
 from support.dialects import DIALECTS
 from support.raw_server import Send, response_head
@@ -46,33 +46,6 @@ def as_json(value, **options):
 
 
 # What the repair does.
-
-
-def form(value):
-    """A JSON value without its keys and numbers, each string as its length."""
-    if isinstance(value, dict):
-        return [form(each) for each in value.values()]
-    if isinstance(value, list):
-        return [form(each) for each in value]
-    return len(value) if isinstance(value, str) else value if isinstance(value, bool | None) else "a number"
-
-
-def structure(payloads):
-    """The form of what a program gets: by choice, the pieces of each text and of the arguments of each call joined."""
-    others, texts = [], defaultdict(str)
-    for payload in payloads:
-        choices = payload.get("choices") if isinstance(payload, dict) else None
-        others += [] if choices else [form(payload)]
-        for choice in choices or ():
-            index, said = choice.get("index"), choice.get("delta") or choice.get("message") or {}
-            others += [(index, choice["finish_reason"])] if choice.get("finish_reason") else []
-            for name, value in said.items():
-                texts[index, name] += value if isinstance(value, str) else ""
-            for call in said.get("tool_calls") or ():
-                others += [(index, len(call["function"].get("name") or ""))]
-                texts[index, call.get("index")] += call["function"].get("arguments") or ""
-    parsed = {place: load_object(text.encode("utf-8", "surrogatepass")) for place, text in texts.items()}
-    return others, {place: form(parsed[place] or text) for place, text in texts.items()}
 
 
 def repaired(recording, policy=None):
@@ -105,7 +78,8 @@ def outcome_over_http(recording):
     report = shim.report(response)
     body = load_object(response.content)
     form = structure([body]) if body else structure(payloads(response.content)) if response.is_success else None
-    return response.status_code, response.headers.keys(), report.repairs, report.generation, form
+    kind = response.headers.get("content-type")
+    return response.status_code, kind, len(response.headers), report.repairs, report.generation, form
 
 
 def assert_redacted(original):
@@ -129,17 +103,19 @@ def recorded_answers():
             yield pytest.param(path.read_bytes(), id="-".join(path.parts[-2:]))
         elif path.suffix in (".sse", ".json", ".txt") and path.name != "index.json":
             yield pytest.param(plain(path.read_bytes(), headers=EVENT_STREAM), id=path.name)
+    for defect in DEFECTS:
+        yield pytest.param(events(defect.body), id=str(defect))
     for release, dialect in DIALECTS.items():
         for case, answer in dialect.answers.items():
             sent = b"".join(step.data for step in answer.steps() if isinstance(step, Send))
             yield pytest.param(sent, id=f"{release}-{case}")
 
 
-@pytest.mark.parametrize(("streams", "tools"), [(True, (WEATHER, MULTIPLY)), (False, ())], ids=["streamed", "plain"])
+@pytest.mark.parametrize("tools", [(), (WEATHER, MULTIPLY)], ids=["text", "tools"])
 @pytest.mark.parametrize("answer", list(recorded_answers()))
-def test_recorded_and_composed_answers_are_repaired_alike(answer, streams, tools):
+def test_recorded_and_composed_answers_are_repaired_alike(answer, tools):
     """Statuses, headers, repairs and structure are the same."""
-    original = recording(answer, asked(tools=tools, stream=streams))
+    original = recording(answer, asked(tools=tools, stream=b"data:" in answer))
     assert outcome_over_http(assert_redacted(original)) == outcome_over_http(original)
 
 
@@ -186,13 +162,11 @@ LIFTED = (
     f"usefunctools[{CALL}]",
     CALL.replace('"city"', '"town": 1, "cape": 2, "city"'),
     '[{"id": "abc", "type": "function", "function": {"name": "get_weather", "arguments": {}}}]',
-    f"<tool_call>\n{XML}\n</tool_call>",
+    f"<think>Lisbon, then.</think>\n\n<tool_call>\n{XML}\n</tool_call>",
     '{"name": "find_place", "arguments": "{\\n \\"lat\\": 1.5e3, \\"lon\\": -2, \\"exact\\": null}"}',
     '<tool_call>{"name": "get_weather", "arguments": {"city": "S\\u00e3o \\"Paulo\\"\\n\\\\"}}</tool_call>',
-    f"<tool_call>{CALL}</tool_call><tool_call>{CALL.replace('Lisbon', 'Madrid')}</tool_call>",
     f'The "key": "of it <tool_call>{CALL}</tool_call>',
     '<tool_call>{"name": "find_place", "arguments": {"lat": [10, 2.5, true, null, "x y"]}}</tool_call>',
-    f"<think>Lisbon, then.</think>\n\n<tool_call>{CALL}</tool_call>",
 )
 NOT_A_CALL = '<tool_call>{"name": "find_place", "arguments": {"lat": 007}}</tool_call>'
 
@@ -261,6 +235,95 @@ def test_a_text_is_one_in_all_chunks_of_its_choice():
     original = recording(events(stream([*repeated, chunk({}, "stop")])), asked(tools=(WEATHER,)))
     policy = shim.Policy(cumulative_text=True)
     assert len(calls_of(assert_repaired_alike(original, policy), policy)) == 1
+
+
+FAILURES = (
+    *({"error": {"message": text}} for text in (
+        "No OpenAIService provider found for modelName:herons", "Failed to handle OpenAI completion: herons",
+        "Provided tools are not defined using an OpenAI-compatible tool herons", "Invalid OpenAI JSON request: herons",
+        "herons before getting a ChatClient", "No model matching 'herons'", "herons must be loaded before inference",
+        "function tool 'strict' true is not supported until herons", "[json.exception.parse_error.101] herons",
+        "search_options.cc:22 void fl::Herons(float) const herons", f"Model {MODEL} not found", "Model not loaded: herons",
+        f"The model '{MODEL}' does not exist", f"Model '{MODEL}:2' is not loaded", "supermodel not found",
+    )),
+    *({"error": {"message": "herons", name: value}} for name, value in (
+        ("code", 429), ("code", "404"), ("code", "model_not_found"), ("type", "overloaded_error"), ("statusCode", 503),
+        ("type", "insufficient_quota"), ("http_status", "422"), ("type", "herons"),
+    )),
+    {"error": "Model not found: herons"}, {"errors": {"$.herons": ["herons"]}}, {"exception": {"error_msg": "herons"}},
+    {"Successful": False, "HttpStatusCode": 404, "ErrorMessage": "herons"}, {"success": False}, {"status": "pending"},
+    {"detail": [{"loc": ["body", "herons"], "msg": "herons"}]}, {"title": "herons", "type": "http://herons"},
+    *({"type": kind} for kind in ("keep-alive", "ping", "in_progress", "failed", "herons")),
+)  # fmt: skip
+MARKS = (
+    *({"system_fingerprint": value} for value in ("fp_44709d6fcb", "b1234-deadbeef", "vllm-0.9-herons", "herons")),
+    *({name: "herons"} for name in sorted(foundry._OTHER_FIELDS)),
+    *({"choices": [{**conforming()[0]["choices"][0], name: 1}]} for name in sorted(foundry._OTHER_CHOICE_FIELDS)),
+    *({"usage": {name: 1}} for name in sorted(foundry._OTHER_USAGE_FIELDS)),
+    *({"id": value} for value in ("chat.id.1", "chat.id.48151", "chat.id.x", "")), {"IsDelta": False},
+)  # fmt: skip
+OTHER_HEADERS = "openai-version azureml-model-session apim-request-id x-ms-region X-Groq-Region x-or-id mistral-a x-a"
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=str)
+def test_failures_are_repaired_alike(failure):
+    """The status, the repairs and the form of the error are the same, whoever sends it, in a body or in a stream."""
+    body = json.dumps(failure).encode()
+    for answer in (plain(body), plain(body, status=400), plain(body, status=500), events(event(failure))):
+        for server in (b"Server: oatpp/1.3.0\r\n", b""):
+            original = recording(answer.replace(b"\r\n", b"\r\n" + server, 1), asked(tools=(WEATHER,)))
+            assert outcome_over_http(redact(original)) == outcome_over_http(original)
+
+
+def test_marks_of_services_stay():
+    """Whose answer it is can still be told: the same is repaired."""
+    body = [{**each, "created": 0} for each in betalgo()]
+    answers = [events(stream([{**body[0], "IsDelta": None, **mark}, *body[1:]])) for mark in MARKS]
+    answers += [events(stream([{**conforming()[0], "object": "x", **mark}])) for mark in MARKS]
+    answers += [events(stream(body), headers=[(name, "herons")]) for name in OTHER_HEADERS.split()]
+    answers += [events(stream(body), headers=[("Server", name)]) for name in ("oatpp/1.3.0", "llama.cpp", "groq", "a")]
+    for answer in answers:
+        assert outcome_over_http(redact(recording(answer))) == outcome_over_http(recording(answer))
+
+
+SCHEMA = {"properties": {"title": {"enum": ["red", "dark red", 7]}, "size": {"type": "integer"}}, "required": ["title"]}
+STRICT = {"type": "function", "function": {"name": "paint", "strict": True, "parameters": SCHEMA}}
+FORM = {"type": "json_schema", "json_schema": {"name": "paint", "strict": True, "schema": SCHEMA}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "contents"),
+    [
+        ({"stop": ["END", "User:"]}, ["a LEND ING", "a end", "XXX ENC", "Us er: ", "Use r"]),
+        ({"stop": "\n\n"}, ["a \n \n", "a \n\n b"]),
+        ({"n": 2}, ["a"]),
+        ({"logprobs": True}, ["a"]),
+        *(
+            (fields, [f'{{"title": {title}, "size": {size}}}' for title, size in VALUES_OF_SCHEMA])
+            for VALUES_OF_SCHEMA in [[('"red"', 1), ('"dark red"', 2.0), ('"blu"', 1), ('"red"', 2.5), (7, 0), (8, 0)]]
+            for fields in ({"response_format": FORM}, {"tools": [STRICT], "tool_choice": "required"})
+        ),
+    ],
+)
+def test_what_a_service_ignores_of_a_request_is_seen_alike(fields, contents):
+    """Stop texts and the values of a schema are found in an answer, or are not."""
+    for content in contents:
+        function = {"name": "paint", "arguments": content}
+        call = chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": function}]}, "tool_calls")
+        chunks = [call] if "tools" in fields else conforming(re.split("(?<= )", content))
+        original = recording(events(stream(chunks), headers=[*EVENT_STREAM, ("Server", "oatpp")]), asked(**fields))
+        assert outcome_over_http(redact(original)) == outcome_over_http(original)
+
+
+def test_bytes_of_cut_characters_are_joined_alike():
+    """A character whose bytes are in two events, and bytes that are none."""
+    for text in ("é日🌸".encode(), b"\xe6\x97", b"\xc0\x80\xed\xa0\x80\xf4\x90\x80\x80\xff", b"a\xa5\xe6"):
+        for cut in range(len(text)):
+            parts = (chunk({"content": "@"}), chunk({"content": "@"}))
+            first, second = (
+                event(part).replace(b"@", piece) for part, piece in zip(parts, (text[:cut], text[cut:]), strict=True)
+            )
+            assert_repaired_alike(recording(events(first + second + stream([chunk({}, "stop")]))))
 
 
 # What is private.
