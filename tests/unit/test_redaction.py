@@ -243,14 +243,15 @@ FAILURES = (
         "Provided tools are not defined using an OpenAI-compatible tool herons", "Invalid OpenAI JSON request: herons",
         "herons before getting a ChatClient", "No model matching 'herons'", "herons must be loaded before inference",
         "function tool 'strict' true is not supported until herons", "[json.exception.parse_error.101] herons",
-        "search_options.cc:22 void fl::Herons(float) const herons", f"Model {MODEL} not found", "Model not loaded: herons",
-        f"The model '{MODEL}' does not exist", f"Model '{MODEL}:2' is not loaded", "supermodel not found",
+        "search_options.cc:22 void fl::Herons(float) const herons", f"Model {MODEL} not found", "Model not loaded: a",
+        f"The model '{MODEL}' does not exist", f"Model '{MODEL}' is not loaded", "supermodel not found",
     )),
     *({"error": {"message": "herons", name: value}} for name, value in (
         ("code", 429), ("code", "404"), ("code", "model_not_found"), ("type", "overloaded_error"), ("statusCode", 503),
         ("type", "insufficient_quota"), ("http_status", "422"), ("type", "herons"),
     )),
-    {"error": "Model not found: herons"}, {"errors": {"$.herons": ["herons"]}}, {"exception": {"error_msg": "herons"}},
+    {"error": "Model not found: herons"}, {"errors": {"$.herons": ["herons"]}}, 
+    {"exception": {"error_msg": "Model not found"}},
     {"Successful": False, "HttpStatusCode": 404, "ErrorMessage": "herons"}, {"success": False}, {"status": "pending"},
     {"detail": [{"loc": ["body", "herons"], "msg": "herons"}]}, {"title": "herons", "type": "http://herons"},
     *({"type": kind} for kind in ("keep-alive", "ping", "in_progress", "failed", "herons")),
@@ -278,8 +279,7 @@ def test_failures_are_repaired_alike(failure):
 def test_marks_of_services_stay():
     """Whose answer it is can still be told: the same is repaired."""
     body = [{**each, "created": 0} for each in betalgo()]
-    answers = [events(stream([{**body[0], "IsDelta": None, **mark}, *body[1:]])) for mark in MARKS]
-    answers += [events(stream([{**conforming()[0], "object": "x", **mark}])) for mark in MARKS]
+    answers = [events(stream([{**conforming()[0], "object": "x", **mark}, *body])) for mark in MARKS]
     answers += [events(stream(body), headers=[(name, "herons")]) for name in OTHER_HEADERS.split()]
     answers += [events(stream(body), headers=[("Server", name)]) for name in ("oatpp/1.3.0", "llama.cpp", "groq", "a")]
     for answer in answers:
@@ -288,6 +288,10 @@ def test_marks_of_services_stay():
 
 SCHEMA = {"properties": {"title": {"enum": ["red", "dark red", 7]}, "size": {"type": "integer"}}, "required": ["title"]}
 STRICT = {"type": "function", "function": {"name": "paint", "strict": True, "parameters": SCHEMA}}
+PAINTS = [
+    f'{{"title": {title}, "size": {size}}}'
+    for title, size in (('"red"', 1), ('"dark red"', 2.0), ('"blu"', 1), ('"red"', 2.5), (7, 0), (8, 0))
+]
 FORM = {"type": "json_schema", "json_schema": {"name": "paint", "strict": True, "schema": SCHEMA}}
 
 
@@ -298,11 +302,8 @@ FORM = {"type": "json_schema", "json_schema": {"name": "paint", "strict": True, 
         ({"stop": "\n\n"}, ["a \n \n", "a \n\n b"]),
         ({"n": 2}, ["a"]),
         ({"logprobs": True}, ["a"]),
-        *(
-            (fields, [f'{{"title": {title}, "size": {size}}}' for title, size in VALUES_OF_SCHEMA])
-            for VALUES_OF_SCHEMA in [[('"red"', 1), ('"dark red"', 2.0), ('"blu"', 1), ('"red"', 2.5), (7, 0), (8, 0)]]
-            for fields in ({"response_format": FORM}, {"tools": [STRICT], "tool_choice": "required"})
-        ),
+        ({"response_format": FORM}, PAINTS),
+        ({"tools": [STRICT], "tool_choice": "required"}, PAINTS),
     ],
 )
 def test_what_a_service_ignores_of_a_request_is_seen_alike(fields, contents):
@@ -503,6 +504,7 @@ def test_headers_that_describe_the_exchange_stay():
         ({"errors": {"$.herons": ["value expected"]}}, '["value expected"]'),
         ({"detail": [{"msg": "field required", "input": "field required"}]}, '"field required", "input": "xxxxx xxx'),
         ("Invalid 'max_tokens': the herons", "Invalid 'max_tokens': the xxxxxx"),
+        ("key sk-value-token/limit, error", "key xx-xxxxx-xxxxx/xxxxx, error"),
         ("<html><title>Bad Gateway: herons</title>", "<html><title>Bad Gateway: xxxxxx</"),
     ],
 )
