@@ -250,7 +250,7 @@ FAILURES = (
         ("code", 429), ("code", "404"), ("code", "model_not_found"), ("type", "overloaded_error"), ("statusCode", 503),
         ("type", "insufficient_quota"), ("http_status", "422"), ("type", "herons"),
     )),
-    {"error": "Model not found: herons"}, {"errors": {"$.herons": ["herons"]}}, 
+    {"error": "Model not found: herons"}, {"errors": {"$.herons": ["herons"]}},
     {"exception": {"error_msg": "Model not found"}},
     {"Successful": False, "HttpStatusCode": 404, "ErrorMessage": "herons"}, {"success": False}, {"status": "pending"},
     {"detail": [{"loc": ["body", "herons"], "msg": "herons"}]}, {"title": "herons", "type": "http://herons"},
@@ -504,7 +504,7 @@ def test_headers_that_describe_the_exchange_stay():
         ({"errors": {"$.herons": ["value expected"]}}, '["value expected"]'),
         ({"detail": [{"msg": "field required", "input": "field required"}]}, '"field required", "input": "xxxxx xxx'),
         ("Invalid 'max_tokens': the herons", "Invalid 'max_tokens': the xxxxxx"),
-        ("key sk-value-token/limit, error", "key xx-xxxxx-xxxxx/xxxxx, error"),
+        ("key sk-value-limit/token, error", "key xx-xxxxx-xxxxx/xxxxx, error"),
         ("<html><title>Bad Gateway: herons</title>", "<html><title>Bad Gateway: xxxxxx</"),
     ],
 )
