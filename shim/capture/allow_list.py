@@ -25,16 +25,17 @@ FIELDS: Final = FOREIGN | _words(
     finish_reason first_id format frequency_penalty function function_call functions has_more http_status id
     image_url include include_usage incomplete_details index input input_schema input_tokens input_tokens_details
     instructions is_byok item item_id items json_schema kv_transfer_params last_id loc logit_bias logprob logprobs
-    max_completion_tokens max_output_tokens max_tokens Message message messages metadata modalities model models msg
-    n name native_finish_reason num_sources_used nvext obfuscation object oneOf output output_index output_text
-    output_tokens output_tokens_details owned_by parallel_tool_calls param parameters parent part permission
-    presence_penalty previous_response_id prompt prompt_cache_hit_tokens prompt_filter_results prompt_logprobs
-    prompt_token_ids prompt_tokens prompt_tokens_details properties provider queue_time reason reasoning
-    reasoning_content reasoning_effort reasoning_tokens refusal required response response_format response_id role
-    root safety_identifier schema search_context_size search_results seed sequence_number service_tier status
-    status_code statusCode stop stop_reason store stream stream_options strict success suffix summary summary_index
-    system_fingerprint temperature text timings title token token_ids tokens tool_call_id tool_calls tool_choice
-    tools top_k top_logprobs top_p total_tokens truncation type usage user value verbosity x_groq"""
+    max_completion_tokens max_output_tokens max_tokens max_tool_calls Message message messages metadata modalities
+    model models msg n name native_finish_reason num_sources_used nvext obfuscation object oneOf output output_index
+    output_text output_tokens output_tokens_details owned_by parallel_tool_calls param parameters parent part
+    permission presence_penalty previous_response_id prompt prompt_cache_hit_tokens prompt_cache_key
+    prompt_filter_results prompt_logprobs prompt_token_ids prompt_tokens prompt_tokens_details properties provider
+    queue_time reason reasoning reasoning_content reasoning_effort reasoning_tokens refusal required response
+    response_format response_id role root safety_identifier schema search_context_size search_results seed
+    sequence_number service_tier status status_code statusCode stop stop_reason store stream stream_options strict
+    success suffix summary summary_index system_fingerprint temperature text timings title token token_ids tokens
+    tool_call_id tool_calls tool_choice tools top_k top_logprobs top_p total_tokens truncation type usage user value
+    verbosity x_groq"""
 )
 """Keys that stay; any other key is a name."""
 NAMES: Final = {

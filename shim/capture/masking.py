@@ -121,8 +121,9 @@ class Names:
 
     def replace_stop(self, text: str) -> None:
         """Replace a text that ends an answer, whatever stands beside it."""
-        if self.replace(text) != text:
+        if text.translate(PLACEHOLDERS) != text:
             self._stops.add(text)
+            self.replace(text)
 
     def mask(self, text: str, *, in_error: bool = False) -> str:
         """Mask a text but for its form and the names in it, all of which are known by now."""
