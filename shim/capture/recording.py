@@ -1,8 +1,8 @@
-"""Recordings of an exchange with a service: the bytes of its connection, piece by piece, with their times.
+"""Recordings of an exchange with a service: the bytes of its connection, read by read, with their times.
 
-A `RecordingTransport` notes what the network gives, below everything that an HTTP library makes of it: status line,
-headers, chunked framing. A `ReplayTransport` gives the same to any client of httpx, without a network. A `Recording`
-can be kept in a file that a person can read.
+A `RecordingTransport` records what the network delivers, before an HTTP library interprets it: status line, headers,
+chunked framing. A `ReplayTransport` delivers the same to any client of httpx, without a network. A `Recording` is saved
+in a readable file.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     Ended = Literal["closed", "reset", "deadline"] | None
 
 FORMAT: Final = "foundry-shim capture"
-"""What a file of ours calls itself."""
+"""How a file names its format."""
 VERSION: Final = 1
 
-# Those of httpx itself.
+# The defaults of httpx.
 _LIMITS: Final = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 _PACKAGES: Final = {"shim": "foundry-local-shim", "openai": "openai", "httpx": "httpx"}
 _ENDS: Final = (None, "closed", "reset", "deadline")
-# How the bodies that httpx and the shim write are spelled; any other is kept as text.
+# How httpx and the shim write a JSON body; any other body is saved as text.
 _SPELLINGS: Final[dict[str, dict[str, Any]]] = {
     "compact": {"separators": (",", ":"), "ensure_ascii": False},
     "spaced": {},
@@ -52,7 +52,7 @@ _WRITE_BYTES: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one read of the connection gave.
+    """What one read of the connection returned.
 
     Attributes:
         at: Seconds since the request was sent.
@@ -78,17 +78,17 @@ def _details() -> dict[str, str]:
 
 @dataclass(slots=True)
 class Recording:
-    """One request and the bytes that came as its answer.
+    """One request and the bytes of its response.
 
     Attributes:
         method: The request's method.
         target: Its path and query, as sent.
         headers: Its headers, as sent.
         body: Its body.
-        pieces: What each read of the connection gave.
-        ended: How the connection ended while the answer was read: "closed" by the service, "reset" by any error of a
-            read, "deadline" where a read timed out; None where it stayed open, as far as it was read.
-        is_filled: Whether private text was replaced.
+        pieces: What each read of the connection returned.
+        ended: How the connection ended while the response was read: "closed" by the service, "reset" by any error of a
+            read, "deadline" if a read timed out; None if it stayed open, as far as it was read.
+        is_redacted: Whether private text was masked.
         details: Versions, platform and date.
     """
 
@@ -98,12 +98,12 @@ class Recording:
     body: bytes
     pieces: list[Piece] = field(default_factory=list[Piece])
     ended: Ended = None
-    is_filled: bool = False
+    is_redacted: bool = False
     details: dict[str, str] = field(default_factory=_details)
 
     @property
     def answer(self) -> bytes:
-        """All bytes of the answer: status line, headers and body, framing included."""
+        """All bytes of the response: status line, headers and body, framing included."""
         return b"".join(piece.data for piece in self.pieces)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -116,10 +116,10 @@ class Recording:
         Raises:
             OSError: The file exists, or cannot be written.
         """
-        told = {
+        fields = {
             "format": FORMAT,
             "version": VERSION,
-            "is_filled": self.is_filled,
+            "is_redacted": self.is_redacted,
             "details": self.details,
             "request": {
                 "method": self.method,
@@ -132,35 +132,35 @@ class Recording:
                 "pieces": [{"at": piece.at, "bytes": piece.data.decode("latin-1")} for piece in self.pieces],
             },
         }
-        write_private(Path(path), (json.dumps(told, indent=1) + "\n").encode("ascii"), overwrite=overwrite)
+        write_private(Path(path), (json.dumps(fields, indent=1) + "\n").encode("ascii"), overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recording:
-        """Read the recording that a file holds.
+        """Read a recording from a file.
 
         Raises:
-            ServiceError: The file cannot be read, is no capture, is damaged, or was written by a later version.
+            ServiceError: The file cannot be read, is not a capture, is damaged, or was written by a later version.
         """
         try:
-            told: Any = json.loads(Path(path).read_bytes())
+            fields: Any = json.loads(Path(path).read_bytes())
         except OSError as error:
             raise ServiceError(
                 f"The capture {path} cannot be read: {error.strerror}.", remedy="Check the path and its permissions."
             ) from error
         except (ValueError, RecursionError):
-            told = None
-        if not is_object(told) or told.get("format") != FORMAT:
+            fields = None
+        if not is_object(fields) or fields.get("format") != FORMAT:
             raise ServiceError(
-                f"The file {path} is no capture of an exchange.",
-                remedy="Write one with: foundry-shim capture FILE",
+                f"The file {path} is not a capture.",
+                remedy="Record one with: foundry-shim capture FILE",
             )
-        if told.get("version") != VERSION:
+        if fields.get("version") != VERSION:
             raise ServiceError(
-                f"The capture {path} has version {told.get('version')!r}; this release of the shim reads {VERSION}.",
+                f"The capture {path} has version {fields.get('version')!r}; this release of the shim reads {VERSION}.",
                 remedy="Update foundry-local-shim.",
             )
         try:
-            return _read(told)
+            return _read(fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ServiceError(
                 f"The capture {path} is damaged: {type(error).__name__}: {error}.",
@@ -169,7 +169,7 @@ class Recording:
 
 
 def _written_body(body: bytes) -> dict[str, Any]:
-    """A body for a person to read: as JSON where the same bytes can be made of that again."""
+    """A body in a readable form: as JSON if the same bytes can be restored from it."""
     try:
         value = json.loads(body)
         for spelling, options in _SPELLINGS.items():
@@ -180,57 +180,62 @@ def _written_body(body: bytes) -> dict[str, Any]:
     return {"bytes": body.decode("latin-1")}
 
 
-def _read_body(told: dict[str, Any]) -> bytes:
-    if "json" in told:
-        return json.dumps(told["json"], **_SPELLINGS[told["spelling"]]).encode()
-    return _text(told["bytes"]).encode("latin-1")
+def _read_body(fields: dict[str, Any]) -> bytes:
+    if "json" in fields:
+        return json.dumps(fields["json"], **_SPELLINGS[fields["spelling"]]).encode()
+    return _read_text(fields["bytes"]).encode("latin-1")
 
 
-def _read(told: dict[str, Any]) -> Recording:
-    """The recording in what a file tells.
+def _read(fields: dict[str, Any]) -> Recording:
+    """Read a recording from the fields of a file.
 
     Raises:
-        KeyError: A member is missing.
-        TypeError: A member is of another kind.
-        ValueError: A member has another value than any that is written.
+        KeyError: A field is missing.
+        TypeError: A field has another type.
+        ValueError: A field has a value that is never written.
     """
-    request, response = told["request"], told["response"]
+    request, response = fields["request"], fields["response"]
     ended = response["ended"]
     if ended not in _ENDS:
-        raise ValueError(f"no such end: {ended!r}")
+        raise ValueError(f"unknown end {ended!r:.40}")
     return Recording(
-        method=_text(request["method"]),
-        target=_text(request["target"]),
-        headers=[_header(line) for line in request["headers"]],
+        method=_read_text(request["method"]),
+        target=_read_text(request["target"]),
+        headers=[_read_header(line) for line in request["headers"]],
         body=_read_body(request["body"]),
-        pieces=[Piece(_seconds(piece["at"]), _text(piece["bytes"]).encode("latin-1")) for piece in response["pieces"]],
+        pieces=[_read_piece(piece) for piece in response["pieces"]],
         ended=ended,
-        is_filled=told["is_filled"] is True,
-        details={_text(name): _text(value) for name, value in told["details"].items()},
+        # Older files have another name for it.
+        is_redacted=(fields["is_filled"] if "is_filled" in fields else fields["is_redacted"]) is True,
+        details={_read_text(name): _read_text(value) for name, value in fields["details"].items()},
     )
 
 
-def _header(line: Any) -> tuple[str, str]:
-    name, colon, value = _text(line).partition(": ")
+def _read_piece(piece: dict[str, Any]) -> Piece:
+    return Piece(_read_seconds(piece["at"]), _read_text(piece["bytes"]).encode("latin-1"))
+
+
+def _read_header(line: Any) -> tuple[str, str]:
+    name, colon, value = _read_text(line).partition(": ")
     if not colon:
-        raise ValueError(f"{line!r:.40} is no header")
+        raise ValueError(f"{line!r:.40} is not a header")
     return name, value
 
 
-def _text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
+        raise TypeError(f"{value!r:.40} is not a string")
     return value
 
 
-def _seconds(value: Any) -> float:
+def _read_seconds(value: Any) -> float:
     if not isinstance(value, int | float) or not isfinite(value) or value < 0:
-        raise ValueError(f"{value!r:.40} is no time")
+        raise ValueError(f"{value!r:.40} is not a time")
     return value
 
 
 def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore.ConnectionPool:
-    """The pool that httpx makes for itself, on another network."""
+    """The connection pool that httpx creates by default, with another network backend."""
     return httpcore.ConnectionPool(
         ssl_context=context,
         max_connections=_LIMITS.max_connections,
@@ -241,17 +246,17 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
 
 
 class RecordingTransport(httpx.HTTPTransport):
-    """A transport of httpx that notes every exchange; for requests that follow one another, over HTTP/1.1.
+    """A transport of httpx that records every exchange; for sequential requests over HTTP/1.1.
 
     Attributes:
         recordings: One for each request, in order.
         connections: How many connections were opened.
-        deadline: A moment of `time.monotonic`, beyond which no connect, read or write lasts, however slowly the service
-            drips; then they time out. May be set anew at any time.
+        deadline: The time of `time.monotonic` at which every connect, read and write times out, however slowly the
+            service sends. May be changed at any time.
     """
 
     def __init__(self, *, verify: ssl.SSLContext | str | bool = True, deadline: float | None = None) -> None:
-        """Begin without recordings; what `verify` means is said in httpx."""
+        """Start without recordings; `verify` is that of httpx."""
         context = httpx.create_ssl_context(verify=verify)
         super().__init__(verify=context)
         self._pool = _pool(_RecordingBackend(self), context)
@@ -260,7 +265,7 @@ class RecordingTransport(httpx.HTTPTransport):
         self.deadline = deadline
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request; note it, and the answer while it is read."""
+        """Send the request; record it, and the response while it is read."""
         self.recordings.append(
             Recording(
                 method=request.method,
@@ -272,10 +277,10 @@ class RecordingTransport(httpx.HTTPTransport):
         return super().handle_request(request)
 
     def time_left(self, timeout: float | None, error: type[Exception]) -> float | None:
-        """What is left of a timeout before the deadline.
+        """Shorten a timeout to the time before the deadline.
 
         Raises:
-            Exception: Nothing is left; the given one.
+            Exception: The given one: the deadline has passed.
         """
         if self.deadline is None:
             return timeout
@@ -309,19 +314,19 @@ class _RecordingStream(httpcore.NetworkStream):
         self._transport = transport
         self._recording = transport.recordings[-1]
         self._sent_at = 0.0
-        self._is_left = False
+        self._is_closed = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
             data = self._inner.read(max_bytes, self._transport.time_left(timeout, httpcore.ReadTimeout))
         except httpcore.ReadTimeout:
-            self._note_end("deadline")
+            self._record_end("deadline")
             raise
         except httpcore.ReadError:
-            self._note_end("reset")
+            self._record_end("reset")
             raise
         if not data:
-            self._note_end("closed")
+            self._record_end("closed")
         else:
             self._recording.pieces.append(Piece(round(time.monotonic() - self._sent_at, 6), data))
         return data
@@ -334,7 +339,7 @@ class _RecordingStream(httpcore.NetworkStream):
         self._sent_at = time.monotonic()
 
     def close(self) -> None:
-        self._is_left = True
+        self._is_closed = True
         self._inner.close()
 
     def start_tls(
@@ -349,33 +354,33 @@ class _RecordingStream(httpcore.NetworkStream):
             return value
 
         def shut_down(how: int) -> None:
-            self._is_left = True
+            self._is_closed = True
             value.shutdown(how)
 
         return _Socket(shut_down)
 
-    def _note_end(self, ended: Ended) -> None:
-        """Note how the service ended the connection; what this side did says nothing of it."""
-        if not self._is_left:
+    def _record_end(self, ended: Ended) -> None:
+        """Record how the service ended the connection, unless this side closed it first."""
+        if not self._is_closed:
             self._recording.ended = ended
 
 
 class _Socket:
-    """What a client needs of a socket that leaves another thread's read."""
+    """The part of a socket that a client needs to interrupt another thread's read."""
 
     def __init__(self, shutdown: Callable[[int], None]) -> None:
         self.shutdown = shutdown
 
 
 class ReplayTransport(httpx.HTTPTransport):
-    """A transport of httpx that answers each request with a recording: its pieces, one for each read, and its end.
+    """A transport of httpx that answers each request with a recording: one piece for each read, then its end.
 
-    Where the recorded connection stayed open, a read behind the last piece times out at once: nothing more is known.
+    If the recorded connection stayed open, a read after the last piece times out at once: nothing more is known.
     """
 
     def __init__(self, recording: Recording, *, timed: bool = False) -> None:
-        """Answer with the recording; if `timed`, each piece comes when it came then."""
-        # Nothing is encrypted, so no certificates have to be read.
+        """Answer with the recording; if `timed`, each piece is delivered at its recorded time."""
+        # Nothing is encrypted, so no certificates are loaded.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=context)
         self._pool = _pool(_ReplayBackend(recording, timed=timed), context)
@@ -397,10 +402,10 @@ class _ReplayStream(httpcore.NetworkStream):
         self._position = 0
         self._rest = b""
         self._sent_at = 0.0
-        self._left = threading.Event()
+        self._closed = threading.Event()
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._left.is_set():
+        if self._closed.is_set():
             return b""
         if not self._rest:
             if self._position == len(self._recording.pieces):
@@ -414,12 +419,12 @@ class _ReplayStream(httpcore.NetworkStream):
         return data
 
     def _wait_for(self, piece: Piece, timeout: float | None) -> bool:
-        """Wait until the piece came then; False where the client left first."""
+        """Wait until the recorded time of the piece; False if the client closed the connection first."""
         seconds = self._sent_at + piece.at - time.monotonic() if self._timed else 0.0
         if timeout is not None and seconds > timeout:
-            self._left.wait(timeout)
-            raise httpcore.ReadTimeout("the recorded answer comes later")
-        return not (seconds > 0 and self._left.wait(seconds))
+            self._closed.wait(timeout)
+            raise httpcore.ReadTimeout("the recorded response continues later")
+        return not (seconds > 0 and self._closed.wait(seconds))
 
     def _end(self) -> bytes:
         match self._recording.ended:
@@ -436,10 +441,10 @@ class _ReplayStream(httpcore.NetworkStream):
         self._sent_at = time.monotonic()
 
     def close(self) -> None:
-        self._left.set()
+        self._closed.set()
 
     def start_tls(self, *_: Any, **__: Any) -> httpcore.NetworkStream:
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        return _Socket(lambda _how: self._left.set()) if info == "socket" else None
+        return _Socket(lambda _how: self._closed.set()) if info == "socket" else None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from shim.capture.recording import RecordingTransport
-from shim.capture.redaction import without_private
+from shim.capture.redaction import redact
 from shim.cli.output import encodable, failures, note
 from shim.cli.services import ApiKeyEnv, BaseUrl, Model, api_key_from, open_service
 from shim.core.jsontext import is_object
@@ -70,7 +70,7 @@ def capture(
     if not transport.connections:
         raise ServiceError(f"The service at {address} could not be reached.", remedy="Check that it still runs.")
     recording = transport.recordings[0]
-    without_private(recording, keep_text=keep_text).save(file, overwrite=force)
+    redact(recording, keep_text=keep_text).save(file, overwrite=force)
     size = len(recording.answer)
     note(f"Recorded {size} bytes in {len(recording.pieces)} pieces into {file}")
     if keep_text:

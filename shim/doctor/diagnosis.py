@@ -88,6 +88,7 @@ class Finding:
         came: The answer of the service, as it came over the connection.
         alone: What a program sees with the official client alone, by a replay of the same answer; empty where it was
             not replayed.
+        alone_redacted: The same, from the redacted answer: this may be published.
         mended: What it sees with the shim.
         deviations: What the shim had to mend.
         problems: What it does not mend.
@@ -99,6 +100,7 @@ class Finding:
     probe: str
     came: str = ""
     alone: str = ""
+    alone_redacted: str = ""
     mended: str = ""
     deviations: list[Deviation] = field(default_factory=list[Deviation])
     problems: list[Problem] = field(default_factory=list[Problem])
@@ -193,7 +195,7 @@ def as_markdown(diagnosis: Diagnosis) -> str:
         "| probe | what came | with the official client alone |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| {each.probe} | {_cell(each.came)} | {_cell(each.alone)} |" for each in _made(diagnosis)]
+    lines += [f"| {each.probe} | {_cell(each.came)} | {_cell(each.alone_redacted)} |" for each in _made(diagnosis)]
     if diagnosis.deviations:
         lines += ["", "#### What is sent otherwise than OpenAI sends it", ""]
         lines += ["| code | times | what | also seen |", "| --- | --- | --- | --- |"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from shim.capture.recording import Recording, RecordingTransport, ReplayTransport
-from shim.capture.redaction import without_private
+from shim.capture.redaction import redact
 from shim.core.jsontext import load_object
 from shim.core.sse import DONE, Frame, Framer
 from shim.doctor.diagnosis import Deviation, Diagnosis, Finding, Problem, Timing
@@ -219,10 +219,10 @@ def _compare(
     diagnosis: Diagnosis,
 ) -> None:
     """Note what came over the connection, and what a program without the shim makes of it."""
-    # What is told here may be pasted into an issue.
-    recording = without_private(recording)
-    finding.came, events = _wire(recording)
+    redacted = redact(recording)
+    finding.came, events = _wire(redacted)
     finding.alone = probe(_ask(ReplayTransport(recording), diagnosis)).said
+    finding.alone_redacted = probe(_ask(ReplayTransport(redacted), diagnosis)).said
     finding.deviations = [replace(each, sample=_sample(events, first.get(each.code, 0))) for each in finding.deviations]
 
 

@@ -128,7 +128,7 @@ def tells_the_opposite(repair):
         (encoded("response", b"{}"), "repair_response", tells_the_opposite(target.repair_response)),
         (encoded("error body", b"x"), "error_body", lambda *told, **asked: b'{"error":{"message":""}}'),
         (encoded("request", b'{"n": 1}'), "Exchange", AsksOtherwise),
-        (encoded("filler", KEY), "without_private", lambda recording, **options: recording),
+        (encoded("filler", KEY), "redact", lambda recording, **options: recording),
     ],
 )
 def test_what_is_broken_is_seen(monkeypatch, data, part, broken):

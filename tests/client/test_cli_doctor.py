@@ -172,7 +172,7 @@ class TestCapture:
         assert "Without keys, prompt and answer" in done.stderr
         assert_private(file.read_text(), "private", "question")
         recording = Recording.load(file)
-        assert recording.is_filled
+        assert recording.is_redacted
         assert b"chat.id.1" in recording.answer
         done = run("doctor", "--replay", file, environment=environment)
         assert done.returncode == 0
@@ -187,7 +187,7 @@ class TestCapture:
         assert "My question" in text
         assert "blossoms" in text
         assert KEY not in text
-        assert not Recording.load(file).is_filled
+        assert not Recording.load(file).is_redacted
 
     def test_sends_the_request_of_a_file(self, environment, tmp_path):
         """The body that a program sends is sent as it is, members unknown to openai and all."""
@@ -220,10 +220,10 @@ class TestCapture:
 
     def test_error_response_is_recorded(self, environment, tmp_path):
         """An error is an exchange, too."""
-        refusal = plain_response(b'{"error": {"message": "no such thing"}}', status=400)
+        refusal = plain_response(b'{"error": {"message": "model not found"}}', status=400)
         done = self.captured(environment, tmp_path / "c.json", service=old_service(refusal))
-        assert "The exchange failed, and is recorded: BadRequestError 400: no such thing" in done.stderr
-        assert b"no such thing" in Recording.load(tmp_path / "c.json").answer
+        assert "The exchange failed, and is recorded: BadRequestError 400: model not found" in done.stderr
+        assert b"model not found" in Recording.load(tmp_path / "c.json").answer
 
     def test_silent_stream_is_recorded_up_to_the_deadline(self, environment, tmp_path):
         """A stream that stops is recorded as far as it came when the deadline has passed."""

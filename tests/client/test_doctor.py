@@ -462,9 +462,10 @@ class TestRecording:
 
 def test_report_escapes_fences_and_bars():
     """What a service says cannot break the report's table or its blocks."""
-    finding = doctor.Finding("stream", came="a | b\nc", alone="x")
+    finding = doctor.Finding("stream", came="a | b\nc", alone="private", alone_redacted="x")
     finding.deviations = [doctor.Deviation("id", 1, "when", "seen", "```\nfree")]
     text = as_markdown(Diagnosis(findings=[finding]))
     assert "| stream | a \\| b c | x |" in text
     assert text.count("```") == 2
+    assert "private" not in text
     assert json_response({}) == plain_response(b"{}")

@@ -109,7 +109,7 @@ def test_every_byte_and_piece_is_recorded(end):
     assert (recording.method, recording.target) == ("POST", "/v1/x?y=1")
     assert json.loads(recording.body) == {"a": "b"}
     assert ("X-Key", "1") in recording.headers
-    assert not recording.is_filled
+    assert not recording.is_redacted
 
 
 def test_requests_on_one_connection_are_kept_apart():
@@ -277,7 +277,7 @@ BODIES = (
         body=BODIES,
         pieces=st.lists(st.builds(Piece, st.floats(0, 1e6), st.binary(max_size=30)), max_size=4),
         ended=st.sampled_from([None, "closed", "reset", "deadline"]),
-        is_filled=st.booleans(),
+        is_redacted=st.booleans(),
     )
 )
 def test_saved_recording_is_loaded_unchanged(tmp_path_factory, recording):
@@ -310,7 +310,7 @@ def test_file_can_be_read(tmp_path):
 GOOD = {
     "format": FORMAT,
     "version": 1,
-    "is_filled": False,
+    "is_redacted": False,
     "details": {},
     "request": {"method": "GET", "target": "/", "headers": [], "body": {"bytes": ""}},
     "response": {"ended": None, "pieces": []},
@@ -333,15 +333,15 @@ DAMAGED = {
     [
         *((json.dumps(content).encode(), "is damaged") for content in DAMAGED.values()),
         (json.dumps({**GOOD, "version": 2}).encode(), "version 2"),
-        (json.dumps({**GOOD, "format": "har"}).encode(), "no capture"),
-        (b"[]", "no capture"),
-        (b"\xff\xfe", "no capture"),
-        (b"{", "no capture"),
-        (b"[" * 100_000, "no capture"),
+        (json.dumps({**GOOD, "format": "har"}).encode(), "not a capture"),
+        (b"[]", "not a capture"),
+        (b"\xff\xfe", "not a capture"),
+        (b"{", "not a capture"),
+        (b"[" * 100_000, "not a capture"),
     ],
 )
 def test_files_that_are_refused(tmp_path, content, said):
-    """A file that is no capture, damaged, or of a later version is refused with a remedy."""
+    """A file that is not a capture, damaged, or of a later version is refused with a remedy."""
     path = tmp_path / "file"
     path.write_bytes(content)
     with pytest.raises(ServiceError, match=said) as caught:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from shim.capture.recording import Piece, Recording
-from shim.capture.redaction import without_private
+from shim.capture.redaction import redact
 from shim.core.chat_bodies import error_body, repair_completion, repair_models
 from shim.core.content import ContentText
 from shim.core.jsontext import dump, is_object, load_object
@@ -388,12 +388,12 @@ def _filler(case: Case) -> None:
         ended="closed",
         details={},
     )
-    filled = without_private(original, keep_text=keep_text)
+    filled = redact(original, keep_text=keep_text)
     _same("sizes", [len(piece.data) for piece in filled.pieces], [len(piece) for piece in pieces])
     _same("size of the request", len(filled.body), len(original.body))
     assert KEY not in filled.body, "no key in the request"
     assert KEY not in filled.answer, "no key in the answer"
-    _same("filled twice", without_private(filled, keep_text=keep_text), filled)
+    _same("filled twice", redact(filled, keep_text=keep_text), filled)
 
 
 _ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{"choices":[]}'
