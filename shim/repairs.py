@@ -48,6 +48,7 @@ class Repair(StrEnum):
     USAGE = "usage"
     CUMULATIVE_TEXT = "cumulative-text"
     REASONING = "reasoning"
+    HARMONY = "harmony"
     ERROR_STATUS = "error-status"
     ERROR_BODY = "error-body"
     EMPTY_STREAM = "empty-stream"
@@ -142,9 +143,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "`arguments` is an object instead of a string", "serialised", "Microsoft's C++ SDK accepts both"
     ),
     Repair.TOOL_CALL_TEXT: Rule(
-        "the request has tools, `tool_choice` is not `none`, and a call comes as text: `<tool_call>`, `<tool_calls>`, "
-        "`<function_call>`, `<tools>`, `<response>`, `functools[…]`, `[TOOL_CALLS][…]`, `<function=…>`, or bare JSON; "
-        "also beside the same call in `tool_calls`",
+        "the request has tools, `tool_choice` is not `none`, and a call of one of them is written as text, in a spelling "
+        "of [dialects.md](dialects.md); also beside the same call in `tool_calls`",
         "lifted into `tool_calls`, the text removed, once",
         f"{_ISSUE}874, live 1.x",
     ),
@@ -162,9 +162,15 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "each delta repeats the text so far; only with `Policy(cumulative_text=True)`", "the difference", "insurance"
     ),
     Repair.REASONING: Rule(
-        '`<think>…</think>` in the content; only with `Policy(reasoning="split")`',
-        "moved to `reasoning_content`",
-        "client fixture, live 1.x",
+        '`<think>…</think>` in the content, or text before a `</think>` alone; only with `Policy(reasoning="split")`. '
+        "A `</think>` with which the content begins, after `reasoning_content`",
+        "moved to `reasoning_content`; removed",
+        "client fixture, live 1.x; chat templates of DeepSeek-R1 and Qwen3-Thinking",
+    ),
+    Repair.HARMONY: Rule(
+        "the content begins with a channel token of the harmony format, `<|channel|>analysis<|message|>…`",
+        "the analysis channel moved to `reasoning_content`, the text of the other channels left as the content",
+        "chat template of gpt-oss",
     ),
     Repair.ERROR_STATUS: Rule(
         "the first event of a stream, or a plain answer with status 200, is an error; an unknown model has another "
@@ -253,7 +259,9 @@ class Policy:
         strict: Every repair that would be made ends the stream with an error instead.
         off: Repairs that are not made.
         tool_calls: Whether tool calls that come as text are lifted (`Repair.TOOL_CALL_TEXT`).
-        reasoning: "split" moves ``<think>…</think>`` from the content to ``reasoning_content``, "keep" leaves it.
+        reasoning: "split" moves ``<think>…</think>``, and text before a ``</think>`` alone, from the content to
+            ``reasoning_content``; "keep" leaves it. Where a model of this name may begin inside its thought, its stream
+            waits for the ``</think>`` with "split".
         cumulative_text: Whether deltas that repeat the text so far are cut down to what is new.
         stream_deadline: After how many seconds without a byte a stream is given up and asked for again without
             streaming. None waits for as long as the client does: a slow prompt is not a hang.

@@ -59,6 +59,7 @@ class RepairReport:
         policy: What was allowed.
         repairs: How often each repair was made.
         events: The number of events that came from the service.
+        undeclared_calls: How many tool calls written as text named no declared function. They stay text.
         generation: Which releases of Foundry Local answer in this way, such as "1.x"; None where nothing in the answer
             tells. `foundry-shim doctor` asks the service and knows more.
         is_told: Whether a hook or the log gets every single repair.
@@ -67,6 +68,7 @@ class RepairReport:
     policy: Policy = field(default_factory=Policy)
     repairs: Counter[Repair] = field(default_factory=Counter[Repair])
     events: int = 0
+    undeclared_calls: int = 0
     generation: str | None = None
     is_told: bool = field(init=False, repr=False, compare=False)
     _hook_failed: bool = field(init=False, repr=False, compare=False, default=False)

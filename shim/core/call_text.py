@@ -1,113 +1,184 @@
 """Tool calls that a model wrote as text, lifted out of the text while it streams.
 
-The spellings are those that the chat templates of Qwen, Hermes, Phi-4-mini, Mistral and Llama teach, and the bare JSON
-that Foundry Local 1.x forces for ``tool_choice: "required"``. Reported in
-https://github.com/microsoft/foundry-local/issues/874.
+The spellings are the rows of `shim.core.dialects`. What is a call, and what only looks like one, is decided here: see
+docs/dialects.md.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from enum import Enum, auto
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.core.jsontext import dump, is_object
+from shim.core.call_forms import (
+    ArgumentsReader,
+    Call,
+    CallReader,
+    Declared,
+    NotACall,
+    ParametersReader,
+    tag,
+)
+from shim.core.dialects import DIALECTS, FIRST_TOKENS, LAST_TOKENS, Dialect, Form, Place
+from shim.core.literals import Unreadable, end_of
+from shim.core.quoting import Quoting, Stops
+from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+# All are bounded, because what the end of a piece cuts is matched again with the next piece.
+_PLACEHOLDERS: Final = {
+    " ": r"[ \t\r\n]{0,64}+",
+    "{name}": r"(?:(?P<name%d>[^\s<>{}()\[\]\"'`=,;|]{1,200}+)|\Z)",
+    "{id}": r"(?:(?P<id%d>[\w-]{1,64}+)|\Z)",
+    "{format}": rf"[ \t]{{0,8}}+(?:{tag('<|constrain|>')}[ \t]{{0,8}}+)?[\w-]{{0,40}}+[ \t]{{0,8}}+",
+}
+_IN_OPENING: Final = re.compile(r" |\{(?:name|id|format)\}|.", re.DOTALL)
+_FOLLOWS: Final = {
+    Form.CALLS: r"[\[{A-Za-z_]",
+    Form.LIST: r"\[",
+    Form.OBJECTS: r"[\[{]",
+    Form.ARGUMENTS: r"\{",
+    Form.PARAMETERS: "<",
+}
+_THOUGHT: Final = ("<think>", "</think>")
 
 
-class Call(NamedTuple):
-    """One call: the function's name, JSON text of an object, and the id where the text gave one."""
+def _opening(number: int, dialect: Dialect) -> str:
+    """A pattern for the opening of a call; it has the row's name where the opening is whole and its form can follow."""
+    first, *parts = _IN_OPENING.findall(dialect.opening)
+    pattern = re.escape(first)
+    for part in parts:
+        known = _PLACEHOLDERS.get(part)
+        pattern += rf"(?:{re.escape(part)}|\Z)" if known is None else known.replace("%d", str(number))
+    return rf"{pattern}(?:(?={_FOLLOWS[dialect.form]})(?P<row{number}>)|\Z)"
 
-    name: str
-    arguments: str
-    id: str | None = None
+
+def _whole_or_cut(name: str, literals: Iterable[str]) -> str:
+    """A pattern for literals; the group has matched where one of them is whole, none where the end of the text cuts it."""
+    longest_first = sorted(literals, key=len, reverse=True)
+    whole = "|".join(map(re.escape, longest_first))
+    return rf"(?:{whole})(?P<{name}>)|(?:{'|'.join(map(tag, longest_first))})\Z"
 
 
-class _Form(NamedTuple):
-    """One spelling of calls: how it opens, and the tokens that follow.
+_MARKED: Final = {number: each for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
+_BARE: Final = next(each for each in DIALECTS if each.place is Place.OWN_LINES)
+_LOOSE: Final = {each.opening.split("{")[0].split(" ")[0] for each in _MARKED.values() if not each.opening[0].isalpha()}
+_LOOSE_TOKENS: Final = sorted({*FIRST_TOKENS, *(each for each in _LOOSE if each[-1] in ">]")})
+_OPENING: Final = re.compile(
+    "|".join(
+        (
+            *(_opening(number, each) for number, each in _MARKED.items()),
+            _whole_or_cut("loose", _LOOSE_TOKENS),
+            *(_whole_or_cut(name, [literal]) for name, literal in zip(("thinks", "thought"), _THOUGHT, strict=True)),
+        )
+    )
+)
+_LOOSE_AT_END: Final = re.compile("|".join(map(re.escape, _LOOSE_TOKENS)))
+_WORDS: Final = {each.opening for each in _MARKED.values() if each.opening[0].isalpha()}
+_PLACE: Final = "|".join((r"[<\[]", *(tag(word) for word in _WORDS)))
+_STOPS: Final = Stops(_PLACE)
+_IS_PLACE: Final = re.compile(_PLACE)
+_FENCE: Final = re.compile(
+    r"(?P<fence>(?P<char>[`~])(?P=char){2,15}+)[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+(?:(?=[<\[{])(?P<whole>)|\Z)"
+    r"|[`~]{1,2}\Z"
+)
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_BRACKETS: Final = re.compile(r"[\]}]*")
+_END_OF_THOUGHT: Final = re.compile(_whole_or_cut("whole", _THOUGHT[1:]))
 
-    Strings of JSON and values of parameters are `inside`: nothing there is a marker. A token's kind says what it does:
-    "turn" goes inside or back outside, "bracket" is counted, "end" ends the form, "alien" cannot be part of it, any
-    other nothing. A token without a kind is cut short by the end of the text.
+
+@cache
+def _closing(dialect: Dialect) -> re.Pattern[str]:
+    closing = set(dialect.closing)
+    if dialect.place is not Place.ANYWHERE:
+        # The service may have taken the opening for a special token, and left it out.
+        closing |= {each for other in _MARKED.values() if other.form is Form.CALLS for each in other.closing}
+    return re.compile(_whole_or_cut("whole", {*closing, *LAST_TOKENS}))
+
+
+class _State(Enum):
+    EDGE = auto()  # at the start of the message, or directly after a call or a lone opening
+    TEXT = auto()
+    CALL = auto()  # after the opening of what may be a call
+    THOUGHT = auto()  # between <think> and </think>
+
+
+class _Fence(NamedTuple):
+    """A fence with which the message begins: the characters that open it, and whether a line has ended since."""
+
+    run: str
+    has_line_end: bool
+
+
+class _Candidate(NamedTuple):
+    """What may be a call."""
+
+    dialect: Dialect
+    reader: CallReader | ArgumentsReader | ParametersReader
+
+
+class _Buffer:
+    """The part of the text that is not decided.
+
+    Attributes:
+        text: The last piece, with what was not read of those before it.
+        at: How far the text was read.
+        is_ended: Whether no more text comes.
     """
 
-    opening: str
-    outside: re.Pattern[str]
-    inside: re.Pattern[str]
+    def __init__(self) -> None:
+        self.text = ""
+        self.at = 0
+        self.is_ended = False
+        # Undecided are the earlier pieces and, of the text, what stands from here on.
+        self._start = 0
+        self._pieces: list[str] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many undecided characters were read."""
+        return self._size + self.at - self._start
+
+    def add(self, text: str) -> None:
+        """Take the next piece."""
+        self.text += text
+
+    def take(self, end: int) -> str:
+        """Take everything undecided up to an offset in the text out of here."""
+        taken = self.text[self._start : end]
+        if self._pieces:
+            taken = "".join((*self._pieces, taken))
+            self._pieces.clear()
+            self._size = 0
+        self._start = self.at = end
+        return taken
+
+    def rewind(self) -> int:
+        """Read what is undecided again; gives the offset of its first character."""
+        if self._pieces:
+            self.text = "".join((*self._pieces, self.text[self._start :]))
+            self._pieces.clear()
+            self._size = self._start = 0
+        self.at = self._start
+        return self.at
+
+    def cut(self) -> None:
+        """Keep nothing of the text but what is undecided or was not read."""
+        if self._start < self.at:
+            self._pieces.append(self.text[self._start : self.at])
+            self._size += self.at - self._start
+        self.text = self.text[self.at :]
+        self._start = self.at = 0
 
 
-# In literals: any whitespace, a list's bracket or none, a word. All are bounded, because what the end of the text cuts
-# short is matched again with the next piece.
-_WILD: Final = {
-    " ": r"[ \t\r\n]{0,64}+",
-    "?": r"(?:\[[ \t\r\n]{0,64}+)?",
-    "~": r'(?:[^<>"\\{}\[\]\s]{1,200}|\Z)',
-}
-
-
-def _start(literal: str) -> str:
-    """A pattern for a literal that the end of the text may cut short."""
-    return "".join(_WILD.get(char) or rf"(?:{re.escape(char)}|\Z)" for char in literal)
-
-
-def _token(kind: str, literal: str) -> str:
-    """A pattern for a literal of which at least the first character is there; it has its kind where it is whole."""
-    return rf"{re.escape(literal[0])}{_start(literal[1:-1])}(?:(?P<{kind}>{re.escape(literal[-1])})|\Z)"
-
-
-# What is neither white nor a bracket nor part of a comma, a colon, a number, true, false or null. Every marker holds
-# such a character: an attempt ends at the first marker outside its strings, so no text is read more than a few times.
-_ALIEN: Final = r"(?P<alien>[^ \t\r\n,:0-9.+\-Etruefalsn{}\[\]])"
-_STRING: Final = re.compile(r'(?P<turn>")|\\(?:(?P<escaped>.)|\Z)', re.DOTALL)
-_VALUE: Final = re.compile(_token("turn", "</parameter>"))
-_BRACKETS: Final = re.compile(rf'(?P<turn>")|(?P<bracket>[{{}}\[\]])|{_ALIEN}')
-
-
-def _json(tag: str) -> _Form:
-    end = _token("end", f"</{tag}>")
-    return _Form(f'<{tag}> ?{{ "', re.compile(rf'(?P<turn>")|{end}|{_ALIEN}'), _STRING)
-
-
-def _xml(opening: str, *tokens: str) -> _Form:
-    parameter = _token("turn", "<parameter=~>")
-    return _Form(opening, re.compile("|".join((parameter, *tokens, r"(?P<alien>\S)"))), _VALUE)
-
-
-_MARKED: Final = {
-    **{tag: _json(tag) for tag in ("tool_call", "tool_calls", "function_call", "tools", "response")},
-    "functools": _Form('functools[ { "', _BRACKETS, _STRING),
-    "mistral": _Form('[TOOL_CALLS] [ { "', _BRACKETS, _STRING),
-    "xml": _xml("<function=~>", _token("end", "</function>")),
-    "xml_in_tool_call": _xml(
-        "<tool_call> <function=~>",
-        _token("function", "<function=~>"),
-        _token("function_end", "</function>"),
-        _token("end", "</tool_call>"),
-    ),
-}
-_MARKER: Final = re.compile("|".join(_token(name, form.opening) for name, form in _MARKED.items()))
-_HEAD: Final = "|".join(map(_start, ('"id" : "~" , ', '"type" : "function" , ', '"function" : { ')))
-_NAME: Final = _start('"name" : "') + r'([^"\\]{0,200})(?:(?P<bare>")|\Z)'
-_BARE: Final = re.compile(rf"(?=[\[{{]){_start('?{ ')}(?:{_HEAD}){{0,3}}{_NAME}")
-_FORMS: Final = {**_MARKED, "bare": _Form("", _BRACKETS, _STRING)}
-
-_WHITESPACE: Final = re.compile(r"[ \t\r\n]*")
-_CLOSING_BRACKETS: Final = re.compile(r"[\]}]*")
-_BETWEEN_OBJECTS: Final = re.compile(r"[ \t\r\n,\[\]}]*")
-_FUNCTION_OR_VALUE: Final = re.compile(r"<function=([^>]+)>|<parameter=([^>]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-# Models write line breaks in strings. NaN and Infinity are no JSON, and int refuses them.
-_DECODER: Final = json.JSONDecoder(strict=False, parse_constant=int)
-# What a call without `arguments` may hold. More than that makes it the definition of a function, or plain data.
-_MEMBERS_OF_CALL: Final = frozenset({"name", "parameters", "id", "type"})
-
-
-class CallExtractor:
+class CallScanner:
     """Takes the calls out of the content of one message.
 
-    The output does not depend on how the content is cut. What is no call is kept to the character; only whitespace
-    between calls, and between a call and the beginning or the end of the content, goes with them.
+    The output does not depend on how the content is cut. What is no call is kept to the character; only white space
+    and special tokens between calls, and between a call and the start or the end of the content, go with them.
     """
 
     def __init__(self, tools: Mapping[str, Mapping[str, Any]], *, limit: int) -> None:
@@ -115,217 +186,379 @@ class CallExtractor:
 
         Args:
             tools: The declared functions, each with the JSON schema of its parameters.
-            limit: The most characters that are held back.
+            limit: The most characters that are buffered.
         """
-        self._tools = tools
+        self._declared = Declared(tools)
         self._limit = limit
-        self._out: list[str | Call] = []
-        self._said: list[str] = []
-        self._text_came = False
-        self._call_came = False
-        self._beside_call = True
-        self._behind_bracket = False
-        self._ended = False
-        # Held back are the pieces and, of the text, what stands from `_begin` on. The text is read up to `_at`.
-        self._pieces: list[str] = []
-        self._pieces_size = 0
-        self._text = ""
-        self._begin = 0
-        self._at = 0
-        self._form: _Form | None = None
-        self._inside = False
-        self._open: list[str] = []
+        self._buffer = _Buffer()
+        self._waiting = Waiting()
+        self._quoting = Quoting(_STOPS)
+        self._state = _State.EDGE
+        self._candidate: _Candidate | None = None
+        self._fence: _Fence | None = None
+        self._is_settled = False
+        self._plain: re.Pattern[str] | None = None
+        self._undeclared = 0
 
     def passes(self, text: str) -> bool:
-        """Whether a piece of the content is certainly no part of a call, and nothing is held back."""
-        return not (self._form or self._beside_call or self._text or _MARKER.search(text))
+        """Whether a piece of the content is certainly no part of a call, changes nothing, and nothing is buffered."""
+        return self._plain is not None and not self._plain.search(text)
 
     def feed(self, text: str) -> list[str | Call]:
         """Take the next piece of the content and give what is certain now, in order; adjacent text is joined."""
         if self.passes(text):
-            return [text] if text else []  # most pieces, at a fourth of the cost
-        self._text += text
-        while self._read():
+            return [text] if text else []
+        self._buffer.add(text)
+        while self._step():
             pass
-        if self._begin < self._at:
-            self._pieces.append(self._text[self._begin : self._at])
-            self._pieces_size += self._at - self._begin
-        self._text = self._text[self._at :]
-        self._begin = self._at = 0
-        self._join_said()
-        out, self._out = self._out, []
-        return out
+        self._buffer.cut()
+        is_plain = self._state is _State.TEXT and not (self._buffer.text or self._waiting.size)
+        self._plain = self._quoting.plain if is_plain else None
+        return self._waiting.flush()
 
     def finish(self) -> list[str | Call]:
-        """Take the end of the content and give what was held back."""
-        self._ended = True
+        """Take the end of the content and give what was buffered."""
+        self._buffer.is_ended = True
+        self._plain = None
         out = self.feed("")
-        # Whitespace is left, either behind the last call or because there was nothing else.
-        return out if self._call_came or not self._pieces else ["".join(self._pieces)]
+        if self._fence and not self._waiting.is_beside_call:
+            self._waiting.keep_as_text()
+        self._waiting.end()
+        return join([*out, *self._waiting.flush()])
 
-    def _read(self) -> bool:
-        """Read the next token; False where that takes more text."""
-        form = self._form
-        if form:
-            token = (form.inside if self._inside else form.outside).search(self._text, self._at)
-        else:
-            self._skip_beside_call()
-            token = self._bare_opening() or _MARKER.search(self._text, self._at)
-        begin, end = token.span() if token else (len(self._text), len(self._text))
-        if not form and begin > self._at:
-            self._say(begin)
-        self._at = begin
-        kind = token.lastgroup if token else None
-        fits = self._pieces_size + end - self._begin <= self._limit
-        if not fits or kind == "alien" or (self._ended and not kind and (form or token)):
-            # With one quotation mark too many or too few, what seemed a string of JSON may be the next call.
-            self._give_up(misread=form is None or (fits and kind == "alien" and form.inside is _STRING))
-            return True
-        if not (token and kind):
+    def settle(self) -> None:
+        """Take note that no thought without a beginning can be in the content."""
+        self._is_settled = True
+        self._waiting.settle()
+
+    def take_undeclared(self) -> int:
+        """Give how many calls have named no declared function since the last time. They stay text."""
+        undeclared, self._undeclared = self._undeclared, 0
+        return undeclared
+
+    def note_structured_call(self) -> None:
+        """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
+        self._waiting.has_structured_call = True
+
+    # Each step reads on as far as one thing goes. False where that takes more text.
+
+    def _step(self) -> bool:
+        match self._state:
+            case _State.TEXT:
+                return self._read_text()
+            case _State.EDGE:
+                return self._read_edge()
+            case _State.CALL:
+                return self._read_call()
+            case _State.THOUGHT:
+                return self._read_thought()
+
+    def _read_text(self) -> bool:
+        buffer = self._buffer
+        at = self._quoting.find(buffer.text, buffer.at)
+        self._say(at)
+        if at == len(buffer.text):
             return False
-        self._at = end
-        self._act(kind, token.group())
+        opened = self._open(at)
+        if opened is None:
+            self._pass_over(at)
+        return opened is not False
+
+    def _read_edge(self) -> bool:
+        buffer = self._buffer
+        text, at = buffer.text, buffer.at
+        if at == len(text):
+            return False
+        if self._waiting.is_tight and (end := end_of(_BRACKETS, text, at)) > at:
+            # Small models close more brackets than they have opened.
+            self._waiting.add_closing(buffer.take(end), is_tight=True)
+            return True
+        if (end := end_of(_SPACE, text, at)) > at:
+            return self._read_space(end)
+        for read in (self._close, self._open_fence, self._open):
+            progress = read(at)
+            if progress is not None:
+                return progress
+        self._begin_text()
+        if _IS_PLACE.match(text, at):
+            self._pass_over(at)
         return True
 
-    def _skip_beside_call(self) -> None:
-        if self._behind_bracket:
-            # Small models close more brackets than they have opened.
-            self._begin = self._at = _behind(_CLOSING_BRACKETS, self._text, self._at)
-            self._behind_bracket = self._at == len(self._text)
-        if self._beside_call:
-            self._at = _behind(_WHITESPACE, self._text, self._at)
+    def _read_space(self, end: int) -> bool:
+        buffer = self._buffer
+        fits = min(end, buffer.at + self._room)
+        space = buffer.take(fits)
+        self._waiting.add_space(space)
+        if "\n" in space:
+            self._waiting.end_line()
+            self._quoting.reset(at_line_start=True)
+        return True if fits == end else self._overflow(fits)
 
-    def _bare_opening(self) -> re.Match[str] | None:
-        """JSON at the beginning of the content, as long as it may be the call of a declared function."""
-        opening = None if self._text_came else _BARE.match(self._text, self._at)
-        if opening is None:
+    @property
+    def _room(self) -> int:
+        """How many characters may be buffered beside those that wait."""
+        return max(0, self._limit - self._waiting.size)
+
+    def _close(self, at: int) -> bool | None:
+        """Read what may end a call; None where nothing of the kind stands there."""
+        buffer = self._buffer
+        if self._candidate is None or not self._waiting.is_beside_call:
             return None
-        name = opening[1]
-        declared = name in self._tools if opening["bare"] else any(tool.startswith(name) for tool in self._tools)
-        return opening if declared else None
+        if self._fence and buffer.text[at] == self._fence.run[0]:
+            return self._close_fence(at, self._fence.run)
+        found = _closing(self._candidate.dialect).match(buffer.text, at)
+        if found and found["whole"] is not None:
+            self._waiting.add_closing(buffer.take(found.end()))
+            return True
+        if found and not buffer.is_ended:
+            return False
+        if buffer.text[at] in ",;":
+            self._waiting.add_space(buffer.take(at + 1))
+            return True
+        return None
 
-    def _act(self, kind: str, token: str) -> None:
-        if kind in _FORMS:
-            self._form = _FORMS[kind]
-            self._inside = token.count('"') % 2 == 1
-            self._open.clear()
-            self._count(token)
-        elif kind == "turn":
-            self._inside = not self._inside
-        elif kind == "bracket":
-            self._count(token)
-        if kind == "end" or (kind == "bracket" and not self._open):
-            self._complete()
+    def _close_fence(self, at: int, run: str) -> bool | None:
+        buffer = self._buffer
+        end = at
+        while end < len(buffer.text) and buffer.text[end] == run[0]:
+            end += 1
+        if end == len(buffer.text) and not buffer.is_ended:
+            return False
+        if end - at < len(run):
+            return None
+        self._fence = None
+        self._waiting.add_closing(buffer.take(end))
+        return True
 
-    def _count(self, text: str) -> None:
-        for char in text:
-            if char in "[{":
-                self._open.append(char)
-            elif char == "]" or (char == "}" and self._open[-1] == "{"):  # a list survives one brace too many
-                self._open.pop()
+    def _open_fence(self, at: int) -> bool | None:
+        """Read the opening line of a fence that may be the whole message; None where there is none."""
+        buffer, waiting = self._buffer, self._waiting
+        if self._fence or waiting.has_text or (waiting.is_beside_call and not waiting.is_fenced):
+            return None
+        found = _FENCE.match(buffer.text, at)
+        if found is None or found.end() - at > self._room:
+            return None
+        if found["whole"] is None:
+            return None if buffer.is_ended else False
+        self._fence = _Fence(found["fence"], "\n" in found.group())
+        waiting.add_fence(buffer.take(found.end()))
+        return True
 
-    def _complete(self) -> None:
-        form = cast("_Form", self._form)
-        text = "".join((*self._pieces, self._text[self._begin : self._at]))
-        try:
-            if form.inside is _VALUE:
-                calls = _xml_calls(text, self._tools)
+    def _open(self, at: int) -> bool | None:
+        """Read the opening of a call; None where there is none."""
+        buffer = self._buffer
+        found = _OPENING.match(buffer.text, at)
+        if found is None or found.end() - at > self._room:
+            return self._open_bare(at)
+        kind = found.lastgroup or ""
+        if kind.startswith("row"):
+            return self._open_marked(int(kind.removeprefix("row")), found)
+        if kind == "loose":
+            return self._open_loosely(found.end())
+        if kind in ("thinks", "thought"):
+            return self._read_thought_tag(kind, found.end())
+        if buffer.is_ended:
+            loose = _LOOSE_AT_END.match(buffer.text, at)
+            return self._open_loosely(loose.end()) if loose else self._open_bare(at)
+        if kind.startswith("name") and not self._declared.names.can_begin(found[kind]):
+            self._undeclared += 1
+            return None
+        return False
+
+    def _open_marked(self, number: int, found: re.Match[str]) -> bool | None:
+        dialect = _MARKED[number]
+        reader: CallReader | ArgumentsReader | ParametersReader
+        if dialect.form in (Form.ARGUMENTS, Form.PARAMETERS):
+            groups = found.groupdict()
+            try:
+                name = self._declared.find(groups[f"name{number}"])
+            except NotACall:
+                self._undeclared += 1
+                return None
+            if dialect.form is Form.ARGUMENTS:
+                reader = ArgumentsReader(self._declared, name, groups.get(f"id{number}"))
             else:
-                calls = _json_calls(text, None if form.opening else self._tools)
-        except (ValueError, RecursionError):
-            self._give_up()
-            return
-        self._join_said()
-        self._out += calls
-        self._call_came = self._beside_call = True
-        self._behind_bracket = form.outside is _BRACKETS
-        self._release(self._at)
+                reader = ParametersReader(self._declared, name)
+        else:
+            reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS)
+        return self._begin_call(dialect, reader, found.end())
 
-    def _give_up(self, *, misread: bool = False) -> None:
-        """What is held is no call. Only if it was misread, a call may begin behind its first character."""
-        if self._pieces:
-            self._text = "".join((*self._pieces, self._text))
-            self._at += self._pieces_size
-            self._pieces.clear()
-        self._say(self._begin + 1 if misread else min(self._at, self._begin + self._limit))
+    def _open_bare(self, at: int) -> bool | None:
+        """Begin a call without an opening of its own, or another one after the same opening."""
+        is_next = self._state is _State.EDGE and self._waiting.is_beside_call
+        previous = self._candidate if is_next else None
+        char = self._buffer.text[at]
+        is_named = previous is not None and previous.reader.is_python and (char.isalpha() or char == "_")
+        is_bracket = char in "{[" and (is_next or self._quoting.is_at_line_start)
+        if not (is_named or is_bracket) or not self._room:
+            return None
+        dialect = _BARE
+        if previous is not None and previous.dialect.form not in (Form.ARGUMENTS, Form.PARAMETERS):
+            dialect = previous.dialect
+        strict = dialect.form is Form.OBJECTS
+        return self._begin_call(dialect, CallReader(self._declared, strict=strict), at)
 
-    def _say(self, end: int) -> None:
-        """What is held, up to an offset in the text, is no call."""
-        self._said += (*self._pieces, self._text[self._begin : end])
-        self._text_came = True
-        self._beside_call = False
-        self._release(end)
+    def _begin_call(
+        self, dialect: Dialect, reader: CallReader | ArgumentsReader | ParametersReader, at: int
+    ) -> bool:
+        self._candidate = _Candidate(dialect, reader)
+        self._state = _State.CALL
+        self._buffer.at = at
+        return True
 
-    def _release(self, end: int) -> None:
-        self._pieces.clear()
-        self._pieces_size = 0
-        self._begin = self._at = end
-        self._form = None
+    def _open_loosely(self, end: int) -> bool:
+        """Take an opening without a call, or a special token: it goes if a call follows."""
+        self._waiting.add_loose(self._buffer.take(end))
+        self._state = _State.EDGE
+        self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
+        return True
 
-    def _join_said(self) -> None:
-        if self._said:
-            self._out.append("".join(self._said))
-            self._said.clear()
+    def _read_call(self) -> bool:
+        """Read on in what may be a call."""
+        assert self._candidate is not None
+        buffer, reader = self._buffer, self._candidate.reader
+        text = buffer.text
+        bound = buffer.at + max(0, self._room - len(buffer))
+        visible = text if len(text) <= bound else text[:bound]
+        try:
+            buffer.at = reader.read(visible, buffer.at)
+            if reader.is_complete:
+                return self._complete()
+            if buffer.at < len(visible) and not reader.is_waiting:
+                return self._end_early(visible)
+            if len(visible) < len(text):
+                return self._overflow(bound)
+            if buffer.is_ended:
+                reader.read_rest(text[buffer.at :])
+                buffer.at = len(text)
+                if not reader.can_end(message_ended=True):
+                    return self._refuse_all()
+                reader.end()
+                return self._complete()
+            reader.check_unfinished()
+        except Unreadable as reason:
+            return self._refuse(reason)
+        return False
+
+    def _end_early(self, text: str) -> bool:
+        """End a call without its last brace or tag, where something that ends it follows."""
+        assert self._candidate is not None
+        buffer, reader = self._buffer, self._candidate.reader
+        if not reader.can_end(message_ended=False):
+            return self._refuse()
+        ends = _closing(self._candidate.dialect).match(text, buffer.at)
+        begins = _OPENING.match(text, buffer.at)
+        if (ends and ends["whole"] is not None) or (begins and (begins.lastgroup or "").startswith("row")):
+            reader.end()
+            return self._complete()
+        if (ends or begins) and not buffer.is_ended:
+            return self._overflow(len(text)) if len(text) < len(buffer.text) else False
+        return self._refuse()
+
+    def _complete(self) -> bool:
+        """What was read is a call, or several."""
+        assert self._candidate is not None
+        dialect, reader = self._candidate
+        calls = tuple(reader.calls)
+        is_literal = not isinstance(reader, ParametersReader)
+        doubt = self._doubt(dialect)
+        self._waiting.add_calls(calls, self._buffer.take(self._buffer.at), doubt, is_tight=is_literal)
+        self._state = _State.EDGE
+        self._quoting.reset(at_line_start=False)
+        return True
+
+    def _doubt(self, dialect: Dialect) -> Doubt:
+        """What would show that a complete call is none."""
+        if self._fence:
+            return Doubt.LAST
+        if dialect.place is Place.OWN_LINES:
+            return Doubt.LAST if self._waiting.has_text else Doubt.LINE
+        return Doubt.NONE if self._is_settled or not self._waiting.has_text else Doubt.THOUGHT
+
+    def _refuse(self, reason: Unreadable | None = None) -> bool:
+        """What was read is no call. One may begin after its first character."""
+        assert self._candidate is not None
+        if isinstance(reason, NotACall) and reason.is_undeclared and self._candidate.dialect.form is not Form.OBJECTS:
+            self._undeclared += 1
+        at = self._buffer.rewind()
+        self._begin_text()
+        self._pass_over(at)
+        return True
+
+    def _refuse_all(self) -> bool:
+        """What was read to the end of the message is no call, and nothing in it is one."""
+        self._begin_text()
+        self._say(self._buffer.at)
+        return True
+
+    def _overflow(self, end: int) -> bool:
+        """Up to an offset there is as much as may be buffered: it is text, and so is what waits."""
+        self._waiting.keep_as_text()
+        self._begin_text()
+        text = self._say(end)
+        if text.strip():
+            self._quoting.pass_over(text[-1])
+        return True
+
+    def _begin_text(self) -> None:
+        self._state = _State.TEXT
+        self._candidate = None
+        self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
+        if self._fence:
+            self._quoting.open_fence(self._fence.run, at_line_start=self._fence.has_line_end)
+            self._fence = None
+
+    def _pass_over(self, at: int) -> None:
+        """The character at an offset is text."""
+        self._quoting.pass_over(self._buffer.text[at])
+        self._say(at + 1)
+
+    def _say(self, end: int) -> str:
+        """What is undecided, up to an offset, is text."""
+        text = self._buffer.take(end)
+        if text:
+            self._waiting.add_text(text)
+            if self._waiting.size > self._limit:
+                self._waiting.keep_as_text()
+        return text
+
+    def _read_thought_tag(self, kind: str, end: int) -> bool | None:
+        if self._fence or (kind == "thought" and self._is_settled):
+            return None
+        if kind == "thought":
+            # The message began within a thought: no call before this was one.
+            self._waiting.keep_as_text()
+        self._say(end)
+        self.settle()
+        self._candidate = None
+        if kind == "thinks":
+            self._state = _State.THOUGHT
+        else:
+            self._begin_answer()
+        return True
+
+    def _begin_answer(self) -> None:
+        self._waiting.has_text = False
+        self._state = _State.EDGE
+        self._quoting.reset(at_line_start=True)
+
+    def _read_thought(self) -> bool:
+        buffer = self._buffer
+        found = _END_OF_THOUGHT.search(buffer.text, buffer.at)
+        if found and found["whole"] is not None:
+            self._say(found.end())
+            self._begin_answer()
+            return True
+        self._say(found.start() if found and not buffer.is_ended else len(buffer.text))
+        return False
 
 
-def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
-    return cast("re.Match[str]", pattern.match(text, at)).end()
-
-
-def _json_calls(text: str, declared: Mapping[str, Any] | None) -> list[Call]:
-    calls: list[Call] = []
-    at = text.index("{")
-    while at < len(text) and text[at] != "<":
-        value, at = _DECODER.raw_decode(text, at)
-        calls.append(_json_call(value, declared))
-        at = _behind(_BETWEEN_OBJECTS, text, at)
-    return calls
-
-
-def _json_call(value: Any, declared: Mapping[str, Any] | None) -> Call:
-    """Read one call. Bare JSON has to name a declared function and its arguments.
-
-    Raises:
-        ValueError: It is none.
-    """
-    outer = value if is_object(value) else {}
-    nested: Any = outer.get("function")
-    function = nested if is_object(nested) else outer
-    name: Any = function.get("name")
-    arguments: Any = function.get("arguments", function.get("parameters"))
-    if isinstance(arguments, str):
-        arguments = _DECODER.decode(arguments or "{}")
-    if not (isinstance(name, str) and name and (arguments is None or is_object(arguments))):
-        raise ValueError("no call")
-    if declared is not None and (name not in declared or function.keys().isdisjoint(("arguments", "parameters"))):
-        raise ValueError("no call of a declared function")
-    if "arguments" not in function and not _MEMBERS_OF_CALL.issuperset(function):
-        raise ValueError("a definition, or plain data")
-    own_id: Any = outer.get("id")
-    return Call(name, dump(arguments or {}).decode(), own_id if isinstance(own_id, str) and own_id else None)
-
-
-def _xml_calls(text: str, tools: Mapping[str, Mapping[str, Any]]) -> list[Call]:
-    functions: list[tuple[str, dict[str, Any]]] = []
-    for match in _FUNCTION_OR_VALUE.finditer(text):
-        function, key, value = match.groups()
-        if function:
-            functions.append((function, {}))
-            continue
-        function, arguments = functions[-1]
-        properties: Any = tools.get(function, {}).get("properties")
-        arguments[key] = _typed(value, properties.get(key) if is_object(properties) else None)
-    return [Call(function, dump(arguments).decode()) for function, arguments in functions]
-
-
-def _typed(value: str, schema: Any) -> Any:
-    """The value of a parameter: text where its schema allows text, JSON where it does not and the value is JSON."""
-    choices: Any = schema.get("anyOf") if is_object(schema) else None
-    schemas: list[Any] = [schema, *(cast("list[Any]", choices) if isinstance(choices, list) else ())]
-    kinds: list[Any] = [each.get("type") for each in schemas if is_object(each)]
-    if not kinds or any(kind == "string" or (isinstance(kind, list) and "string" in kind) for kind in kinds):
-        return value
-    try:
-        return _DECODER.decode(value)
-    except (ValueError, RecursionError):
-        return value
+def join(found: list[str | Call]) -> list[str | Call]:
+    """Join adjacent texts."""
+    out: list[str | Call] = []
+    for each in found:
+        if isinstance(each, str) and out and isinstance(out[-1], str):
+            out[-1] += each
+        else:
+            out.append(each)
+    return out

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shim.core.call_text import Call, CallExtractor
-from shim.core.reasoning import ReasoningSplitter
+from shim.core.call_forms import Call
+from shim.core.call_text import CallScanner
+from shim.core.reasoning import Kind, ReasoningSplitter, Wants, begins_in_thought
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
@@ -84,54 +85,70 @@ class ContentText:
         """Look for what the request makes possible and the policy wants."""
         policy = report.policy
         self._report = report
-        self._split = policy.reasoning == "split" and Repair.REASONING not in policy.off
-        self._lifts = bool(request.tools) and policy.tool_calls and Repair.TOOL_CALL_TEXT not in policy.off
-        cumulative = policy.cumulative_text and Repair.CUMULATIVE_TEXT not in policy.off
-        self._cumulative = CumulativeText(report) if cumulative else None
-        self._reasoning = ReasoningSplitter()
-        self._calls = CallExtractor(request.tools, limit=policy.max_event_bytes)
+        self._cumulative = CumulativeText(report) if _is_wanted(Repair.CUMULATIVE_TEXT, report) else None
+        self._calls = CallScanner(request.tools, limit=policy.max_event_bytes) if _lifts(request, report) else None
+        self._reasoning = ReasoningSplitter(_wants(request, report), limit=policy.max_event_bytes)
 
     @staticmethod
     def is_needed(request: ChatRequest, report: RepairReport) -> bool:
         """Whether there is anything to look for in the content of a choice."""
-        policy = report.policy
-        return policy.cumulative_text or policy.reasoning == "split" or (policy.tool_calls and bool(request.tools))
+        return (
+            _is_wanted(Repair.CUMULATIVE_TEXT, report) or bool(_wants(request, report)) or _lifts(request, report)
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is looked for any more: whatever follows leaves unchanged."""
+        return (
+            self._calls is None and self._reasoning.is_over and (self._cumulative is None or self._cumulative.over)
+        )
+
+    def note_reasoning(self) -> None:
+        """Take note that the service has sent reasoning beside the content."""
+        self._reasoning.note_reasoning(removes_end=_is_wanted(Repair.REASONING, self._report))
+
+    def note_structured_call(self) -> None:
+        """Take note that the service has sent a tool call beside the content."""
+        if self._calls:
+            self._calls.note_structured_call()
 
     def passes(self, text: str) -> bool:
-        """Whether a piece of content would leave as it comes and change nothing for those after it."""
+        """Whether a piece of content would leave as it is and change nothing for those after it."""
         return (
-            (self._cumulative is None or self._cumulative.over)
-            and (self._reasoning.is_over or not (self._split or self._lifts))
-            and (self._calls.passes(text) or not self._lifts)
+            self._reasoning.is_over
+            and (self._calls is None or self._calls.passes(text))
+            and (self._cumulative is None or self._cumulative.over)
         )
 
     def feed(self, text: str, *, at_end: bool = False) -> Parts:
-        """Take a piece of content and give what is certain now; at the end, all that was held.
+        """Take a piece of content and give what is certain now; at the end, all that was buffered.
 
         Raises:
             StreamError: The policy is strict and a repair is due.
         """
         if self._cumulative:
             text = self._cumulative.feed(text) + (self._cumulative.finish() if at_end else "")
-        if not (self._split or self._lifts):
-            return Parts(text)
         texts: list[str] = []
         reasoning: list[str] = []
         calls: list[Call] = []
         found = self._reasoning.feed(text)
         if at_end:
             found += self._reasoning.finish()
+        if self._calls and self._reasoning.is_settled:
+            self._calls.settle()
         for part in found:
-            if part.kind == "content" and self._lifts:
-                self._sort(self._calls.feed(part.text), texts, calls)
-            elif part.kind == "content" or not self._split:
-                texts.append(part.text)
-            elif part.kind == "reasoning":
+            if part.repair:
+                self._report.allow(part.repair, part.text)
+            if part.kind is Kind.REASONING:
                 reasoning.append(part.text)
-            elif "<think>" in part.text:
-                self._report.allow(Repair.REASONING, part.text)
-        if at_end:
-            self._sort(self._calls.finish(), texts, calls)
+            elif part.kind is Kind.CONTENT and self._calls:
+                self._sort(self._calls.feed(part.text), texts, calls)
+            elif part.kind is not Kind.REMOVED:
+                texts.append(part.text)
+        if self._calls:
+            if at_end:
+                self._sort(self._calls.finish(), texts, calls)
+            self._report.undeclared_calls += self._calls.take_undeclared()
         return Parts("".join(texts), "".join(reasoning), tuple(calls))
 
     def _sort(self, found: list[str | Call], texts: list[str], calls: list[Call]) -> None:
@@ -141,3 +158,30 @@ class ContentText:
                 calls.append(each)
             else:
                 texts.append(each)
+
+
+def _is_wanted(repair: Repair, report: RepairReport) -> bool:
+    """Whether the policy wants a repair, apart from what the request makes possible."""
+    policy = report.policy
+    wanted = {
+        Repair.CUMULATIVE_TEXT: policy.cumulative_text,
+        Repair.TOOL_CALL_TEXT: policy.tool_calls,
+    }
+    return wanted.get(repair, True) and repair not in policy.off
+
+
+def _lifts(request: ChatRequest, report: RepairReport) -> bool:
+    return bool(request.tools) and _is_wanted(Repair.TOOL_CALL_TEXT, report)
+
+
+def _wants(request: ChatRequest, report: RepairReport) -> Wants:
+    """What is looked for in the message, apart from calls."""
+    wants = Wants.CHANNELS if _is_wanted(Repair.HARMONY, report) else Wants(0)
+    if report.policy.reasoning == "split" and _is_wanted(Repair.REASONING, report):
+        wants |= Wants.THOUGHTS | Wants.SPLIT
+        # A plain answer is there at once; a stream waits where the model may begin inside its thought.
+        if not request.stream or begins_in_thought(request.model):
+            wants |= Wants.WAIT
+    elif _lifts(request, report):
+        wants |= Wants.THOUGHTS
+    return wants
