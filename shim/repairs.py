@@ -143,8 +143,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "`arguments` is an object instead of a string", "serialised", "Microsoft's C++ SDK accepts both"
     ),
     Repair.TOOL_CALL_TEXT: Rule(
-        "the request has tools, `tool_choice` is not `none`, and a call of one of them is written as text, in a spelling "
-        "of [dialects.md](dialects.md); also beside the same call in `tool_calls`",
+        "the request has tools, `tool_choice` is not `none`, and a call of one of them is written as text, in one of "
+        "the spellings of docs/dialects.md; also beside the same call in `tool_calls`",
         "lifted into `tool_calls`, the text removed, once",
         f"{_ISSUE}874, live 1.x",
     ),

@@ -12,23 +12,41 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 
 from shim.core.jsontext import dump, is_object
-from shim.core.literals import Unreadable, read_literal
+from shim.core.literals import UnreadableError, read_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_NAMESPACE: Final = re.compile(r"(?:functions|function|tools|tool|default_api)[.:/]")
-# What models leave at the end of a name: the tokens of harmony and Mistral, empty parentheses, Llama's `.call`.
+_NAMESPACES: Final = ("functions.", "function.", "tools.", "tool.", "default_api.", "default_api:")
 _STUCK: Final = re.compile(r"(?:<\||\[ARGS\]|\(|\.call\b).*", re.DOTALL)
+"""What models leave at the end of a name: tokens of harmony and Mistral, empty brackets, Llama's ``.call``."""
 
-_NULLS: Final = ("null", "None")
 _TYPES: Final = {
-    **{name: name for name in ("string", "integer", "number", "boolean", "array", "object", "null")},
-    **{"str": "string", "int": "integer", "float": "number", "bool": "boolean", "list": "array", "dict": "object"},
+    **dict.fromkeys(("string", "str"), "string"),
+    **dict.fromkeys(("integer", "int"), "integer"),
+    **dict.fromkeys(("number", "float"), "number"),
+    **dict.fromkeys(("boolean", "bool"), "boolean"),
+    **dict.fromkeys(("array", "list"), "array"),
+    **dict.fromkeys(("object", "dict"), "object"),
+    "null": "null",
 }
-_TYPE_NAMES: Final = frozenset(_TYPES)
+"""The types of JSON Schema, also under the names that Python has for them."""
+_TYPES_OF_VALUES: Final = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+_NULLS: Final = ("null", "None")
 _ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
 _MOST_SCHEMAS: Final = 100
+_OF_SCHEMAS: Final = frozenset(
+    {"type", "description", "title", "default", "enum", "const", "examples", "format", "pattern", "nullable", "items"}
+    | {"properties", "required", "additionalProperties", "minimum", "maximum", "minLength", "maxLength"}
+    | {"minItems", "maxItems", *_ALTERNATIVES}
+)
 _LEFT_OUT: Final = object()
 
 
@@ -38,50 +56,43 @@ class DeclaredNames:
     def __init__(self, names: Iterable[str]) -> None:
         """Prepare the look-ups."""
         self._names = frozenset(names)
-        folded: dict[str, list[str]] = {}
+        self._folded: dict[str, list[str]] = {}
         for name in self._names:
-            folded.setdefault(name.casefold(), []).append(name)
-        self._folded = folded
+            self._folded.setdefault(name.casefold(), []).append(name)
 
     def find(self, name: str) -> str | None:
         """The declared function that a name stands for.
 
-        A namespace before it and tokens after it are taken off; another case counts only where one function matches.
+        A namespace before it and tokens after it are taken off. Another case counts only where one function matches.
         """
-        for form in _forms(name):
+        bare = _STUCK.sub("", name).strip()
+        forms = (name, bare, _without_namespace(bare))
+        for form in forms:
             if form in self._names:
                 return form
-        for form in _forms(name):
-            found = self._folded.get(form.casefold(), ())
-            if len(found) == 1:
+        for form in forms:
+            if len(found := self._folded.get(form.casefold(), ())) == 1:
                 return found[0]
         return None
 
     def can_begin(self, start: str) -> bool:
         """Whether a name that begins in this way may still turn out to stand for a declared function."""
         start = start.strip().casefold()
-        namespace = _NAMESPACE.match(start)
-        bare = start[namespace.end() :] if namespace else start
-        return (
-            any(
-                name.startswith((start, bare)) or start.startswith(name) or bare.startswith(name)
-                for name in self._folded
-            )
-            # The namespace itself may be incomplete.
-            or any(name.startswith(start) for name in ("functions.", "tools.", "default_api."))
-            or start in ("function", "tool")
-        )
-
-
-def _forms(name: str) -> tuple[str, ...]:
-    """A name as it was written, and without its decorations."""
-    bare = _STUCK.sub("", name).strip()
-    return (name, bare, _NAMESPACE.sub("", bare, count=1)) if bare else (name,)
+        bare = _without_namespace(start)
+        return any(
+            known.startswith((start, bare)) or start.startswith(known) or bare.startswith(known)
+            for known in self._folded
+        ) or any(each.startswith(start) for each in _NAMESPACES)
 
 
 def find_declared(name: str, names: Iterable[str]) -> str | None:
     """The declared function that the name of a call stands for; see `DeclaredNames.find`."""
     return DeclaredNames(names).find(name)
+
+
+def _without_namespace(name: str) -> str:
+    namespace = next(filter(name.casefold().startswith, _NAMESPACES), "")
+    return name[len(namespace) :]
 
 
 def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
@@ -101,7 +112,7 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         if isinstance(value, str):
             try:
                 value = read_literal(value) if value.strip() else None
-            except Unreadable:
+            except UnreadableError:
                 return None
     if value is None:
         return "{}"
@@ -110,14 +121,9 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
     fitting = fitted(value, schema)
     if isinstance(arguments, str) and fitting == value and _is_json_object(arguments):
         return arguments
-    return written(fitting)
-
-
-def written(arguments: dict[str, Any]) -> str | None:
-    """The JSON text of an object; None where it cannot be written."""
     try:
-        return dump(arguments).decode()
-    except (TypeError, ValueError):
+        return dump(fitting).decode()
+    except (TypeError, ValueError):  # half an emoji beside a number whose digits Python would change
         return None
 
 
@@ -136,70 +142,67 @@ def is_definition(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> bo
     """
     declared = _properties(schema)
     if arguments.get("type") == "object" and is_object(arguments.get("properties")):
-        return not {"type", "properties"} <= declared.keys()
-    return any(_is_schema(value) and not _takes_object(declared.get(name), schema) for name, value in arguments.items())
+        return not declared.keys() >= {"type", "properties"}
+    return any(
+        _is_schema(value) and not (name in declared and _may_be_object(declared[name], schema))
+        for name, value in arguments.items()
+    )
 
 
 def _is_schema(value: Any) -> bool:
     kind: Any = value.get("type") if is_object(value) else None
-    return isinstance(kind, str) and kind in _TYPE_NAMES
+    return isinstance(kind, str) and kind in _TYPES and _OF_SCHEMAS.issuperset(value)
 
 
-def _takes_object(schema: Any, root: Mapping[str, Any]) -> bool:
-    return "object" in types_of(schema, root)
+def _may_be_object(schema: Any, root: Mapping[str, Any]) -> bool:
+    types = types_of(schema, root)
+    return not types or "object" in types
 
 
 def fitted(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments with the types that the schema declares."""
+    """The arguments with the types that the schema declares.
+
+    Text becomes what it means where the schema does not allow text; if it is empty there, it is left out. A number
+    becomes text where the schema allows nothing else.
+    """
     declared = _properties(schema)
     fitting = {name: _fitted(value, types_of(declared.get(name), schema)) for name, value in arguments.items()}
     return {name: value for name, value in fitting.items() if value is not _LEFT_OUT}
 
 
-def from_text(values: Mapping[str, str], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments whose values are all written as plain text, as in XML, with the types that the schema declares."""
-    return fitted(dict(values), schema)
-
-
 def _fitted(value: Any, types: frozenset[str]) -> Any:
-    """A value in one of the declared types: text where these allow text, and what the text means where they do not."""
-    if types == {"string"} and isinstance(value, int | float | orjson.Fragment) and not isinstance(value, bool):
-        return dump(value).decode()
-    if not isinstance(value, str) or not types:
-        return value
-    text = value.strip()
-    if "null" in types and text in _NULLS:
+    if isinstance(value, str):
+        return _meant(value, types) if types else value
+    is_number = isinstance(value, int | float | orjson.Fragment) and not isinstance(value, bool)
+    return dump(value).decode() if is_number and types <= {"string"} and types else value
+
+
+def _meant(text: str, types: frozenset[str]) -> Any:
+    """What a text means in one of the declared types."""
+    bare = text.strip()
+    if "null" in types and bare in _NULLS:
         return None
     if "string" in types:
-        return value
-    if not text:
+        return text
+    if not bare:
         return _LEFT_OUT
     try:
-        meant = read_literal(text)
-    except Unreadable:
-        return value
-    return meant if _has_type(meant, types) else value
+        meant = read_literal(bare)
+    except UnreadableError:
+        return text
+    return meant if _has_type(meant, types) else text
 
 
 def _has_type(value: Any, types: frozenset[str]) -> bool:
-    match value:
-        case None:
-            return "null" in types
-        case bool():
-            return "boolean" in types
-        case int():
-            return not types.isdisjoint(("integer", "number"))
-        case float():
-            return "number" in types or ("integer" in types and value.is_integer())
-        case list():
-            return "array" in types
-        case dict():
-            return "object" in types
-        case str():
-            return False
-        case _:  # a number whose digits Python would change
-            is_whole = value.contents.lstrip("-").isdigit()
-            return "number" in types or ("integer" in types and is_whole)
+    if isinstance(value, orjson.Fragment):  # a number whose digits Python would change
+        is_whole = str(value.contents).lstrip("-").isdigit()
+        return "number" in types or ("integer" in types and is_whole)
+    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    return _type_of(value) in types or (type(value) is int and "number" in types) or (is_whole and "integer" in types)
+
+
+def _type_of(value: Any) -> str:
+    return next((name for kind, name in _TYPES_OF_VALUES.items() if isinstance(value, kind)), "null")
 
 
 def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,37 +218,33 @@ def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
         root: The schema that ``$ref`` refers to.
     """
     types: set[str] = set()
-    open_schemas: list[Any] = [schema]
+    schemas: list[Any] = [schema]
     for _ in range(_MOST_SCHEMAS):  # references may go in a circle
-        if not open_schemas:
+        if not schemas:
             break
-        each = open_schemas.pop()
+        each = schemas.pop()
         if not is_object(each):
             continue
-        named: Any = each.get("type")
-        names = cast("list[Any]", named) if isinstance(named, list) else [named]
-        types.update(_TYPES[name] for name in names if isinstance(name, str) and name in _TYPES)
-        types.update(_type_of(value) for value in _enumerated(each))
+        types.update(_own_types(each))
         for key in _ALTERNATIVES:
-            alternatives: Any = each.get(key)
-            if isinstance(alternatives, list):
-                open_schemas += cast("list[Any]", alternatives)
-        if each.get("nullable") is True:
-            types.add("null")
-        open_schemas.append(_referred(each.get("$ref"), root))
+            schemas += _as_list(each.get(key))
+        schemas.append(_referred(each.get("$ref"), root))
     return frozenset(types)
 
 
-def _enumerated(schema: dict[str, Any]) -> list[Any]:
-    if "type" in schema:
-        return []
-    values: Any = schema.get("enum")
-    return cast("list[Any]", values) if isinstance(values, list) else [schema["const"]] if "const" in schema else []
+def _own_types(schema: dict[str, Any]) -> set[str]:
+    """The types that a schema names itself, or that its enumerated values have."""
+    kind: Any = schema.get("type")
+    names = _as_list(kind) or [kind]
+    types = {_TYPES[name] for name in names if isinstance(name, str) and name in _TYPES}
+    if kind is None:
+        values = _as_list(schema.get("enum")) or ([schema["const"]] if "const" in schema else [])
+        types.update(map(_type_of, values))
+    return types | {"null"} if schema.get("nullable") is True else types
 
 
-def _type_of(value: Any) -> str:
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "null")
+def _as_list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def _referred(reference: Any, root: Mapping[str, Any]) -> Any:
@@ -254,5 +253,6 @@ def _referred(reference: Any, root: Mapping[str, Any]) -> Any:
         return None
     found: Any = root
     for step in reference[2:].split("/"):
-        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, dict) else None
-    return found
+        key = step.replace("~1", "/").replace("~0", "~")
+        found = found.get(key) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return cast("Any", found)

@@ -6,9 +6,10 @@ import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.core.arguments import DeclaredNames, fitted, is_definition, normalize, written
+from shim.core.arguments import DeclaredNames, is_definition, normalize
 from shim.core.jsontext import is_object
-from shim.core.literals import Frame, LiteralReader, Unreadable, end_of
+from shim.core.literals import Frame, LiteralReader, UnreadableError, end_of
+from shim.core.quoting import tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ class Call(NamedTuple):
     id: str | None = None
 
 
-class NotACall(Unreadable):
+class NotACallError(UnreadableError):
     """What was read cannot be a call.
 
     Attributes:
@@ -57,11 +58,11 @@ class Declared:
         """The declared function that a name stands for.
 
         Raises:
-            NotACall: There is none.
+            NotACallError: There is none.
         """
         found = self.names.find(name)
         if found is None:
-            raise NotACall("no declared function", is_undeclared=True)
+            raise NotACallError("no declared function", is_undeclared=True)
         return found
 
     def schema(self, name: str) -> Mapping[str, Any]:
@@ -72,12 +73,12 @@ class Declared:
         """Make a call of a declared function.
 
         Raises:
-            NotACall: The arguments are not an object, or describe the parameters.
+            NotACallError: The arguments are not an object, or describe the parameters.
         """
         schema = self.schema(name)
         text = None if is_object(arguments) and is_definition(arguments, schema) else normalize(arguments, schema)
         if text is None:
-            raise NotACall("the arguments are not an object")
+            raise NotACallError("the arguments are not an object")
         return Call(name, text, call_id if isinstance(call_id, str) and call_id else None)
 
 
@@ -127,7 +128,7 @@ class CallReader(LiteralReader):
         """Refuse early: a name or field that the end of a piece cuts has to begin one of a call.
 
         Raises:
-            NotACall: It does not.
+            NotACallError: It does not.
         """
         start = self.unfinished
         if start is None:
@@ -135,13 +136,13 @@ class CallReader(LiteralReader):
         frame = self.frames[-1] if self.frames else None
         if frame is None or frame.role is Role.CALLS:
             if self._strict and not self._declared.names.can_begin(start):
-                raise NotACall("no declared function")
+                raise NotACallError("no declared function")
         elif frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION):
             if self._is_key and (self._strict or not frame.values):
                 if not any(name.startswith(start) for name in (*_FIELDS, _LIST_FIELD)):
-                    raise NotACall("a field that calls do not have")
+                    raise NotACallError("a field that calls do not have")
             elif frame.key == "name" and not self._is_key and not self._declared.names.can_begin(start):
-                raise NotACall("no declared function", is_undeclared=True)
+                raise NotACallError("no declared function", is_undeclared=True)
 
     # What `LiteralReader` asks.
 
@@ -152,7 +153,7 @@ class CallReader(LiteralReader):
         frame = self.frames[-1]
         if frame.role is Role.CALLS:
             if opening != "{":
-                raise NotACall("a list among calls")
+                raise NotACallError("a list among calls")
             return Role.CALL
         if frame.role is Role.CALL and frame.opening == "{":
             if frame.key == "function" and opening == "{":
@@ -169,12 +170,12 @@ class CallReader(LiteralReader):
             return
         is_field = frame.key in _FIELDS and _LIST_FIELD not in frame.values
         if not is_field and (self._strict or not frame.values):
-            raise NotACall("a field that calls do not have")
+            raise NotACallError("a field that calls do not have")
 
     def take_value(self, frame: Frame, value: Any) -> None:
         """See `LiteralReader.take_value`."""
         if frame.role is Role.CALLS and not isinstance(value, Call):
-            raise NotACall("something else among calls")
+            raise NotACallError("something else among calls")
         if frame.role not in (Role.CALL, Role.FUNCTION) or frame.opening == "(":
             return
         match frame.key:
@@ -184,17 +185,17 @@ class CallReader(LiteralReader):
                 self._declared.find(value if isinstance(value, str) else "")
             case "type":
                 if value not in _TYPES:
-                    raise NotACall("an object of another type")
+                    raise NotACallError("an object of another type")
             case "arguments" | "parameters":
                 if not (value is None or isinstance(value, str) or is_object(value)):
-                    raise NotACall("the arguments are not an object")
+                    raise NotACallError("the arguments are not an object")
             case _:
                 pass
 
     def take_end(self, frame: Frame) -> Any:
         """See `LiteralReader.take_end`."""
         if frame.role is Role.CALLS and not frame.values:
-            raise NotACall("no call at all")
+            raise NotACallError("no call at all")
         if frame.role is not Role.CALL:
             return frame.values
         if _LIST_FIELD in frame.values:
@@ -238,11 +239,11 @@ class CallReader(LiteralReader):
         name: Any = nested if isinstance(nested, str) else function.get("name")
         has_arguments = "arguments" in function
         if not isinstance(name, str) or (has_arguments and "parameters" in function):
-            raise NotACall("no name, or arguments twice")
+            raise NotACallError("no name, or arguments twice")
         if self._strict and _LAST_FIELDS.isdisjoint(function):
-            raise NotACall("no arguments")
+            raise NotACallError("no arguments")
         if not has_arguments and not _FIELDS.issuperset(function):
-            raise NotACall("a definition, or plain data")
+            raise NotACallError("a definition, or plain data")
         arguments = function.get("arguments") if has_arguments else function.get("parameters")
         return self._declared.call(self._declared.find(name), arguments, outer.get("id"))
 
@@ -267,7 +268,7 @@ class ArgumentsReader(LiteralReader):
         """The call, once it is complete.
 
         Raises:
-            NotACall: It is none.
+            NotACallError: It is none.
         """
         return [self._declared.call(self._name, self.value, self._id)]
 
@@ -281,11 +282,6 @@ class ArgumentsReader(LiteralReader):
 
     def check_unfinished(self) -> None:
         """See `CallReader.check_unfinished`."""
-
-
-def tag(literal: str) -> str:
-    """A pattern for a literal that the end of the text may cut after its first character."""
-    return re.escape(literal[0]) + "".join(rf"(?:{re.escape(char)}|\Z)" for char in literal[1:])
 
 
 _KEY: Final = r"[^<>\s]{1,200}+"
@@ -328,7 +324,7 @@ class ParametersReader:
         """The call, once it is complete.
 
         Raises:
-            NotACall: It is none.
+            NotACallError: It is none.
         """
         return [self._declared.call(self._name, dict(self._values))]
 
@@ -407,3 +403,7 @@ class ParametersReader:
         self._values[self._key] = "".join(self._value).removeprefix("\n").removesuffix("\n")
         self._value = []
         self.is_in_string = False
+
+
+Reader = CallReader | ArgumentsReader | ParametersReader
+"""What reads one of the forms."""

@@ -1,6 +1,6 @@
 """Tool calls that a model wrote as text, lifted out of the text while it streams.
 
-The spellings are the rows of `shim.core.dialects`. What is a call, and what only looks like one, is decided here: see
+The spellings are the rows of `shim.core.dialects`. What is a call, and what only looks like one, is written down in
 docs/dialects.md.
 """
 
@@ -16,26 +16,27 @@ from shim.core.call_forms import (
     Call,
     CallReader,
     Declared,
-    NotACall,
+    NotACallError,
     ParametersReader,
-    tag,
 )
 from shim.core.dialects import DIALECTS, FIRST_TOKENS, LAST_TOKENS, Dialect, Form, Place
-from shim.core.literals import Unreadable, end_of
-from shim.core.quoting import Quoting, Stops
+from shim.core.literals import UnreadableError, end_of
+from shim.core.quoting import Quoting, Stops, tag
 from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-# All are bounded, because what the end of a piece cuts is matched again with the next piece.
+    from shim.core.call_forms import Reader
+
+# All are bounded: what the end of a piece cuts is matched again with the next piece.
 _PLACEHOLDERS: Final = {
     " ": r"[ \t\r\n]{0,64}+",
     "{name}": r"(?:(?P<name%d>[^\s<>{}()\[\]\"'`=,;|]{1,200}+)|\Z)",
     "{id}": r"(?:(?P<id%d>[\w-]{1,64}+)|\Z)",
     "{format}": rf"[ \t]{{0,8}}+(?:{tag('<|constrain|>')}[ \t]{{0,8}}+)?[\w-]{{0,40}}+[ \t]{{0,8}}+",
 }
-_IN_OPENING: Final = re.compile(r" |\{(?:name|id|format)\}|.", re.DOTALL)
+_OPENING_PART: Final = re.compile(r" |\{(?:name|id|format)\}|.", re.DOTALL)
 _FOLLOWS: Final = {
     Form.CALLS: r"[\[{A-Za-z_]",
     Form.LIST: r"\[",
@@ -43,12 +44,11 @@ _FOLLOWS: Final = {
     Form.ARGUMENTS: r"\{",
     Form.PARAMETERS: "<",
 }
-_THOUGHT: Final = ("<think>", "</think>")
 
 
 def _opening(number: int, dialect: Dialect) -> str:
-    """A pattern for the opening of a call; it has the row's name where the opening is whole and its form can follow."""
-    first, *parts = _IN_OPENING.findall(dialect.opening)
+    """A pattern for an opening. The group of its row matches where it is whole and its form can follow."""
+    first, *parts = _OPENING_PART.findall(dialect.opening)
     pattern = re.escape(first)
     for part in parts:
         known = _PLACEHOLDERS.get(part)
@@ -56,42 +56,49 @@ def _opening(number: int, dialect: Dialect) -> str:
     return rf"{pattern}(?:(?={_FOLLOWS[dialect.form]})(?P<row{number}>)|\Z)"
 
 
-def _whole_or_cut(name: str, literals: Iterable[str]) -> str:
-    """A pattern for literals; the group has matched where one of them is whole, none where the end of the text cuts it."""
+def _whole_or_cut(group: str, literals: Iterable[str]) -> str:
+    """A pattern for literals. The group matches where one is whole, and not where the end of the text cuts it."""
     longest_first = sorted(literals, key=len, reverse=True)
-    whole = "|".join(map(re.escape, longest_first))
-    return rf"(?:{whole})(?P<{name}>)|(?:{'|'.join(map(tag, longest_first))})\Z"
+    whole, cut = "|".join(map(re.escape, longest_first)), "|".join(map(tag, longest_first))
+    return rf"(?:{whole})(?P<{group}>)|(?:{cut})\Z"
+
+
+def _is_word(dialect: Dialect) -> bool:
+    return dialect.opening[0].isalpha()
 
 
 _MARKED: Final = {number: each for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
 _BARE: Final = next(each for each in DIALECTS if each.place is Place.OWN_LINES)
-_LOOSE: Final = {each.opening.split("{")[0].split(" ")[0] for each in _MARKED.values() if not each.opening[0].isalpha()}
-_LOOSE_TOKENS: Final = sorted({*FIRST_TOKENS, *(each for each in _LOOSE if each[-1] in ">]")})
+_LONE_OPENINGS: Final = {each.opening.strip() for each in _MARKED.values() if "{" not in each.opening}
+_LOOSE_TOKENS: Final = {*FIRST_TOKENS, *(each for each in _LONE_OPENINGS if not each.isalpha())}
 _OPENING: Final = re.compile(
     "|".join(
         (
             *(_opening(number, each) for number, each in _MARKED.items()),
             _whole_or_cut("loose", _LOOSE_TOKENS),
-            *(_whole_or_cut(name, [literal]) for name, literal in zip(("thinks", "thought"), _THOUGHT, strict=True)),
+            _whole_or_cut("thought", ["<think>"]),
+            _whole_or_cut("answer", ["</think>"]),
         )
     )
 )
 _LOOSE_AT_END: Final = re.compile("|".join(map(re.escape, _LOOSE_TOKENS)))
-_WORDS: Final = {each.opening for each in _MARKED.values() if each.opening[0].isalpha()}
-_PLACE: Final = "|".join((r"[<\[]", *(tag(word) for word in _WORDS)))
-_STOPS: Final = Stops(_PLACE)
-_IS_PLACE: Final = re.compile(_PLACE)
 _FENCE: Final = re.compile(
-    r"(?P<fence>(?P<char>[`~])(?P=char){2,15}+)[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+(?:(?=[<\[{])(?P<whole>)|\Z)"
+    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+(?:(?=[<\[{])(?P<whole>)|\Z)"
     r"|[`~]{1,2}\Z"
 )
+_WORDS: Final = sorted({each.opening for each in _MARKED.values() if _is_word(each)})
+_CHARS: Final = "".join(sorted({each.opening[0] for each in _MARKED.values() if not _is_word(each)}))
+_STOPS: Final = Stops(_CHARS, _WORDS)
+_STOP: Final = re.compile("|".join((f"[{re.escape(_CHARS)}]", *map(tag, _WORDS))))
+_LAST_CHARS: Final = frozenset(each[-1] for each in _STOPS.at_end)
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _BRACKETS: Final = re.compile(r"[\]}]*")
-_END_OF_THOUGHT: Final = re.compile(_whole_or_cut("whole", _THOUGHT[1:]))
+_END_OF_THOUGHT: Final = re.compile(_whole_or_cut("whole", ["</think>"]))
 
 
 @cache
 def _closing(dialect: Dialect) -> re.Pattern[str]:
+    """What may follow a call of a dialect and go with it."""
     closing = set(dialect.closing)
     if dialect.place is not Place.ANYWHERE:
         # The service may have taken the opening for a special token, and left it out.
@@ -106,18 +113,26 @@ class _State(Enum):
     THOUGHT = auto()  # between <think> and </think>
 
 
+class _Step(Enum):
+    """What came of looking for something."""
+
+    TAKEN = auto()
+    CUT = auto()  # it may be there: that takes more text
+    ABSENT = auto()
+
+
 class _Fence(NamedTuple):
-    """A fence with which the message begins: the characters that open it, and whether a line has ended since."""
+    """A fence with which the message begins: the characters that open it, and whether their line has ended."""
 
     run: str
     has_line_end: bool
 
 
 class _Candidate(NamedTuple):
-    """What may be a call."""
+    """What may be a call, or was the last one."""
 
     dialect: Dialect
-    reader: CallReader | ArgumentsReader | ParametersReader
+    reader: Reader
 
 
 class _Buffer:
@@ -157,7 +172,7 @@ class _Buffer:
         return taken
 
     def rewind(self) -> int:
-        """Read what is undecided again; gives the offset of its first character."""
+        """Read what is undecided again, from the offset that is returned."""
         if self._pieces:
             self.text = "".join((*self._pieces, self.text[self._start :]))
             self._pieces.clear()
@@ -177,7 +192,7 @@ class _Buffer:
 class CallScanner:
     """Takes the calls out of the content of one message.
 
-    The output does not depend on how the content is cut. What is no call is kept to the character; only white space
+    The output does not depend on how the content is cut. What is not a call is kept to the character; only white space
     and special tokens between calls, and between a call and the start or the end of the content, go with them.
     """
 
@@ -194,64 +209,67 @@ class CallScanner:
         self._waiting = Waiting()
         self._quoting = Quoting(_STOPS)
         self._state = _State.EDGE
-        self._candidate: _Candidate | None = None
+        self._candidate = _Candidate(_BARE, CallReader(self._declared, strict=True))
         self._fence: _Fence | None = None
         self._is_settled = False
-        self._plain: re.Pattern[str] | None = None
+        self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
 
     def passes(self, text: str) -> bool:
         """Whether a piece of the content is certainly no part of a call, changes nothing, and nothing is buffered."""
-        return self._plain is not None and not self._plain.search(text)
+        find_unsteady = self._find_unsteady
+        return (
+            find_unsteady is not None
+            and not find_unsteady(text)
+            and not (text[-1:] in _LAST_CHARS and text.endswith(_STOPS.at_end))
+        )
 
     def feed(self, text: str) -> list[str | Call]:
         """Take the next piece of the content and give what is certain now, in order; adjacent text is joined."""
         if self.passes(text):
             return [text] if text else []
         self._buffer.add(text)
-        while self._step():
-            pass
-        self._buffer.cut()
-        is_plain = self._state is _State.TEXT and not (self._buffer.text or self._waiting.size)
-        self._plain = self._quoting.plain if is_plain else None
+        self._read()
+        is_empty = self._state is _State.TEXT and not (self._buffer.text or self._waiting.size)
+        unsteady = self._quoting.unsteady if is_empty else None
+        self._find_unsteady = unsteady.search if unsteady else None
         return self._waiting.flush()
 
     def finish(self) -> list[str | Call]:
         """Take the end of the content and give what was buffered."""
         self._buffer.is_ended = True
-        self._plain = None
-        out = self.feed("")
+        self._read()
         if self._fence and not self._waiting.is_beside_call:
             self._waiting.keep_as_text()
         self._waiting.end()
-        return join([*out, *self._waiting.flush()])
+        return self._waiting.flush()
 
     def settle(self) -> None:
         """Take note that no thought without a beginning can be in the content."""
         self._is_settled = True
         self._waiting.settle()
 
+    def note_structured_call(self) -> None:
+        """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
+        self._waiting.has_structured_call = True
+
     def take_undeclared(self) -> int:
         """Give how many calls have named no declared function since the last time. They stay text."""
         undeclared, self._undeclared = self._undeclared, 0
         return undeclared
 
-    def note_structured_call(self) -> None:
-        """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
-        self._waiting.has_structured_call = True
+    def _read(self) -> None:
+        while self._advance():
+            pass
+        self._buffer.cut()
 
-    # Each step reads on as far as one thing goes. False where that takes more text.
-
-    def _step(self) -> bool:
-        match self._state:
-            case _State.TEXT:
-                return self._read_text()
-            case _State.EDGE:
-                return self._read_edge()
-            case _State.CALL:
-                return self._read_call()
-            case _State.THOUGHT:
-                return self._read_thought()
+    def _advance(self) -> bool:
+        """Read on as far as one thing goes; False where that takes more text."""
+        if self._state is _State.TEXT:
+            return self._read_text()
+        if self._state is _State.EDGE:
+            return self._read_edge()
+        return self._read_call() if self._state is _State.CALL else self._read_thought()
 
     def _read_text(self) -> bool:
         buffer = self._buffer
@@ -259,93 +277,95 @@ class CallScanner:
         self._say(at)
         if at == len(buffer.text):
             return False
-        opened = self._open(at)
-        if opened is None:
+        step = self._open(at)
+        if step is _Step.ABSENT:
             self._pass_over(at)
-        return opened is not False
+        return step is not _Step.CUT
 
     def _read_edge(self) -> bool:
-        buffer = self._buffer
-        text, at = buffer.text, buffer.at
+        text, at = self._buffer.text, self._buffer.at
         if at == len(text):
             return False
-        if self._waiting.is_tight and (end := end_of(_BRACKETS, text, at)) > at:
-            # Small models close more brackets than they have opened.
-            self._waiting.add_closing(buffer.take(end), is_tight=True)
-            return True
-        if (end := end_of(_SPACE, text, at)) > at:
-            return self._read_space(end)
-        for read in (self._close, self._open_fence, self._open):
-            progress = read(at)
-            if progress is not None:
-                return progress
+        for look in (self._take_brackets, self._take_space, self._close, self._open_fence, self._open):
+            step = look(at)
+            if step is not _Step.ABSENT:
+                return step is _Step.TAKEN
         self._begin_text()
-        if _IS_PLACE.match(text, at):
+        if _STOP.match(text, at):
             self._pass_over(at)
         return True
 
-    def _read_space(self, end: int) -> bool:
-        buffer = self._buffer
-        fits = min(end, buffer.at + self._room)
-        space = buffer.take(fits)
+    # Each of these looks for something at an offset.
+
+    def _take_brackets(self, at: int) -> _Step:
+        """Take brackets too many: small models close more than they have opened."""
+        end = end_of(_BRACKETS, self._buffer.text, at) if self._waiting.is_tight else at
+        if end == at:
+            return _Step.ABSENT
+        self._waiting.add_closing(self._buffer.take(end), is_tight=True)
+        return _Step.TAKEN
+
+    def _take_space(self, at: int) -> _Step:
+        end = end_of(_SPACE, self._buffer.text, at)
+        if end == at:
+            return _Step.ABSENT
+        fits = min(end, at + self._room)
+        space = self._buffer.take(fits)
         self._waiting.add_space(space)
         if "\n" in space:
             self._waiting.end_line()
             self._quoting.reset(at_line_start=True)
-        return True if fits == end else self._overflow(fits)
+        if fits < end:
+            self._overflow(fits)
+        return _Step.TAKEN
 
-    @property
-    def _room(self) -> int:
-        """How many characters may be buffered beside those that wait."""
-        return max(0, self._limit - self._waiting.size)
-
-    def _close(self, at: int) -> bool | None:
-        """Read what may end a call; None where nothing of the kind stands there."""
+    def _close(self, at: int) -> _Step:
+        """Take what ends a call, or separates it from the next one."""
         buffer = self._buffer
-        if self._candidate is None or not self._waiting.is_beside_call:
-            return None
+        if not self._waiting.is_beside_call:
+            return _Step.ABSENT
         if self._fence and buffer.text[at] == self._fence.run[0]:
             return self._close_fence(at, self._fence.run)
         found = _closing(self._candidate.dialect).match(buffer.text, at)
         if found and found["whole"] is not None:
             self._waiting.add_closing(buffer.take(found.end()))
-            return True
-        if found and not buffer.is_ended:
-            return False
-        if buffer.text[at] in ",;":
+        elif found and not buffer.is_ended:
+            return _Step.CUT
+        elif buffer.text[at] in ",;":
             self._waiting.add_space(buffer.take(at + 1))
-            return True
-        return None
+        else:
+            return _Step.ABSENT
+        return _Step.TAKEN
 
-    def _close_fence(self, at: int, run: str) -> bool | None:
+    def _close_fence(self, at: int, run: str) -> _Step:
         buffer = self._buffer
         end = at
         while end < len(buffer.text) and buffer.text[end] == run[0]:
             end += 1
         if end == len(buffer.text) and not buffer.is_ended:
-            return False
+            return _Step.CUT
         if end - at < len(run):
-            return None
+            return _Step.ABSENT
         self._fence = None
         self._waiting.add_closing(buffer.take(end))
-        return True
+        return _Step.TAKEN
 
-    def _open_fence(self, at: int) -> bool | None:
-        """Read the opening line of a fence that may be the whole message; None where there is none."""
+    def _open_fence(self, at: int) -> _Step:
+        """Take the opening line of a fence that may be the whole message, or go on to the next one."""
         buffer, waiting = self._buffer, self._waiting
         if self._fence or waiting.has_text or (waiting.is_beside_call and not waiting.is_fenced):
-            return None
+            return _Step.ABSENT
         found = _FENCE.match(buffer.text, at)
         if found is None or found.end() - at > self._room:
-            return None
+            return _Step.ABSENT
         if found["whole"] is None:
-            return None if buffer.is_ended else False
-        self._fence = _Fence(found["fence"], "\n" in found.group())
+            return _Step.ABSENT if buffer.is_ended else _Step.CUT
+        self._fence = _Fence(found["run"], "\n" in found.group())
         waiting.add_fence(buffer.take(found.end()))
-        return True
+        return _Step.TAKEN
 
-    def _open(self, at: int) -> bool | None:
-        """Read the opening of a call; None where there is none."""
+    def _open(self, at: int) -> _Step:
+        """Take the opening of a call, a special token before calls, or a mark of a thought."""
         buffer = self._buffer
         found = _OPENING.match(buffer.text, at)
         if found is None or found.end() - at > self._room:
@@ -353,116 +373,142 @@ class CallScanner:
         kind = found.lastgroup or ""
         if kind.startswith("row"):
             return self._open_marked(int(kind.removeprefix("row")), found)
+        if kind in ("thought", "answer"):
+            return self._take_mark_of_thought(found.end(), is_answer=kind == "answer")
         if kind == "loose":
             return self._open_loosely(found.end())
-        if kind in ("thinks", "thought"):
-            return self._read_thought_tag(kind, found.end())
-        if buffer.is_ended:
-            loose = _LOOSE_AT_END.match(buffer.text, at)
-            return self._open_loosely(loose.end()) if loose else self._open_bare(at)
-        if kind.startswith("name") and not self._declared.names.can_begin(found[kind]):
-            self._undeclared += 1
-            return None
-        return False
+        return self._open_late(at) if buffer.is_ended else self._await_opening(found)
 
-    def _open_marked(self, number: int, found: re.Match[str]) -> bool | None:
+    def _await_opening(self, found: re.Match[str]) -> _Step:
+        """Wait for the rest of an opening, while it may still name a declared function."""
+        group = found.lastgroup or ""
+        if group.startswith("name") and not self._declared.names.can_begin(found[group]):
+            self._undeclared += 1
+            return _Step.ABSENT
+        return _Step.CUT
+
+    def _open_late(self, at: int) -> _Step:
+        """Take an opening that the end of the message cuts."""
+        loose = _LOOSE_AT_END.match(self._buffer.text, at)
+        return self._open_loosely(loose.end()) if loose else self._open_bare(at)
+
+    def _open_marked(self, number: int, found: re.Match[str]) -> _Step:
         dialect = _MARKED[number]
-        reader: CallReader | ArgumentsReader | ParametersReader
-        if dialect.form in (Form.ARGUMENTS, Form.PARAMETERS):
-            groups = found.groupdict()
-            try:
-                name = self._declared.find(groups[f"name{number}"])
-            except NotACall:
-                self._undeclared += 1
-                return None
-            if dialect.form is Form.ARGUMENTS:
-                reader = ArgumentsReader(self._declared, name, groups.get(f"id{number}"))
-            else:
-                reader = ParametersReader(self._declared, name)
+        if dialect.form not in (Form.ARGUMENTS, Form.PARAMETERS):
+            reader: Reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS)
+            return self._begin_call(dialect, reader, found.end())
+        groups = found.groupdict()
+        try:
+            name = self._declared.find(groups[f"name{number}"])
+        except NotACallError:
+            self._undeclared += 1
+            return _Step.ABSENT
+        if dialect.form is Form.ARGUMENTS:
+            reader = ArgumentsReader(self._declared, name, groups.get(f"id{number}"))
         else:
-            reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS)
+            reader = ParametersReader(self._declared, name)
         return self._begin_call(dialect, reader, found.end())
 
-    def _open_bare(self, at: int) -> bool | None:
-        """Begin a call without an opening of its own, or another one after the same opening."""
-        is_next = self._state is _State.EDGE and self._waiting.is_beside_call
-        previous = self._candidate if is_next else None
+    def _open_bare(self, at: int) -> _Step:
+        """Begin a call without an opening of its own: one on a line of its own, or another one after a call."""
         char = self._buffer.text[at]
-        is_named = previous is not None and previous.reader.is_python and (char.isalpha() or char == "_")
+        is_next = self._state is _State.EDGE and self._waiting.is_beside_call
+        is_named = is_next and self._candidate.reader.is_python and (char.isalpha() or char == "_")
         is_bracket = char in "{[" and (is_next or self._quoting.is_at_line_start)
         if not (is_named or is_bracket) or not self._room:
-            return None
-        dialect = _BARE
-        if previous is not None and previous.dialect.form not in (Form.ARGUMENTS, Form.PARAMETERS):
-            dialect = previous.dialect
-        strict = dialect.form is Form.OBJECTS
-        return self._begin_call(dialect, CallReader(self._declared, strict=strict), at)
+            return _Step.ABSENT
+        named_forms = (Form.ARGUMENTS, Form.PARAMETERS)
+        dialect = self._candidate.dialect if is_next and self._candidate.dialect.form not in named_forms else _BARE
+        return self._begin_call(dialect, CallReader(self._declared, strict=dialect.form is Form.OBJECTS), at)
 
-    def _begin_call(
-        self, dialect: Dialect, reader: CallReader | ArgumentsReader | ParametersReader, at: int
-    ) -> bool:
+    def _begin_call(self, dialect: Dialect, reader: Reader, at: int) -> _Step:
         self._candidate = _Candidate(dialect, reader)
         self._state = _State.CALL
         self._buffer.at = at
-        return True
+        return _Step.TAKEN
 
-    def _open_loosely(self, end: int) -> bool:
-        """Take an opening without a call, or a special token: it goes if a call follows."""
+    def _open_loosely(self, end: int) -> _Step:
+        """Take a special token, or an opening without a call: it goes if a call follows."""
         self._waiting.add_loose(self._buffer.take(end))
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
-        return True
+        return _Step.TAKEN
+
+    def _take_mark_of_thought(self, end: int, *, is_answer: bool) -> _Step:
+        if self._fence or (is_answer and self._is_settled):
+            return _Step.ABSENT
+        if is_answer:
+            # The message began within a thought, so nothing before this was a call.
+            self._waiting.keep_as_text()
+        self._say(end)
+        self.settle()
+        if is_answer:
+            self._begin_answer()
+        else:
+            self._state = _State.THOUGHT
+        return _Step.TAKEN
+
+    # What may be a call.
 
     def _read_call(self) -> bool:
-        """Read on in what may be a call."""
-        assert self._candidate is not None
-        buffer, reader = self._buffer, self._candidate.reader
-        text = buffer.text
+        buffer, text = self._buffer, self._buffer.text
         bound = buffer.at + max(0, self._room - len(buffer))
-        visible = text if len(text) <= bound else text[:bound]
         try:
-            buffer.at = reader.read(visible, buffer.at)
-            if reader.is_complete:
-                return self._complete()
-            if buffer.at < len(visible) and not reader.is_waiting:
-                return self._end_early(visible)
-            if len(visible) < len(text):
-                return self._overflow(bound)
-            if buffer.is_ended:
-                reader.read_rest(text[buffer.at :])
-                buffer.at = len(text)
-                if not reader.can_end(message_ended=True):
-                    return self._refuse_all()
-                reader.end()
-                return self._complete()
-            reader.check_unfinished()
-        except Unreadable as reason:
-            return self._refuse(reason)
+            return self._read_candidate(text if len(text) <= bound else text[:bound])
+        except UnreadableError as reason:
+            is_undeclared = isinstance(reason, NotACallError) and reason.is_undeclared
+            if is_undeclared and self._candidate.dialect.form is not Form.OBJECTS:
+                self._undeclared += 1
+            return self._refuse()
+
+    def _read_candidate(self, text: str) -> bool:
+        """Read on in what may be a call, in a text that ends where no more may be buffered."""
+        buffer, reader = self._buffer, self._candidate.reader
+        buffer.at = reader.read(text, buffer.at)
+        if reader.is_complete:
+            return self._complete()
+        if buffer.at < len(text) and not reader.is_waiting:
+            return self._end_early(text)
+        if len(text) < len(buffer.text):
+            return self._overflow(len(text))
+        if buffer.is_ended:
+            return self._end_late(text)
+        reader.check_unfinished()
         return False
 
     def _end_early(self, text: str) -> bool:
-        """End a call without its last brace or tag, where something that ends it follows."""
-        assert self._candidate is not None
-        buffer, reader = self._buffer, self._candidate.reader
+        """End a call that lacks its last brace or tag, where something that ends it follows."""
+        buffer, (dialect, reader) = self._buffer, self._candidate
         if not reader.can_end(message_ended=False):
             return self._refuse()
-        ends = _closing(self._candidate.dialect).match(text, buffer.at)
-        begins = _OPENING.match(text, buffer.at)
-        if (ends and ends["whole"] is not None) or (begins and (begins.lastgroup or "").startswith("row")):
+        closing, opening = _closing(dialect).match(text, buffer.at), _OPENING.match(text, buffer.at)
+        is_closed = closing and closing["whole"] is not None
+        if is_closed or (opening and (opening.lastgroup or "").startswith("row")):
             reader.end()
             return self._complete()
-        if (ends or begins) and not buffer.is_ended:
+        if (closing or opening) and not buffer.is_ended:
             return self._overflow(len(text)) if len(text) < len(buffer.text) else False
         return self._refuse()
 
+    def _end_late(self, text: str) -> bool:
+        """End a call with the message; if that cannot be, nothing in it is a call."""
+        buffer, reader = self._buffer, self._candidate.reader
+        reader.read_rest(text[buffer.at :])
+        buffer.at = len(text)
+        if reader.can_end(message_ended=True):
+            reader.end()
+            return self._complete()
+        self._begin_text()
+        self._say(len(text))
+        return True
+
     def _complete(self) -> bool:
         """What was read is a call, or several."""
-        assert self._candidate is not None
         dialect, reader = self._candidate
         calls = tuple(reader.calls)
-        is_literal = not isinstance(reader, ParametersReader)
         doubt = self._doubt(dialect)
-        self._waiting.add_calls(calls, self._buffer.take(self._buffer.at), doubt, is_tight=is_literal)
+        is_tight = dialect.form is not Form.PARAMETERS
+        self._waiting.add_calls(calls, self._buffer.take(self._buffer.at), doubt, is_tight=is_tight)
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=False)
         return True
@@ -473,26 +519,17 @@ class CallScanner:
             return Doubt.LAST
         if dialect.place is Place.OWN_LINES:
             return Doubt.LAST if self._waiting.has_text else Doubt.LINE
-        return Doubt.NONE if self._is_settled or not self._waiting.has_text else Doubt.THOUGHT
+        return Doubt.THOUGHT if self._waiting.has_text and not self._is_settled else Doubt.NONE
 
-    def _refuse(self, reason: Unreadable | None = None) -> bool:
-        """What was read is no call. One may begin after its first character."""
-        assert self._candidate is not None
-        if isinstance(reason, NotACall) and reason.is_undeclared and self._candidate.dialect.form is not Form.OBJECTS:
-            self._undeclared += 1
+    def _refuse(self) -> bool:
+        """What was read is not a call. One may begin after its first character."""
         at = self._buffer.rewind()
         self._begin_text()
         self._pass_over(at)
         return True
 
-    def _refuse_all(self) -> bool:
-        """What was read to the end of the message is no call, and nothing in it is one."""
-        self._begin_text()
-        self._say(self._buffer.at)
-        return True
-
     def _overflow(self, end: int) -> bool:
-        """Up to an offset there is as much as may be buffered: it is text, and so is what waits."""
+        """As much as may be buffered ends at an offset: it is text, and so is what waits."""
         self._waiting.keep_as_text()
         self._begin_text()
         text = self._say(end)
@@ -500,9 +537,10 @@ class CallScanner:
             self._quoting.pass_over(text[-1])
         return True
 
+    # What is text.
+
     def _begin_text(self) -> None:
         self._state = _State.TEXT
-        self._candidate = None
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
         if self._fence:
             self._quoting.open_fence(self._fence.run, at_line_start=self._fence.has_line_end)
@@ -522,22 +560,8 @@ class CallScanner:
                 self._waiting.keep_as_text()
         return text
 
-    def _read_thought_tag(self, kind: str, end: int) -> bool | None:
-        if self._fence or (kind == "thought" and self._is_settled):
-            return None
-        if kind == "thought":
-            # The message began within a thought: no call before this was one.
-            self._waiting.keep_as_text()
-        self._say(end)
-        self.settle()
-        self._candidate = None
-        if kind == "thinks":
-            self._state = _State.THOUGHT
-        else:
-            self._begin_answer()
-        return True
-
     def _begin_answer(self) -> None:
+        """A thought is over: the message begins anew."""
         self._waiting.has_text = False
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=True)
@@ -552,13 +576,7 @@ class CallScanner:
         self._say(found.start() if found and not buffer.is_ended else len(buffer.text))
         return False
 
-
-def join(found: list[str | Call]) -> list[str | Call]:
-    """Join adjacent texts."""
-    out: list[str | Call] = []
-    for each in found:
-        if isinstance(each, str) and out and isinstance(out[-1], str):
-            out[-1] += each
-        else:
-            out.append(each)
-    return out
+    @property
+    def _room(self) -> int:
+        """How many characters may be buffered beside those that wait."""
+        return max(0, self._limit - self._waiting.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from shim.core.call_forms import Call
 from shim.core.call_text import CallScanner
@@ -10,9 +10,12 @@ from shim.core.reasoning import Kind, ReasoningSplitter, Wants, begins_in_though
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
+    from shim.core.reasoning import Part
     from shim.core.request import ChatRequest
     from shim.core.tool_calls import ToolCalls
     from shim.reports import RepairReport
+
+_TEXT: Final = (Kind.CONTENT, Kind.VERBATIM)
 
 
 class Parts(NamedTuple):
@@ -92,16 +95,12 @@ class ContentText:
     @staticmethod
     def is_needed(request: ChatRequest, report: RepairReport) -> bool:
         """Whether there is anything to look for in the content of a choice."""
-        return (
-            _is_wanted(Repair.CUMULATIVE_TEXT, report) or bool(_wants(request, report)) or _lifts(request, report)
-        )
+        return _is_wanted(Repair.CUMULATIVE_TEXT, report) or bool(_wants(request, report)) or _lifts(request, report)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is looked for any more: whatever follows leaves unchanged."""
-        return (
-            self._calls is None and self._reasoning.is_over and (self._cumulative is None or self._cumulative.over)
-        )
+        return self._calls is None and self._reasoning.is_over and (self._cumulative is None or self._cumulative.over)
 
     def note_reasoning(self) -> None:
         """Take note that the service has sent reasoning beside the content."""
@@ -128,36 +127,37 @@ class ContentText:
         """
         if self._cumulative:
             text = self._cumulative.feed(text) + (self._cumulative.finish() if at_end else "")
-        texts: list[str] = []
-        reasoning: list[str] = []
-        calls: list[Call] = []
-        found = self._reasoning.feed(text)
+        parts = self._reasoning.feed(text)
         if at_end:
-            found += self._reasoning.finish()
-        if self._calls and self._reasoning.is_settled:
-            self._calls.settle()
-        for part in found:
+            parts += self._reasoning.finish()
+        for part in parts:
             if part.repair:
                 self._report.allow(part.repair, part.text)
-            if part.kind is Kind.REASONING:
-                reasoning.append(part.text)
-            elif part.kind is Kind.CONTENT and self._calls:
-                self._sort(self._calls.feed(part.text), texts, calls)
-            elif part.kind is not Kind.REMOVED:
-                texts.append(part.text)
-        if self._calls:
-            if at_end:
-                self._sort(self._calls.finish(), texts, calls)
-            self._report.undeclared_calls += self._calls.take_undeclared()
-        return Parts("".join(texts), "".join(reasoning), tuple(calls))
+        found = self._scan(parts, at_end=at_end) if self._calls else [each.text for each in parts if each.kind in _TEXT]
+        calls = tuple(each for each in found if isinstance(each, Call))
+        for call in calls:
+            self._report.allow(Repair.TOOL_CALL_TEXT, call.arguments)
+        return Parts(
+            text="".join(each for each in found if isinstance(each, str)),
+            reasoning="".join(part.text for part in parts if part.kind is Kind.REASONING),
+            calls=calls,
+        )
 
-    def _sort(self, found: list[str | Call], texts: list[str], calls: list[Call]) -> None:
-        for each in found:
-            if isinstance(each, Call):
-                self._report.allow(Repair.TOOL_CALL_TEXT, each.arguments)
-                calls.append(each)
-            else:
-                texts.append(each)
+    def _scan(self, parts: list[Part], *, at_end: bool) -> list[str | Call]:
+        """Look for calls where they may be."""
+        scanner = cast("CallScanner", self._calls)
+        if self._reasoning.is_settled:
+            scanner.settle()
+        found: list[str | Call] = []
+        for part in parts:
+            if part.kind is Kind.CONTENT:
+                found += scanner.feed(part.text)
+            elif part.kind is Kind.VERBATIM:
+                found.append(part.text)
+        if at_end:
+            found += scanner.finish()
+        self._report.undeclared_calls += scanner.take_undeclared()
+        return found
 
 
 def _is_wanted(repair: Repair, report: RepairReport) -> bool:

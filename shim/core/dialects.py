@@ -4,6 +4,8 @@ The scanner in `shim.core.call_text` reads nothing but this table. A new spellin
 a test; docs/new-dialect.md shows how. Print the table with ``python -m shim.core.dialects``.
 """
 
+# ruff: noqa: RUF001 - the tokens of DeepSeek have characters that only look like ASCII
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -218,8 +220,10 @@ DIALECTS: Final = (
         closing=("```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
         source=_DEEPSEEK,
         examples=(
-            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n"
-            '```json\n{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+            (
+                "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n"
+                '```json\n{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+            ),
         ),
     ),
     Dialect(
@@ -229,8 +233,10 @@ DIALECTS: Final = (
         closing=("<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
         source="chat template of DeepSeek-V3.1",
         examples=(
-            '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}'
-            "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+            (
+                '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}'
+                "<｜tool▁call▁end｜><｜tool▁calls▁end｜>"
+            ),
         ),
     ),
     Dialect(
@@ -240,8 +246,10 @@ DIALECTS: Final = (
         closing=("<|call|>", "<|end|>"),
         source=_HARMONY,
         examples=(
-            "<|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>"
-            '{"city": "Paris"}<|call|>',
+            (
+                "<|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>"
+                '{"city": "Paris"}<|call|>'
+            ),
             '<|channel|>commentary to=functions.get_weather<|message|>{"city": "Paris"}',
         ),
     ),
@@ -252,8 +260,10 @@ DIALECTS: Final = (
         closing=("<|call|>", "<|end|>"),
         source=_HARMONY,
         examples=(
-            "<|start|>assistant to=functions.get_weather<|channel|>commentary <|constrain|>json<|message|>"
-            '{"city": "Paris"}<|call|>',
+            (
+                "<|start|>assistant to=functions.get_weather<|channel|>commentary <|constrain|>json<|message|>"
+                '{"city": "Paris"}<|call|>'
+            ),
         ),
     ),
     Dialect(
@@ -266,8 +276,10 @@ DIALECTS: Final = (
             '{"name": "get_weather", "parameters": {"city": "Paris"}}<|eot_id|>',
             '{"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}',
             '[{"name": "get_weather", "parameters": {"city": "Paris"}}]',
-            '{"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "get_weather", '
-            '"arguments": "{\\"city\\": \\"Paris\\"}"}}]}',
+            (
+                '{"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "get_weather", '
+                '"arguments": "{\\"city\\": \\"Paris\\"}"}}]}'
+            ),
         ),
     ),
     Dialect(

@@ -23,13 +23,13 @@ _WORDS: Final = {"true": True, "True": True, "false": False, "False": False, "nu
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {
     **{char: char for char in "\"'\\/"},
-    **{"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"},
+    **dict(zip("bfnrt", "\b\f\n\r\t", strict=True)),
 }
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CLOSING: Final = {"{": "}", "[": "]", "(": ")"}
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A text is not a literal, or has more than one meaning."""
 
 
@@ -117,7 +117,7 @@ class LiteralReader:
             How far it was read: to the end of the literal or of the text, or to a character that cannot follow.
 
         Raises:
-            Unreadable: The literal cannot be read, or a subclass refuses it.
+            UnreadableError: The literal cannot be read, or a subclass refuses it.
         """
         while at < len(text):
             match self._expect:
@@ -146,7 +146,7 @@ class LiteralReader:
         if self._expect is Expect.WORD:
             self._end_word()
 
-    # What a subclass may refuse, each by raising Unreadable.
+    # What a subclass may refuse, each by raising UnreadableError.
 
     def role_of(self, opening: str) -> Any:
         """Give the role of a list or object that opens now, inside the last frame."""
@@ -176,30 +176,34 @@ class LiteralReader:
 
     def _take(self, char: str) -> bool:
         """Take a character outside strings and words; False where it cannot follow."""
-        expect = self._expect
+        is_value = self._expect in (Expect.VALUE, Expect.ITEM)
+        # The keys of a Python call are names, those of an object are strings.
+        is_key = self._expect is Expect.KEY
         if char in "\"'":
-            # The keys of a Python call are names.
-            if expect in (Expect.VALUE, Expect.ITEM) or (expect is Expect.KEY and self.frames[-1].opening == "{"):
-                return self._begin(Expect.STRING, char)
-        elif char in "{[":
-            if expect in (Expect.VALUE, Expect.ITEM):
-                self.open(char, self.role_of(char))
-                return True
-        elif char in "}])":
-            return expect in (Expect.COMMA, Expect.ITEM, Expect.KEY) and self._close(char)
-        elif char == ",":
-            if expect is Expect.COMMA:
-                self._expect = Expect.ITEM if self.frames[-1].opening == "[" else Expect.KEY
-                return True
-        elif char in ":=":
-            if expect is Expect.COLON and (char == "=") == (self.frames[-1].opening == "("):
-                self._expect = Expect.VALUE
-                return True
-        elif _WORD.match(char) and (
-            expect in (Expect.VALUE, Expect.ITEM) or (expect is Expect.KEY and self.frames[-1].opening == "(")
-        ):
-            return self._begin(Expect.WORD, "", char)
-        return False
+            return (is_value or (is_key and not self._is_in_call)) and self._begin(Expect.STRING, char)
+        if char in "{[":
+            return is_value and self.open(char, self.role_of(char))
+        if char in "}])":
+            return self._expect in (Expect.COMMA, Expect.ITEM, Expect.KEY) and self._close(char)
+        if char in ",:=":
+            return self._take_mark(char)
+        is_word = is_value or (is_key and self._is_in_call)
+        return is_word and bool(_WORD.match(char)) and self._begin(Expect.WORD, "", char)
+
+    @property
+    def _is_in_call(self) -> bool:
+        return bool(self.frames) and self.frames[-1].opening == "("
+
+    def _take_mark(self, char: str) -> bool:
+        if char == ",":
+            allowed = self._expect is Expect.COMMA
+            following = Expect.ITEM if allowed and self.frames[-1].opening == "[" else Expect.KEY
+        else:
+            allowed = self._expect is Expect.COLON and (char == "=") is self._is_in_call
+            following = Expect.VALUE
+        if allowed:
+            self._expect = following
+        return allowed
 
     def _begin(self, expect: Expect, quote: str, *token: str) -> bool:
         # What was expected is known from the frame when the token ends.
@@ -209,12 +213,13 @@ class LiteralReader:
         self._token[:] = token
         return True
 
-    def open(self, bracket: str, role: Any) -> None:
+    def open(self, bracket: str, role: Any) -> bool:
         """Open a list, an object, or the arguments of a call."""
         if len(self.frames) == MOST_NESTED:
-            raise Unreadable("nested too deeply")
+            raise UnreadableError("nested too deeply")
         self.frames.append(Frame(bracket, role))
         self._expect = Expect.ITEM if bracket == "[" else Expect.KEY
+        return True
 
     def _close(self, bracket: str) -> bool:
         if bracket != _CLOSING[self.frames[-1].opening]:
@@ -274,7 +279,7 @@ class LiteralReader:
             return end
         if text[end] == "(" and not self._is_key:
             if not self.open_call("".join(self._token)):
-                raise Unreadable("a call among literals")
+                raise UnreadableError("a call among literals")
             return end + 1
         self._end_word()
         return end
@@ -294,12 +299,12 @@ def value_of(word: str) -> Any:
     """The value of a number, ``true``, ``None`` and their like.
 
     Raises:
-        Unreadable: The word is none of them.
+        UnreadableError: The word is none of them.
     """
     if word in _WORDS:
         return _WORDS[word]
     if not _NUMBER.fullmatch(word):
-        raise Unreadable("neither a number nor a word that JSON or Python knows")
+        raise UnreadableError("neither a number nor a word that JSON or Python knows")
     number: Any = None
     if len(word) < 18:  # noqa: PLR2004 - what both 64 bits and a double hold
         number = int(word) if word.lstrip("-").isdigit() else float(word)
@@ -315,7 +320,7 @@ def unescaped(text: str, *, is_python: bool = False) -> str:
         is_python: Whether an escape that nobody knows is a backslash, as in Python; JSON has no meaning for it.
 
     Raises:
-        Unreadable: There is an escape without a meaning.
+        UnreadableError: There is an escape without a meaning.
     """
     if "\\" not in text:
         return text
@@ -325,7 +330,7 @@ def unescaped(text: str, *, is_python: bool = False) -> str:
             return chr(int(code, 16))
         char = _ESCAPED.get(found[3])
         if char is None and not is_python:
-            raise Unreadable("an escape that JSON does not know")
+            raise UnreadableError("an escape that JSON does not know")
         return found[0] if char is None else char
 
     text = _ESCAPE.sub(char_of, text)
@@ -339,11 +344,11 @@ def read_literal(text: str) -> Any:
     """Read a text that is one literal and nothing else.
 
     Raises:
-        Unreadable: It is not.
+        UnreadableError: It is not.
     """
     reader = LiteralReader()
     at = end_of(_SPACE, text, reader.read(text, 0))
     reader.read_rest("")
     if at < len(text) or not reader.is_complete:
-        raise Unreadable("not one literal")
+        raise UnreadableError("not one literal")
     return reader.value

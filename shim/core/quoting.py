@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shim.core.literals import end_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _FENCE: Final = 3
 _INDENTED_CODE: Final = 4
@@ -41,14 +44,23 @@ class Stops:
 
     Attributes:
         all: What opens a quotation, ends a line, or is looked for.
-        unsteady: The same, and a piece after which an apostrophe would mean something else.
+        inside: The same, single characters only.
+        at_end: What the end of a piece has if the next piece depends on it: a word that is looked for, cut, and what
+            stands before a quotation.
     """
 
-    def __init__(self, wanted: str) -> None:
-        """Add the pattern of what is looked for."""
-        marks = r"\n`'" + "".join(_MARKS)
-        self.all = re.compile(f"[{marks}]|{wanted}")
-        self.unsteady = re.compile(rf"[{marks}]|{wanted}|[ \t\r(\[]\Z")
+    def __init__(self, chars: str, words: Iterable[str]) -> None:
+        """Look for these characters and words; a word may be cut by the end of a piece."""
+        every = "\n`'" + "".join(_MARKS) + chars
+        self.inside = re.compile(f"[{re.escape(every)}]")
+        self.all = re.compile("|".join((self.inside.pattern, *map(tag, words))))
+        starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
+        self.at_end = (*starts, *_BEFORE_QUOTATION)
+
+
+def tag(literal: str) -> str:
+    """A pattern for a literal that the end of the text may cut after its first character."""
+    return re.escape(literal[0]) + "".join(rf"(?:{re.escape(char)}|\Z)" for char in literal[1:])
 
 
 class Quoting:
@@ -81,12 +93,15 @@ class Quoting:
         self._mark = fence
 
     @property
-    def plain(self) -> re.Pattern[str] | None:
-        """What a piece of text must not have if it is to change nothing here; None where every piece does."""
+    def unsteady(self) -> re.Pattern[str] | None:
+        """What a piece of text must not have if it is to change nothing here; None where every piece does.
+
+        Nor may it end with one of `Stops.at_end`.
+        """
         if self.is_at_line_start or self._run or self._is_escaped:
             return None
         if self.mode is Mode.PLAIN:
-            return None if self._is_after_blank else self._stops.unsteady
+            return None if self._is_after_blank else self._stops.inside
         return _ENDS.get(self.mode)
 
     def find(self, text: str, at: int) -> int:

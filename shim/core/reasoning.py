@@ -77,6 +77,7 @@ class _State(Enum):
     ANSWER = auto()
 
 
+_CHANNELS: Final = (_State.HEADER, _State.ANALYSIS, _State.FINAL, _State.CALL, _State.AFTER_MESSAGE)
 _KINDS: Final = {_State.ANALYSIS: Kind.REASONING, _State.FINAL: Kind.CONTENT, _State.CALL: Kind.CONTENT}
 
 
@@ -132,7 +133,7 @@ class ReasoningSplitter:
         """Take the next piece of the content and give the parts that are certain now."""
         text, self._tail = self._tail + text, ""
         while text:
-            text = self._read(text)
+            text = self._read_channel(text) if self._state in _CHANNELS else self._read(text)
         return self._take_parts()
 
     def finish(self) -> list[Part]:
@@ -154,12 +155,15 @@ class ReasoningSplitter:
                 return self._read_after_thought(text)
             case _State.UNOPENED:
                 return self._read_unopened(text)
+            case _:
+                return self._add(Kind.CONTENT, text)
+
+    def _read_channel(self, text: str) -> str:
+        match self._state:
             case _State.HEADER:
                 return self._read_header(text)
             case _State.AFTER_MESSAGE:
                 return self._read_after_message(text)
-            case _State.ANSWER:
-                return self._add(Kind.CONTENT, text)
             case _:
                 return self._read_message(text)
 
@@ -179,7 +183,9 @@ class ReasoningSplitter:
             *(_MESSAGES if Wants.CHANNELS in self._wants and not self._pieces else ()),
         )
         marker = next(filter(start.startswith, markers), None)
-        if marker is None and _may_begin(start, markers):
+        if marker is None and _may_begin(start, markers) and (waits or len(start) > 1):
+            # A token of harmony is one token of the model: no service cuts it after its first character. Where nothing
+            # else is looked for, an answer that begins with `<` leaves at once.
             self._tail = start
             return ""
         if marker in _MESSAGES:
