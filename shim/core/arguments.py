@@ -195,7 +195,7 @@ def _meant(text: str, types: frozenset[str]) -> Any:
 
 def _has_type(value: Any, types: frozenset[str]) -> bool:
     if isinstance(value, orjson.Fragment):  # a number whose digits Python would change
-        is_whole = str(value.contents).lstrip("-").isdigit()
+        is_whole = dump(value).lstrip(b"-").isdigit()
         return "number" in types or ("integer" in types and is_whole)
     is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
     return _type_of(value) in types or (type(value) is int and "number" in types) or (is_whole and "integer" in types)

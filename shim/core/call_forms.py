@@ -18,11 +18,13 @@ _LAST_FIELDS: Final = frozenset({"arguments", "parameters"})
 _FIELDS: Final = frozenset({"name", "function", "type", "id", *_LAST_FIELDS})
 """The fields of a call; the first one that an object has decides whether it may be one."""
 _LIST_FIELD: Final = "tool_calls"
+_ALL_FIELDS: Final = (*_FIELDS, _LIST_FIELD)
+_CALLING_FIELDS: Final = {*_LAST_FIELDS, _LIST_FIELD}
 _TYPES: Final = ("function", "function_call", "tool_call")
-_NO_FIELDS: Final[Mapping[str, Any]] = {}
+LONGEST_NAME: Final = 200
+"""The most characters of a name, with everything that a model adds to it."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_OF_LITERAL: Final = re.compile(r"[+\-.0-9]|true|false|null|True|False|None")
 
 
 class Call(NamedTuple):
@@ -60,7 +62,9 @@ class Declared:
         Raises:
             NotACallError: There is none.
         """
-        found = self.names.find(name)
+        found = self.names.find(name) if len(name) <= LONGEST_NAME else None
+        if found is None and len(name) > LONGEST_NAME:
+            raise NotACallError("no name")
         if found is None:
             raise NotACallError("no declared function", is_undeclared=True)
         return found
@@ -113,36 +117,38 @@ class CallReader(LiteralReader):
         self.is_python = False
 
     def can_end(self, *, message_ended: bool) -> bool:
-        """Whether nothing but its last bracket or brace is lacking."""
+        """Whether nothing but its last bracket or brace is lacking, and what ends it follows or the message ends."""
         del message_ended
         if len(self.frames) != 1 or not self.is_between_values:
             return False
         frame = self.frames[0]
-        return frame.role is Role.CALLS or (frame.opening == "{" and not _LAST_FIELDS.isdisjoint(frame.values))
+        return frame.role is Role.CALLS or (frame.opening == "{" and not _CALLING_FIELDS.isdisjoint(frame.values))
 
     def end(self) -> None:
         """Take what is lacking as written."""
         self.close()
 
     def check_unfinished(self) -> None:
-        """Refuse early: a name or field that the end of a piece cuts has to begin one of a call.
+        """Refuse early: a field or a name that the end of a piece cuts has to be the start of one that calls have.
+
+        A name after an opening that nothing else has is read to its end, so that it counts as undeclared.
 
         Raises:
-            NotACallError: It does not.
+            NotACallError: It is not.
         """
         start = self.unfinished
         if start is None:
             return
         frame = self.frames[-1] if self.frames else None
-        if frame is None or frame.role is Role.CALLS:
-            if self._strict and not self._declared.names.can_begin(start):
-                raise NotACallError("no declared function")
-        elif frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION):
-            if self._is_key and (self._strict or not frame.values):
-                if not any(name.startswith(start) for name in (*_FIELDS, _LIST_FIELD)):
-                    raise NotACallError("a field that calls do not have")
-            elif frame.key == "name" and not self._is_key and not self._declared.names.can_begin(start):
-                raise NotACallError("no declared function", is_undeclared=True)
+        is_field = frame is not None and frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION)
+        if frame and is_field and self._is_key:
+            fits = (bool(frame.values) and not self._strict) or any(each.startswith(start) for each in _ALL_FIELDS)
+        elif (frame and is_field and frame.key == "name") or frame is None or frame.role is Role.CALLS:
+            fits = self._declared.names.can_begin(start) if self._strict else len(start) <= LONGEST_NAME
+        else:
+            fits = True
+        if not fits:
+            raise NotACallError("a field or a name that no call has")
 
     # What `LiteralReader` asks.
 
@@ -273,8 +279,9 @@ class ArgumentsReader(LiteralReader):
         return [self._declared.call(self._name, self.value, self._id)]
 
     def can_end(self, *, message_ended: bool) -> bool:
-        """Whether nothing but its last brace is lacking; without any closing it may have been cut off."""
-        return len(self.frames) == 1 and self.is_between_values and not message_ended
+        """See `CallReader.can_end`."""
+        del message_ended
+        return len(self.frames) == 1 and self.is_between_values
 
     def end(self) -> None:
         """See `CallReader.end`."""

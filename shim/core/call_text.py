@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # All are bounded: what the end of a piece cuts is matched again with the next piece.
 _PLACEHOLDERS: Final = {
     " ": r"[ \t\r\n]{0,64}+",
-    "{name}": r"(?:(?P<name%d>[^\s<>{}()\[\]\"'`=,;|]{1,200}+)|\Z)",
+    "{name}": r"(?:(?P<name%d>[^\s<>{}()\[\]\"'`=,;|]{1,100}+)|\Z)",
     "{id}": r"(?:(?P<id%d>[\w-]{1,64}+)|\Z)",
     "{format}": rf"[ \t]{{0,8}}+(?:{tag('<|constrain|>')}[ \t]{{0,8}}+)?[\w-]{{0,40}}+[ \t]{{0,8}}+",
 }
@@ -377,15 +377,7 @@ class CallScanner:
             return self._take_mark_of_thought(found.end(), is_answer=kind == "answer")
         if kind == "loose":
             return self._open_loosely(found.end())
-        return self._open_late(at) if buffer.is_ended else self._await_opening(found)
-
-    def _await_opening(self, found: re.Match[str]) -> _Step:
-        """Wait for the rest of an opening, while it may still name a declared function."""
-        group = found.lastgroup or ""
-        if group.startswith("name") and not self._declared.names.can_begin(found[group]):
-            self._undeclared += 1
-            return _Step.ABSENT
-        return _Step.CUT
+        return self._open_late(at) if buffer.is_ended else _Step.CUT
 
     def _open_late(self, at: int) -> _Step:
         """Take an opening that the end of the message cuts."""
@@ -469,12 +461,10 @@ class CallScanner:
             return self._complete()
         if buffer.at < len(text) and not reader.is_waiting:
             return self._end_early(text)
-        if len(text) < len(buffer.text):
-            return self._overflow(len(text))
-        if buffer.is_ended:
+        if buffer.is_ended and len(text) == len(buffer.text):
             return self._end_late(text)
         reader.check_unfinished()
-        return False
+        return self._overflow(len(text)) if len(text) < len(buffer.text) else False
 
     def _end_early(self, text: str) -> bool:
         """End a call that lacks its last brace or tag, where something that ends it follows."""
@@ -506,6 +496,8 @@ class CallScanner:
         """What was read is a call, or several."""
         dialect, reader = self._candidate
         calls = tuple(reader.calls)
+        if not calls:
+            return self._refuse()
         doubt = self._doubt(dialect)
         is_tight = dialect.form is not Form.PARAMETERS
         self._waiting.add_calls(calls, self._buffer.take(self._buffer.at), doubt, is_tight=is_tight)

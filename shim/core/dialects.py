@@ -255,6 +255,16 @@ DIALECTS: Final = (
     ),
     Dialect(
         family="gpt-oss",
+        opening="<|channel|>commentary to={name}<|channel|>commentary{format}<|message|> ",
+        form=Form.ARGUMENTS,
+        closing=("<|call|>", "<|end|>"),
+        source="reports of names with channel tokens stuck to them",
+        examples=(
+            '<|channel|>commentary to=functions.get_weather<|channel|>commentary<|message|>{"city": "Paris"}<|call|>',
+        ),
+    ),
+    Dialect(
+        family="gpt-oss",
         opening="<|start|>assistant to={name}<|channel|>commentary{format}<|message|> ",
         form=Form.ARGUMENTS,
         closing=("<|call|>", "<|end|>"),

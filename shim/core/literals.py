@@ -18,7 +18,8 @@ MOST_NESTED: Final = 100
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _WORD: Final = re.compile(r"[\w+\-.]+")
 _IN_STRING: Final = {quote: re.compile(rf"[^{quote}\\]+") for quote in "\"'"}
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_NUMBER: Final = re.compile(r"\+?(-?)(?=\.?[0-9])(0|[1-9][0-9]*)?(?:\.([0-9]*))?([eE][+-]?[0-9]+)?", re.ASCII)
+"""JSON's numbers and those that only Python writes: ``+1``, ``.5``, ``1.``."""
 _WORDS: Final = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPED: Final = {
@@ -42,6 +43,7 @@ class Expect(Enum):
     COLON = auto()
     COMMA = auto()  # or the end of the list or object
     STRING = auto()
+    EMPTY_STRING = auto()  # in Python, what follows decides whether three quotation marks open it
     ESCAPED = auto()
     WORD = auto()
     NOTHING = auto()
@@ -87,7 +89,8 @@ class LiteralReader:
         self._expect = Expect.VALUE
         self._token: list[str] = []
         self._is_key = False
-        self._quote = ""
+        self._quote: str = ""
+        self._quotes = 0
 
     @property
     def is_complete(self) -> bool:
@@ -102,12 +105,12 @@ class LiteralReader:
     @property
     def is_in_string(self) -> bool:
         """Whether a string is open."""
-        return self._expect in (Expect.STRING, Expect.ESCAPED)
+        return self._expect in (Expect.STRING, Expect.EMPTY_STRING, Expect.ESCAPED)
 
     @property
     def unfinished(self) -> str | None:
         """What was read of an open string or word; None where none is open."""
-        is_open = self._expect in (Expect.STRING, Expect.ESCAPED, Expect.WORD)
+        is_open = self._expect in (Expect.STRING, Expect.EMPTY_STRING, Expect.ESCAPED, Expect.WORD)
         return "".join(self._token) if is_open else None
 
     def read(self, text: str, at: int) -> int:
@@ -123,6 +126,8 @@ class LiteralReader:
             match self._expect:
                 case Expect.STRING:
                     at = self._read_string(text, at)
+                case Expect.EMPTY_STRING:
+                    at += self._begin_long_string(text[at])
                 case Expect.ESCAPED:
                     self._token.append(text[at])
                     self._expect = Expect.STRING
@@ -179,27 +184,28 @@ class LiteralReader:
         is_value = self._expect in (Expect.VALUE, Expect.ITEM)
         # The keys of a Python call are names, those of an object are strings.
         is_key = self._expect is Expect.KEY
+        is_named = is_key and self.frames[-1].opening == "("
         if char in "\"'":
-            return (is_value or (is_key and not self._is_in_call)) and self._begin(Expect.STRING, char)
+            return (is_value or (is_key and not is_named)) and self._begin(Expect.STRING, char)
         if char in "{[":
             return is_value and self.open(char, self.role_of(char))
         if char in "}])":
             return self._expect in (Expect.COMMA, Expect.ITEM, Expect.KEY) and self._close(char)
         if char in ",:=":
             return self._take_mark(char)
-        is_word = is_value or (is_key and self._is_in_call)
-        return is_word and bool(_WORD.match(char)) and self._begin(Expect.WORD, "", char)
+        return (is_value or is_named) and bool(_WORD.match(char)) and self._begin(Expect.WORD, "", char)
 
     @property
     def _is_in_call(self) -> bool:
-        return bool(self.frames) and self.frames[-1].opening == "("
+        # A call stands alone or in a list.
+        return any(frame.opening == "(" for frame in self.frames[:2])
 
     def _take_mark(self, char: str) -> bool:
         if char == ",":
             allowed = self._expect is Expect.COMMA
             following = Expect.ITEM if allowed and self.frames[-1].opening == "[" else Expect.KEY
         else:
-            allowed = self._expect is Expect.COLON and (char == "=") is self._is_in_call
+            allowed = self._expect is Expect.COLON and (char == "=") is (self.frames[-1].opening == "(")
             following = Expect.VALUE
         if allowed:
             self._expect = following
@@ -210,6 +216,7 @@ class LiteralReader:
         self._is_key = self._expect is Expect.KEY
         self._expect = expect
         self._quote = quote
+        self._quotes = 0
         self._token[:] = token
         return True
 
@@ -255,22 +262,40 @@ class LiteralReader:
         self._expect = Expect.COLON
 
     def _read_string(self, text: str, at: int) -> int:
-        end = end_of(_IN_STRING[self._quote], text, at)
-        self._token.append(text[at:end])
+        end = end_of(_IN_STRING[self._quote[0]], text, at)
+        if end > at:
+            self._token.append(text[at:end])
+            self._quotes = 0
         if end == len(text):
             return end
         if text[end] == "\\":
             self._token.append("\\")
+            self._quotes = 0
             self._expect = Expect.ESCAPED
+            return end + 1
+        self._quotes += 1
+        if self._quotes < len(self._quote):
+            self._token.append(text[end])
+        elif not self._token and self._is_in_call:
+            self._expect = Expect.EMPTY_STRING
         else:
-            self._put_token(unescaped("".join(self._token), is_python=self._is_python))
+            self._end_string()
         return end + 1
 
-    @property
-    def _is_python(self) -> bool:
-        """Whether backslashes in the string mean what they mean in Python."""
-        # A call stands alone or in a list.
-        return self._quote == "'" or any(frame.opening == "(" for frame in self.frames[:2])
+    def _begin_long_string(self, char: str) -> int:
+        """Read on after two quotation marks; gives how many characters were taken."""
+        if char != self._quote:
+            self._end_string()
+            return 0
+        self._quote = char * 3
+        self._quotes = 0
+        self._expect = Expect.STRING
+        return 1
+
+    def _end_string(self) -> None:
+        token = "".join(self._token).removesuffix(self._quote[1:])
+        # Backslashes mean what they mean in Python if anything else is Python's.
+        self._put_token(unescaped(token, is_python=self._quote != '"' or self._is_in_call))
 
     def _read_word(self, text: str, at: int) -> int:
         end = end_of(_WORD, text, at)
@@ -303,13 +328,16 @@ def value_of(word: str) -> Any:
     """
     if word in _WORDS:
         return _WORDS[word]
-    if not _NUMBER.fullmatch(word):
+    found = _NUMBER.fullmatch(word)
+    if found is None:
         raise UnreadableError("neither a number nor a word that JSON or Python knows")
+    sign, whole, fraction, exponent = found.groups()
+    digits = f"{sign}{whole or 0}{'' if fraction is None else f'.{fraction or 0}'}{exponent or ''}"
     number: Any = None
-    if len(word) < 18:  # noqa: PLR2004 - what both 64 bits and a double hold
-        number = int(word) if word.lstrip("-").isdigit() else float(word)
+    if len(digits) < 18:  # noqa: PLR2004 - what both 64 bits and a double hold
+        number = int(digits) if digits.lstrip("-").isdigit() else float(digits)
     # A number keeps its digits.
-    return number if number is not None and orjson.dumps(number) == word.encode() else orjson.Fragment(word)
+    return number if number is not None and orjson.dumps(number) == digits.encode() else orjson.Fragment(digits)
 
 
 def unescaped(text: str, *, is_python: bool = False) -> str:
