@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from shim.core.jsontext import dump, is_object
+from shim.core.jsontext import dump, is_object, load_object
 from shim.core.literals import UnreadableError, read_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _NAMESPACES: Final = ("functions.", "function.", "tools.", "tool.", "default_api.", "default_api:")
+_STUCK_CHARS: Final = "<[(. "
 _STUCK: Final = re.compile(r"(?:<\||\[ARGS\]|\(|\.call\b).*", re.DOTALL)
 """What models leave at the end of a name: tokens of harmony and Mistral, empty brackets, Llama's ``.call``."""
 
@@ -77,12 +78,13 @@ class DeclaredNames:
 
     def can_begin(self, start: str) -> bool:
         """Whether a name that begins in this way may still turn out to stand for a declared function."""
-        start = start.strip().casefold()
-        bare = _without_namespace(start)
-        return any(
-            known.startswith((start, bare)) or start.startswith(known) or bare.startswith(known)
+        start = start.lstrip().casefold()
+        forms = {start, _without_namespace(start)}
+        return any(each.startswith(start) for each in _NAMESPACES) or any(
+            known.startswith(form) or (form.startswith(known) and form[len(known)] in _STUCK_CHARS)
             for known in self._folded
-        ) or any(each.startswith(start) for each in _NAMESPACES)
+            for form in forms
+        )
 
 
 def find_declared(name: str, names: Iterable[str]) -> str | None:
@@ -129,8 +131,8 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
 
 def _is_json_object(text: str) -> bool:
     try:
-        return is_object(orjson.loads(text))
-    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return load_object(text.encode()) is not None
+    except UnicodeEncodeError:
         return False
 
 

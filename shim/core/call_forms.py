@@ -144,7 +144,8 @@ class CallReader(LiteralReader):
         if frame and is_field and self._is_key:
             fits = (bool(frame.values) and not self._strict) or any(each.startswith(start) for each in _ALL_FIELDS)
         elif (frame and is_field and frame.key == "name") or frame is None or frame.role is Role.CALLS:
-            fits = self._declared.names.can_begin(start) if self._strict else len(start) <= LONGEST_NAME
+            is_name = len(start) <= LONGEST_NAME and (self.is_in_string or start[:1].isalpha() or start[:1] == "_")
+            fits = is_name and (not self._strict or self._declared.names.can_begin(start))
         else:
             fits = True
         if not fits:
@@ -186,9 +187,9 @@ class CallReader(LiteralReader):
             return
         match frame.key:
             case "name":
-                self._declared.find(value if isinstance(value, str) else "")
+                self._find(value)
             case "function" if not is_object(value):
-                self._declared.find(value if isinstance(value, str) else "")
+                self._find(value)
             case "type":
                 if value not in _TYPES:
                     raise NotACallError("an object of another type")
@@ -197,6 +198,11 @@ class CallReader(LiteralReader):
                     raise NotACallError("the arguments are not an object")
             case _:
                 pass
+
+    def _find(self, name: Any) -> str:
+        if not isinstance(name, str):
+            raise NotACallError("a name that is not text")
+        return self._declared.find(name)
 
     def take_end(self, frame: Frame) -> Any:
         """See `LiteralReader.take_end`."""
@@ -244,14 +250,14 @@ class CallReader(LiteralReader):
         function = nested if is_object(nested) else outer
         name: Any = nested if isinstance(nested, str) else function.get("name")
         has_arguments = "arguments" in function
-        if not isinstance(name, str) or (has_arguments and "parameters" in function):
-            raise NotACallError("no name, or arguments twice")
+        if has_arguments and "parameters" in function:
+            raise NotACallError("arguments twice")
         if self._strict and _LAST_FIELDS.isdisjoint(function):
             raise NotACallError("no arguments")
         if not has_arguments and not _FIELDS.issuperset(function):
             raise NotACallError("a definition, or plain data")
         arguments = function.get("arguments") if has_arguments else function.get("parameters")
-        return self._declared.call(self._declared.find(name), arguments, outer.get("id"))
+        return self._declared.call(self._find(name), arguments, outer.get("id"))
 
     def _python_call(self, frame: Frame) -> Call:
         return self._declared.call(frame.name, frame.values)

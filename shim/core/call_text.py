@@ -83,9 +83,11 @@ _OPENING: Final = re.compile(
 )
 _LOOSE_AT_END: Final = re.compile("|".join(map(re.escape, _LOOSE_TOKENS)))
 _FENCE: Final = re.compile(
-    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+(?:(?=[<\[{])(?P<whole>)|\Z)"
-    r"|[`~]{1,2}\Z"
+    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)(?!(?P=char))[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+"
+    r"(?:(?=[<\[{])(?P<whole>)|\Z)|[`~]{1,2}\Z"
 )
+_LONGEST_RUN: Final = 16
+_RUNS: Final = {char: re.compile(f"{char}{{0,{_LONGEST_RUN + 1}}}") for char in "`~"}
 _WORDS: Final = sorted({each.opening for each in _MARKED.values() if _is_word(each)})
 _CHARS: Final = "".join(sorted({each.opening[0] for each in _MARKED.values() if not _is_word(each)}))
 _STOPS: Final = Stops(_CHARS, _WORDS)
@@ -339,12 +341,11 @@ class CallScanner:
 
     def _close_fence(self, at: int, run: str) -> _Step:
         buffer = self._buffer
-        end = at
-        while end < len(buffer.text) and buffer.text[end] == run[0]:
-            end += 1
-        if end == len(buffer.text) and not buffer.is_ended:
+        end = end_of(_RUNS[run[0]], buffer.text, at)
+        length = end - at
+        if end == len(buffer.text) and length <= _LONGEST_RUN and not buffer.is_ended:
             return _Step.CUT
-        if end - at < len(run):
+        if not len(run) <= length <= _LONGEST_RUN:
             return _Step.ABSENT
         self._fence = None
         self._waiting.add_closing(buffer.take(end))

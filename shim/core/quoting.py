@@ -28,7 +28,7 @@ class Mode(Enum):
     CODE = auto()  # between backticks: to the end of the paragraph at most
     OPENING_LINE = auto()  # on the line that opens a fence
     FENCE = auto()
-    CLOSING_LINE = auto()  # on a line that closes the fence, if nothing else is on it
+    CLOSING_LINE = auto()  # on a line that closes the fence, if no other text is on it
 
 
 _ENDS: Final = {
@@ -212,7 +212,9 @@ class Quoting:
             self._start_line()
             return end + 1
         self.is_at_line_start = False
-        if self.mode is Mode.CLOSING_LINE:
+        if self.mode is Mode.CLOSING_LINE and char == "<":
+            self._leave()  # a token of the model directly after the fence
+        elif self.mode is Mode.CLOSING_LINE:
             self.mode = Mode.FENCE
         elif self.mode is Mode.FENCE and char == self._mark[0]:
             self._run = char
