@@ -304,7 +304,10 @@ class CallScanner:
         end = end_of(_BRACKETS, self._buffer.text, at) if self._waiting.is_tight else at
         if end == at:
             return _Step.ABSENT
-        self._waiting.add_closing(self._buffer.take(end), is_tight=True)
+        fits = min(end, at + self._room)
+        self._waiting.add_closing(self._buffer.take(fits), is_tight=True)
+        if fits < end:
+            self._overflow(fits)
         return _Step.TAKEN
 
     def _take_space(self, at: int) -> _Step:
@@ -329,11 +332,13 @@ class CallScanner:
         if self._fence and buffer.text[at] == self._fence.run[0]:
             return self._close_fence(at, self._fence.run)
         found = _closing(self._candidate.dialect).match(buffer.text, at)
+        if found and self._waiting.size and found.end() - at > self._room:
+            return _Step.ABSENT
         if found and found["whole"] is not None:
             self._waiting.add_closing(buffer.take(found.end()))
         elif found and not buffer.is_ended:
             return _Step.CUT
-        elif buffer.text[at] in ",;":
+        elif buffer.text[at] in ",;" and self._room:
             self._waiting.add_space(buffer.take(at + 1))
         else:
             return _Step.ABSENT

@@ -177,15 +177,12 @@ class ReasoningSplitter:
             self._add(Kind.CONTENT, space)
         if not start:
             return ""
-        markers = (
-            *((_OPEN,) if Wants.THOUGHTS in self._wants else ()),
-            *((_CLOSE,) if self._is_after_reasoning else ()),
-            *(_MESSAGES if Wants.CHANNELS in self._wants and not self._pieces else ()),
-        )
-        marker = next(filter(start.startswith, markers), None)
-        if marker is None and _may_begin(start, markers) and (waits or len(start) > 1):
-            # A token of harmony is one token of the model: no service cuts it after its first character. Where nothing
-            # else is looked for, an answer that begins with `<` leaves at once.
+        marks = (*((_OPEN,) if waits else ()), *((_CLOSE,) if self._is_after_reasoning else ()))
+        messages = _MESSAGES if Wants.CHANNELS in self._wants and not self._pieces else ()
+        marker = next(filter(start.startswith, (*marks, *messages)), None)
+        # A token of harmony is one token of the model: no service cuts it after its first character. Where nothing else
+        # is looked for, an answer that begins with `<` leaves at once.
+        if marker is None and (_may_begin(start, marks) or (len(start) > 1 and _may_begin(start, messages))):
             self._tail = start
             return ""
         if marker in _MESSAGES:
