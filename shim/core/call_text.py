@@ -237,8 +237,14 @@ class CallScanner:
         self._find_unsteady = unsteady.search if unsteady else None
         return self._waiting.flush()
 
-    def finish(self) -> list[str | Call]:
-        """Take the end of the content and give what was buffered."""
+    def finish(self, *, is_cut_off: bool = False) -> list[str | Call]:
+        """Take the end of the content and give what was buffered.
+
+        Args:
+            is_cut_off: Whether the content has not ended by itself: a call that is not complete is text then.
+        """
+        if is_cut_off and self._state is _State.CALL:
+            self._refuse_all(len(self._buffer.text))
         self._buffer.is_ended = True
         self._read()
         if self._fence and not self._waiting.is_beside_call:
@@ -334,7 +340,7 @@ class CallScanner:
         found = _closing(self._candidate.dialect).match(buffer.text, at)
         if found and self._waiting.size and found.end() - at > self._room:
             return _Step.ABSENT
-        if found and found["whole"] is not None:
+        if found and (found["whole"] is not None or (buffer.is_ended and found.group().startswith("</"))):
             self._waiting.add_closing(buffer.take(found.end()))
         elif found and not buffer.is_ended:
             return _Step.CUT
@@ -494,9 +500,7 @@ class CallScanner:
         if reader.can_end(message_ended=True):
             reader.end()
             return self._complete()
-        self._begin_text()
-        self._say(len(text))
-        return True
+        return self._refuse_all(len(text))
 
     def _complete(self) -> bool:
         """What was read is a call, or several."""
@@ -524,6 +528,12 @@ class CallScanner:
         at = self._buffer.rewind()
         self._begin_text()
         self._pass_over(at)
+        return True
+
+    def _refuse_all(self, end: int) -> bool:
+        """What was read up to the end of the content is not a call, and nothing in it is one."""
+        self._begin_text()
+        self._say(end)
         return True
 
     def _overflow(self, end: int) -> bool:

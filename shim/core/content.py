@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shim.core.call_forms import Call
 from shim.core.call_text import CallScanner
@@ -119,8 +119,13 @@ class ContentText:
             and (self._cumulative is None or self._cumulative.over)
         )
 
-    def feed(self, text: str, *, at_end: bool = False) -> Parts:
+    def feed(self, text: str, *, at_end: bool = False, is_cut_off: bool = False) -> Parts:
         """Take a piece of content and give what is certain now; at the end, all that was buffered.
+
+        Args:
+            text: The piece.
+            at_end: Whether the content ends with it.
+            is_cut_off: Whether it ends only because the stream does: a call that is not complete stays text.
 
         Raises:
             StreamError: The policy is strict and a repair is due.
@@ -133,7 +138,13 @@ class ContentText:
         for part in parts:
             if part.repair:
                 self._report.allow(part.repair, part.text)
-        found = self._scan(parts, at_end=at_end) if self._calls else [each.text for each in parts if each.kind in _TEXT]
+        if self._calls:
+            found = self._scan(self._calls, parts)
+            if at_end:
+                found += self._calls.finish(is_cut_off=is_cut_off)
+            self._report.undeclared_calls += self._calls.take_undeclared()
+        else:
+            found = [part.text for part in parts if part.kind in _TEXT]
         calls = tuple(each for each in found if isinstance(each, Call))
         for call in calls:
             self._report.allow(Repair.TOOL_CALL_TEXT, call.arguments)
@@ -143,9 +154,8 @@ class ContentText:
             calls=calls,
         )
 
-    def _scan(self, parts: list[Part], *, at_end: bool) -> list[str | Call]:
+    def _scan(self, scanner: CallScanner, parts: list[Part]) -> list[str | Call]:
         """Look for calls where they may be."""
-        scanner = cast("CallScanner", self._calls)
         if self._reasoning.is_settled:
             scanner.settle()
         found: list[str | Call] = []
@@ -154,9 +164,6 @@ class ContentText:
                 found += scanner.feed(part.text)
             elif part.kind is Kind.VERBATIM:
                 found.append(part.text)
-        if at_end:
-            found += scanner.finish()
-        self._report.undeclared_calls += scanner.take_undeclared()
         return found
 
 
