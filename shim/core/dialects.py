@@ -16,19 +16,19 @@ from typing import Final
 class Form(Enum):
     """What follows the opening of a call."""
 
-    CALLS = "objects, or Python calls, alone or in a list"
-    LIST = "a list of objects"
-    OBJECTS = "objects, alone or in a list; the opening has other uses, so they need arguments and nothing but a call"
-    ARGUMENTS = "the object of the arguments"
-    PARAMETERS = "`<parameter=KEY>VALUE</parameter>`, repeated"
+    CALLS = "calls"  # JSON objects or Python calls, alone or in a list
+    LIST = "list of calls"
+    OBJECTS = "strict calls"  # the opening has other uses: JSON objects with arguments, and nothing but a call
+    ARGUMENTS = "arguments"  # the object of the arguments
+    PARAMETERS = "XML"  # <parameter=KEY>VALUE</parameter>, repeated
 
 
 class Place(Enum):
     """Where a spelling counts."""
 
     ANYWHERE = "anywhere"
-    OWN_LINES = "on lines of its own: at the start of the message, or as the last thing in it"
-    WHOLE_MESSAGE = "the whole message"
+    OWN_LINES = "own lines"  # at the start of the message, or as the last thing in it
+    WHOLE_MESSAGE = "whole message"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +339,7 @@ LAST_TOKENS: Final = (
 
 def table() -> str:
     """The table in Markdown."""
-    head = ("| models | opening | form | closing | where | seen in |", "| --- | --- | --- | --- | --- | --- |")
+    head = ("| models | opening | then | closing | where | seen in |", "| --- | --- | --- | --- | --- | --- |")
     rows = (
         f"| {each.family} | {_code(each.opening)} | {each.form.value} | {_code(*each.closing)} | {each.place.value} "
         f"| {each.source} |"
