@@ -136,18 +136,18 @@ class CallReader(LiteralReader):
         Raises:
             NotACallError: It is not.
         """
-        start = self.unfinished
+        frame = self.frames[-1] if self.frames else None
+        is_call = frame is not None and frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION)
+        is_field = is_call and self._is_key and (self._strict or not frame.values)
+        is_name = frame is None or frame.role is Role.CALLS or (is_call and not self._is_key and frame.key == "name")
+        start = self.unfinished if is_field or is_name else None
         if start is None:
             return
-        frame = self.frames[-1] if self.frames else None
-        is_field = frame is not None and frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION)
-        if frame and is_field and self._is_key:
-            fits = (bool(frame.values) and not self._strict) or any(each.startswith(start) for each in _ALL_FIELDS)
-        elif (frame and is_field and frame.key == "name") or frame is None or frame.role is Role.CALLS:
-            is_name = len(start) <= LONGEST_NAME and (self.is_in_string or start[:1].isalpha() or start[:1] == "_")
-            fits = is_name and (not self._strict or self._declared.names.can_begin(start))
+        if is_field:
+            fits = any(each.startswith(start) for each in _ALL_FIELDS)
         else:
-            fits = True
+            is_word = self.is_in_string or start[:1].isalpha() or start[:1] == "_"
+            fits = is_word and (self._declared.names.can_begin(start) if self._strict else len(start) <= LONGEST_NAME)
         if not fits:
             raise NotACallError("a field or a name that no call has")
 
