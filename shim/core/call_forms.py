@@ -116,9 +116,9 @@ class CallReader(LiteralReader):
         self.calls: list[Call] = []
         self.is_python = False
 
-    def can_end(self, *, message_ended: bool) -> bool:
-        """Whether nothing but its last bracket or brace is lacking, and what ends it follows or the message ends."""
-        del message_ended
+    @property
+    def can_end(self) -> bool:
+        """Whether nothing but its last bracket or brace is lacking."""
         if len(self.frames) != 1 or not self.is_between_values:
             return False
         frame = self.frames[0]
@@ -136,10 +136,10 @@ class CallReader(LiteralReader):
         Raises:
             NotACallError: It is not.
         """
-        frame = self.frames[-1] if self.frames else None
-        is_call = frame is not None and frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION)
+        frame = self.frames[-1] if self.frames else Frame("[", Role.CALLS)
+        is_call = frame.opening == "{" and frame.role in (Role.CALL, Role.FUNCTION)
         is_field = is_call and self._is_key and (self._strict or not frame.values)
-        is_name = frame is None or frame.role is Role.CALLS or (is_call and not self._is_key and frame.key == "name")
+        is_name = frame.role is Role.CALLS or (is_call and not self._is_key and frame.key == "name")
         start = self.unfinished if is_field or is_name else None
         if start is None:
             return
@@ -212,7 +212,8 @@ class CallReader(LiteralReader):
             return frame.values
         if _LIST_FIELD in frame.values:
             return frame.values
-        call = self._python_call(frame) if frame.opening == "(" else self._call(frame.values)
+        is_python = frame.opening == "("
+        call = self._declared.call(frame.name, frame.values) if is_python else self._call(frame.values)
         self.calls.append(call)
         return call
 
@@ -247,20 +248,14 @@ class CallReader(LiteralReader):
 
     def _call(self, outer: Mapping[str, Any]) -> Call:
         nested: Any = outer.get("function")
-        function = nested if is_object(nested) else outer
-        name: Any = nested if isinstance(nested, str) else function.get("name")
-        has_arguments = "arguments" in function
-        if has_arguments and "parameters" in function:
-            raise NotACallError("arguments twice")
-        if self._strict and _LAST_FIELDS.isdisjoint(function):
-            raise NotACallError("no arguments")
-        if not has_arguments and not _FIELDS.issuperset(function):
+        fields = {**outer, **nested} if is_object(nested) else dict(outer)
+        name: Any = nested if isinstance(nested, str) else fields.get("name")
+        given = [each[key] for each in (outer, nested) if is_object(each) for key in _LAST_FIELDS & each.keys()]
+        if len(given) > 1 or (self._strict and not given):
+            raise NotACallError("no arguments, or arguments twice")
+        if "arguments" not in fields and not _FIELDS.issuperset(fields):
             raise NotACallError("a definition, or plain data")
-        arguments = function.get("arguments") if has_arguments else function.get("parameters")
-        return self._declared.call(self._find(name), arguments, outer.get("id"))
-
-    def _python_call(self, frame: Frame) -> Call:
-        return self._declared.call(frame.name, frame.values)
+        return self._declared.call(self._find(name), given[0] if given else None, outer.get("id"))
 
 
 class ArgumentsReader(LiteralReader):
@@ -284,9 +279,9 @@ class ArgumentsReader(LiteralReader):
         """
         return [self._declared.call(self._name, self.value, self._id)]
 
-    def can_end(self, *, message_ended: bool) -> bool:
+    @property
+    def can_end(self) -> bool:
         """See `CallReader.can_end`."""
-        del message_ended
         return len(self.frames) == 1 and self.is_between_values
 
     def end(self) -> None:
@@ -341,11 +336,10 @@ class ParametersReader:
         """
         return [self._declared.call(self._name, dict(self._values))]
 
-    def can_end(self, *, message_ended: bool) -> bool:
-        """Whether nothing but closing tags is lacking."""
-        if self.is_in_string and message_ended:
-            return bool(_REST.search("".join(self._value)))
-        return bool(self._values) and not self.is_in_string
+    @property
+    def can_end(self) -> bool:
+        """Whether nothing but closing tags is lacking; within a value, only the end of the message tells."""
+        return bool(_REST.search("".join(self._value)) if self.is_in_string else self._values)
 
     def check_unfinished(self) -> None:
         """See `CallReader.check_unfinished`."""

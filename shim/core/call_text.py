@@ -481,7 +481,7 @@ class CallScanner:
     def _end_early(self, text: str) -> bool:
         """End a call that lacks its last brace or tag, where something that ends it follows."""
         buffer, (dialect, reader) = self._buffer, self._candidate
-        if not reader.can_end(message_ended=False):
+        if not reader.can_end:
             return self._refuse()
         closing, opening = _closing(dialect).match(text, buffer.at), _OPENING.match(text, buffer.at)
         is_closed = closing and closing["whole"] is not None
@@ -497,7 +497,7 @@ class CallScanner:
         buffer, reader = self._buffer, self._candidate.reader
         reader.read_rest(text[buffer.at :])
         buffer.at = len(text)
-        if reader.can_end(message_ended=True):
+        if reader.can_end:
             reader.end()
             return self._complete()
         return self._refuse_all(len(text))

@@ -83,6 +83,7 @@ class Quoting:
         self._indent = 0
         self._mark = ""
         self._run = ""
+        self._place = 0
         self._is_after_blank = at_line_start
         self._is_escaped = False
 

@@ -392,6 +392,7 @@ def test_xml_without_a_schema(function):
             Call("f", '{"a":1}', "c1"),
             id="nested",
         ),
+        pytest.param('{"function":{"name":"f"},"arguments":{"a":1}}', Call("f", '{"a":1}'), id="half nested"),
         pytest.param('{"name":"f","arguments":{"a":"é🌸\\u00fc"}}', Call("f", '{"a":"é🌸ü"}'), id="unescaped"),
         pytest.param('{"name":"f","arguments":{"a":"1\n2"}}', Call("f", '{"a":"1\\n2"}'), id="line break in a string"),
         pytest.param('{"name":"f","arguments":{"a":"\\ud83d"}}', Call("f", '{"a":"\\ud83d"}'), id="half an emoji"),
@@ -463,6 +464,7 @@ FALSE_STARTS = [
     '<tool_call>{"name": "rm_rf", "arguments": {}}</tool_call>',
     '<tool_call>{"name": "LOOK", "arguments": {}}</tool_call>',
     '<tool_call>{"arguments": {}}</tool_call>',
+    '<tool_call>{"function": {"name": "f", "arguments": {}}, "arguments": {"a": 1}}</tool_call>',
     '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
     '<tool_call>{"name": "f", "arguments": "no JSON"}</tool_call>',
     '<tool_call>{"name": "f", "arguments": "[1]"}</tool_call>',
@@ -1101,7 +1103,7 @@ HEADS = [
 @pytest.mark.parametrize("unit", UNITS)
 def test_twice_the_text_takes_twice_the_steps(unit, size):
     """The unit again and again, alone and after something that is still open."""
-    times = max(4, 120 // len(unit))
+    times = max(4, 100 // len(unit))
     for head in HEADS:
-        few, more, most = (steps(in_pieces(head + unit * times * n, size), SCHEMAS) for n in (1, 2, 4))
-        assert most - more <= 2.2 * (more - few) + SLACK
+        few, many = (steps(in_pieces(head + unit * times * n, size), SCHEMAS) for n in (2, 4))
+        assert many <= 2.2 * few + SLACK
