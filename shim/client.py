@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import openai
 
@@ -45,12 +46,13 @@ def async_http_client(*, policy: Policy | None = None, **options: Any) -> openai
     return repair(openai.DefaultAsyncHttpxClient(**options), policy)
 
 
-def repair(client: Any, policy: Policy | None = None) -> Any:
+def repair(client: Any, policy: Policy | None = None, *, service: str | None = None) -> Any:
     """Put the repair under an HTTP client that exists, in place.
 
     Args:
         client: A client of httpx or httpx2, sync or async. Its proxies, mounts and other settings stay.
         policy: Which repairs are made.
+        service: The origin of a service that is Foundry Local's, if the program names one.
 
     Returns:
         The same client. One that has the repair already is left as it is.
@@ -69,7 +71,7 @@ def repair(client: Any, policy: Policy | None = None) -> Any:
     wrapper = AsyncRepairTransport if hasattr(client, "aclose") else RepairTransport
 
     def wrapped(inner: Any) -> Any:
-        return inner if inner is None or isinstance(inner, wrapper) else wrapper(inner, policy)
+        return inner if inner is None or isinstance(inner, wrapper) else wrapper(inner, policy, service=service)
 
     client._transport = wrapped(transport)  # noqa: SLF001
     client._mounts = {pattern: wrapped(mount) for pattern, mount in mounts.items()}  # noqa: SLF001
@@ -147,11 +149,22 @@ def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatComple
 def _completed(options: dict[str, Any], new_client: Callable[[], Any]) -> dict[str, Any]:
     """The arguments of an official client, with a repaired HTTP client and with a key where there is none."""
     given = options.get("http_client")
-    options["http_client"] = new_client() if given is None else repair(given)
+    service = _origin(options.get("base_url") or os.environ.get("OPENAI_BASE_URL"))
+    client = options["http_client"] = new_client() if given is None else repair(given)
+    for transport in _transports(client):
+        transport.service = service
     credentials = ("api_key", "admin_api_key", "workload_identity")
     if not os.environ.get("OPENAI_API_KEY") and all(options.get(name) is None for name in credentials):
         options["api_key"] = _NO_KEY
     return options
+
+
+def _origin(base_url: Any) -> str | None:
+    """Scheme, host and port of an address."""
+    if base_url is None:
+        return None
+    parts = urlsplit(str(base_url))
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _transports(client: Any) -> list[Any]:

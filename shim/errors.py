@@ -1,8 +1,8 @@
-"""What the shim raises, and the error object that it writes into a stream.
+"""The shim's exceptions, and the one builder of OpenAI's error object.
 
-A failure of a stream reaches the person as an exception of `openai`: the shim writes OpenAI's error object as an
-event, and every release of the official client (1.x, 2.x and 3.x) turns that into `openai.APIError`. Only what has
-nothing to do with a response (starting a service, a missing package) is raised as an exception of the shim's own.
+A failure of a stream reaches the program as an exception of `openai`: the shim writes OpenAI's error object as an
+event, and every major of the official client (1.x, 2.x and 3.x) turns that into `openai.APIError`. Only what does not
+concern a response (starting a service, a missing package) is raised as an exception of the shim's own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from typing import Any, Final
 
 # `search_options.cc:22 void fl::{anonymous}::ValidateTemperature(float) `, as the C++ parts put before a message.
 _SOURCE_LOCATION: Final = re.compile(r"\b\w{1,100}\.(?:cc|cpp|h):\d{1,6} [^\n]{0,300}?\) (?:const )?")
+
+
+def error_object(
+    message: str,
+    *,
+    type: str = "server_error",  # noqa: A002 - the field's name
+    code: str | None = None,
+    param: str | None = None,
+) -> dict[str, Any]:
+    """Build OpenAI's error object (API reference, "Error codes")."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
 
 
 def without_source_location(message: str) -> str:
@@ -30,7 +41,7 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 class StreamError(Exception):
-    """The end of a stream that cannot be handed on as a success.
+    """A stream failed or could not be repaired.
 
     Attributes:
         message: What happened, to what, and what to do next. Never holds text of a prompt or an answer.
@@ -44,8 +55,8 @@ class StreamError(Exception):
         self.code = code
 
     def as_object(self) -> dict[str, Any]:
-        """The same as OpenAI's error object (API reference, "Error codes")."""
-        return {"error": {"message": self.message, "type": "server_error", "param": None, "code": self.code}}
+        """The same as OpenAI's error object."""
+        return error_object(self.message, code=self.code)
 
 
 class ServiceError(Exception):
@@ -57,7 +68,7 @@ class ServiceError(Exception):
     """
 
     def __init__(self, message: str, *, remedy: str) -> None:
-        """Keep both sentences; together they are the text of the error."""
+        """Keep both sentences; together they are the error's text."""
         super().__init__(f"{message} {remedy}")
         self.message = message
         self.remedy = remedy

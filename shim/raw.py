@@ -17,9 +17,10 @@ from sseclient import SSEClient
 
 from shim.core.jsontext import is_object
 from shim.repairs import Policy
-from shim.transport import exchange
+from shim.transport import run_exchange
 from shim.transport.body import SyncBody
-from shim.transport.exchange import Exchange, Memory
+from shim.transport.exchange import Exchange
+from shim.transport.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -88,9 +89,9 @@ def stream_chat(
         params=extra_query,
         timeout=_seconds(timeout),
     )
-    asking = Exchange(request, policy or Policy(), Memory(), SyncBody)
+    exchange = Exchange(request, policy or Policy(), Memory(), SyncBody)
     try:
-        yield from _chunks(exchange(asking, lambda asked: client.send(asked, stream=True)), request)
+        yield from _chunks(run_exchange(exchange, lambda sent: client.send(sent, stream=True)), request)
     except openai.OpenAIError:
         raise
     except Exception as error:

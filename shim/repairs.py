@@ -1,27 +1,26 @@
-"""The vocabulary of repairs: their codes, what each is for, and which are wanted.
+"""The vocabulary of repairs: their codes, the rule of each, and the policy that selects them.
 
-This module is the one place where a repair is documented; the table in the README is printed from it with
+This module is the one place where a repair is documented; the table in the documents is printed from it with
 ``python -m shim.repairs``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from shim.reports import RepairEvent
-
 _ISSUE: Final = "https://github.com/microsoft/foundry-local/issues/"
 
 
 class Repair(StrEnum):
-    """The stable codes. A code names the defect that is mended, never a version number."""
+    """The stable codes. A code names the defect that is repaired, never a version number."""
 
-    # Enum's own hash is a Python function; a code is hashed many times for every chunk.
+    # Enum's own hash is a Python function, and a code is hashed many times for every chunk.
     __hash__ = str.__hash__
 
     CONTENT_TYPE = "content-type"
@@ -30,6 +29,8 @@ class Repair(StrEnum):
     EVENT_BOUNDARY = "event-boundary"
     DONE_MARKER = "done-marker"
     NOT_A_STREAM = "not-a-stream"
+    CHUNK_FORM = "chunk-form"
+    ENCODING = "encoding"
     OBJECT = "object"
     ID = "id"
     CREATED = "created"
@@ -70,16 +71,33 @@ class Repair(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is known of one repair.
+    """One repair.
 
     Attributes:
         when: The defect that triggers it.
-        action: What is done about it.
-        evidence: Where the defect was seen.
+        action: What the repair does.
+        evidence: Where the defect was seen; "precaution" if it was not.
     """
 
     when: str
     action: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairEvent:
+    """One repair that was made, as a hook receives it.
+
+    Attributes:
+        repair: Its code.
+        event: The number of the event in the stream, from 1; 0 if it does not concern an event.
+        found: The form of what was found: the type and size of a value, or names of known fields. Never content.
+        evidence: Where the defect was seen, with the address of the public report if there is one.
+    """
+
+    repair: Repair
+    event: int
+    found: str
     evidence: str
 
 
@@ -90,13 +108,13 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "Foundry Local 2.x sends it twice; https://github.com/microsoft/foundry-dev-tools/issues/195",
     ),
     Repair.MISSING_DATA_PREFIX: Rule(
-        "JSON lines, concatenated objects, a JSON array, ` data:` or `Data:`", "framed as events", "insurance"
+        "JSON lines, concatenated objects, a JSON array, ` data:` or `Data:`", "framed as events", "precaution"
     ),
-    Repair.DOUBLE_DATA_PREFIX: Rule("`data: data: {…}`", "one prefix", "insurance"),
+    Repair.DOUBLE_DATA_PREFIX: Rule("`data: data: {…}`", "one prefix", "precaution"),
     Repair.EVENT_BOUNDARY: Rule(
         "one newline between events, no blank line at the end, a byte order mark, empty events, text keep-alives",
         "proper event boundaries; byte order mark, empty events and text keep-alives removed",
-        "insurance",
+        "precaution",
     ),
     Repair.DONE_MARKER: Rule(
         "no `[DONE]` after a proper end, another spelling of it, bytes after it",
@@ -105,6 +123,17 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.NOT_A_STREAM: Rule(
         "a stream was asked for, and one plain completion comes", "the same answer as chunks", f"{_ISSUE}422"
+    ),
+    Repair.CHUNK_FORM: Rule(
+        "an event that the official client cannot read as a chunk: `choices` or `delta` null, missing, an object or a "
+        "text; a content in parts; an event without data",
+        "the form that OpenAI sends; an event without data becomes a comment",
+        "precaution",
+    ),
+    Repair.ENCODING: Rule(
+        "a character cut between two events, bytes that are not UTF-8",
+        "joined; U+FFFD for what is not a character",
+        "client code for the 0.10 daemon",
     ),
     Repair.OBJECT: Rule("`object` is not `chat.completion.chunk`", "set", f"{_ISSUE}31"),
     Repair.ID: Rule(
@@ -159,7 +188,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
         f"{_ISSUE}905, live 1.x",
     ),
     Repair.CUMULATIVE_TEXT: Rule(
-        "each delta repeats the text so far; only with `Policy(cumulative_text=True)`", "the difference", "insurance"
+        "each delta repeats the text so far; only with `Policy(cumulative_text=True)`", "the difference", "precaution"
     ),
     Repair.REASONING: Rule(
         '`<think>…</think>` in the content, or text before a `</think>` alone; only with `Policy(reasoning="split")`. '
@@ -190,7 +219,9 @@ RULES: Final[Mapping[Repair, Rule]] = {
         f"{_ISSUE}413, live 1.x",
     ),
     Repair.TRUNCATED: Rule(
-        "an end without `[DONE]` and without a finish reason", "an error event that says how much had come", "insurance"
+        "an end without `[DONE]` and without a finish reason",
+        "an error event that says how much had come",
+        "precaution",
     ),
     Repair.BODY_ENVELOPE: Rule(
         "`id`, `object`, `created` or `model` of a plain completion missing, or the constant `chat.id.N`",
@@ -222,7 +253,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "source of 2.0",
     ),
     Repair.RESPONSES_LIFECYCLE: Rule(
-        "`response.created` or `response.in_progress` at the begin of a stream with an answer, or items of it, that "
+        "`response.created` or `response.in_progress` at the start of a stream with an answer, or items of it, that "
         "have come to their end",
         "no output, `in_progress`",
         "live 1.2.4, where the model is faster than the stream",
@@ -257,17 +288,23 @@ class Policy:
 
     Attributes:
         strict: Every repair that would be made ends the stream with an error instead.
-        off: Repairs that are not made.
-        tool_calls: Whether tool calls that come as text are lifted (`Repair.TOOL_CALL_TEXT`).
+        off: Repairs that are not made, as codes or their text.
+        tool_calls: Whether tool calls written as text are lifted (`Repair.TOOL_CALL_TEXT`).
         reasoning: "split" moves ``<think>…</think>``, and text before a ``</think>`` alone, from the content to
-            ``reasoning_content``; "keep" leaves it. Where a model of this name may begin inside its thought, its stream
-            waits for the ``</think>`` with "split".
-        cumulative_text: Whether deltas that repeat the text so far are cut down to what is new.
-        stream_deadline: After how many seconds without a byte a stream is given up and asked for again without
-            streaming. None waits for as long as the client does: a slow prompt is not a hang.
+            ``reasoning_content``; "keep" leaves it. The stream of a model that may begin inside its thought, by its
+            name, waits for the ``</think>``.
+        cumulative_text: Whether deltas that repeat the text so far are reduced to what is new.
+        stream_deadline: Seconds without a byte after which a stream is given up and requested again without streaming.
+            None waits as long as the client does: a slow prompt is not a hang.
         max_event_bytes: The largest event, in bytes. Large, because smaller limits have refused events with images.
-        on_repair: Called with a `RepairEvent` for every repair, where the answer is read, so it should be quick. What
-            it raises is logged, once for each answer, and does not break the stream.
+        foundry: Whether the responses are Foundry Local's. "auto" looks for its marks, and leaves the responses of
+            other services alone, except what the official client could not read. True is for gateways that remove
+            headers.
+        on_repair: Called with a `RepairEvent` for every repair, in the thread that reads the response, so it should be
+            quick. What it raises is logged, once for each response, and does not break the stream.
+
+    Raises:
+        ValueError: ``off`` names a repair that does not exist.
     """
 
     strict: bool = False
@@ -277,7 +314,34 @@ class Policy:
     cumulative_text: bool = False
     stream_deadline: float | None = None
     max_event_bytes: int = 64 * 2**20
+    foundry: Literal["auto"] | bool = "auto"
     on_repair: Callable[[RepairEvent], None] | None = None
+    _unwanted: frozenset[Repair] = field(init=False, repr=False, compare=False, default=frozenset())
+
+    def __post_init__(self) -> None:
+        """Check the codes, and decide once which repairs are unwanted: every chunk asks."""
+        off = frozenset(map(_repair, self.off))
+        switches = {
+            Repair.TOOL_CALL_TEXT: self.tool_calls,
+            Repair.REASONING: self.reasoning == "split",
+            Repair.CUMULATIVE_TEXT: self.cumulative_text,
+            Repair.STALLED: self.stream_deadline is not None,
+        }
+        object.__setattr__(self, "off", off)
+        object.__setattr__(self, "_unwanted", off | {repair for repair, on in switches.items() if not on})
+
+    def wants(self, repair: Repair) -> bool:
+        """Whether a repair is to be made where it is needed."""
+        return repair not in self._unwanted
+
+
+def _repair(code: str) -> Repair:
+    try:
+        return Repair(code)
+    except ValueError:
+        close = get_close_matches(str(code), list(Repair), n=1)
+        hint = f" Did you mean {str(close[0])!r}?" if close else " `python -m shim.repairs` lists them."
+        raise ValueError(f"There is no repair {code!r}.{hint}") from None
 
 
 def table() -> str:

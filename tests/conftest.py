@@ -1,15 +1,15 @@
-"""Real services for the tests: one process per release and session, shared by all tests that ask for it."""
+"""What is selected, and real services: one process per release and session, shared by all tests that ask for it."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from support import hypothesis_profiles, selection
 from support.commands import lonely
-from support.releases import DEFAULT_VERSIONS, RELEASES
-from support.service import TOOLS_AND_REASONING, LiveService, Service, running_services
+from support.service import TOOLS_AND_REASONING, LiveService, Service
 from support.service_pool import ServicePool
 
 LIVE_FIXTURES = {"service", "service_1x", "service_2x", "get_service", "launch_service"}
@@ -17,44 +17,61 @@ Launch = Callable[..., LiveService]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the person who tests choose the releases."""
-    parser.addoption(
-        "--releases",
-        metavar="all|VERSION,...",
-        help=f"releases of Foundry Local for the live tests (default: {','.join(DEFAULT_VERSIONS)}); "
-        "FOUNDRY_SHIM_RELEASES does the same",
-    )
+    """Add the options of ``support.selection``."""
+    selection.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples Hypothesis tries."""
+    if not config.getoption("--hypothesis-profile", default=None):
+        hypothesis_profiles.load(thorough=config.getoption("--all"))
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """State what runs, and before anything is installed, what that will be."""
+    return selection.header(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that wants a service once per chosen release."""
     if "service" in metafunc.fixturenames:
-        metafunc.parametrize("service", _chosen_releases(metafunc.config), indirect=True)
+        try:
+            versions = selection.chosen_releases(metafunc.config)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+        metafunc.parametrize("service", [_release(metafunc.config, version) for version in versions], indirect=True)
+
+
+def _release(config: pytest.Config, version: str) -> object:
+    is_extra = selection.is_extra_release(config, version)
+    return pytest.param(version, marks=pytest.mark.extended if is_extra else ())
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that talk to a service."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that talk to a service or install something; without ``--all`` leave the latter out."""
     for item in items:
         if LIVE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.live)
+        if selection.is_extended(config, item):
+            item.add_marker(pytest.mark.extended)
+    if not config.getoption("--all"):
+        left_out = [item for item in items if item.get_closest_marker(selection.EXTENDED)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker(selection.EXTENDED)]
+    if hasattr(config, "workerinput"):
+        items.sort(key=selection.work_order)
 
 
-def _chosen_releases(config: pytest.Config) -> Sequence[str]:
-    """Return what the option says, else the variable, else the services that run already, else the usual ones."""
-    choice = config.getoption("--releases") or os.environ.get("FOUNDRY_SHIM_RELEASES")
-    if not choice:
-        return list(running_services()) or DEFAULT_VERSIONS
-    versions = list(RELEASES) if choice == "all" else choice.replace(" ", "").split(",")
-    if unknown := [version for version in versions if version not in RELEASES]:
-        message = f"no such release: {', '.join(unknown)}; there are {', '.join(RELEASES)}"
-        raise pytest.UsageError(message)
-    return versions
+def pytest_collection_finish() -> None:
+    """Take what was collected out of the sight of the collector, which some tests call to see what is left behind."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Give a person's variables: no internet, no service that somebody has left behind, no wish about colours."""
+    """A clean environment: no network, no inherited service, no colour settings."""
     return lonely(tmp_path)
 
 
@@ -81,13 +98,13 @@ def service(request: pytest.FixtureRequest, get_service: Callable[[str], Service
 @pytest.fixture
 def service_1x(get_service: Callable[[str], Service]) -> Service:
     """Give a service of the last 1.x."""
-    return get_service("1.2.4")
+    return get_service(selection.RELEASE_FIXTURES["service_1x"])
 
 
 @pytest.fixture
 def service_2x(get_service: Callable[[str], Service]) -> Service:
     """Give a service of the last 2.x."""
-    return get_service("2.2.1")
+    return get_service(selection.RELEASE_FIXTURES["service_2x"])
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from shim.capture.recording import Piece, Recording
-from shim.core.foundry import FIRST_ERROR_STATUS, FOREIGN
+from shim.core.foundry import FOREIGN
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 
@@ -630,7 +630,7 @@ def without_private(recording: Recording, *, keep_text: bool = False) -> Recordi
     details = dict(recording.details)
     headers = [(name, _request_header(name, value, texts)) for name, value in recording.headers]
     path, mark, query = recording.target.partition("?")
-    asked = ChatRequest.from_members(load_object(recording.body) or {})
+    asked = ChatRequest.read(load_object(recording.body) or {})
     if keep_text:
         body = texts.without_secrets(recording.body)
     elif any(name.lower() == "content-encoding" for name, _ in recording.headers):
@@ -699,7 +699,7 @@ class _Answer:
         elif self.is_compressed:
             filled = b"x" * len(body)
         else:
-            is_error = status >= FIRST_ERROR_STATUS
+            is_error = status >= HTTPStatus.BAD_REQUEST
             root: Context = "error" if is_error else "open"
             body = _Body(body, self._texts, several_choices=self._several_choices, root=root, tells_errors=True)
             filled = body.filled()

@@ -15,13 +15,10 @@ from shim.errors import MissingExtraError, ServiceError
 from shim.offline.fetch import DEFAULT_MODEL
 from shim.service.find import find_service
 from shim.service.start import CatalogModel
-from shim.transport.lookup import names_in
+from shim.transport.lookup import LOCAL_CATALOG, read_names
 
 _SECONDS = 15.0
 """A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
-
-_LOCAL_CATALOG = "/catalogs/local"
-"""Where 2.1 and later have the models that were registered with them (live 2.2.1)."""
 
 
 def models(
@@ -116,10 +113,10 @@ def _of_service(base_url: str) -> list[CatalogModel]:
 
         listing = get(f"{base_url}/models")
         cached, catalog = None, list[dict[str, Any]]()
-        loaded = names_in(get(f"{root}/models/loaded"))
+        loaded = read_names(get(f"{root}/models/loaded"))
         if loaded is None:  # 0.x has addresses of its own
-            loaded = names_in(get(f"{root}/openai/loadedmodels"))
-            cached = names_in(get(f"{root}/openai/models"))
+            loaded = read_names(get(f"{root}/openai/loadedmodels"))
+            cached = read_names(get(f"{root}/openai/models"))
             catalog = _objects(get(f"{root}/foundry/list"), "name")
         listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
         if cached is None and is_object(listing) and "IsDelta" in listing:
@@ -131,8 +128,8 @@ def _of_service(base_url: str) -> list[CatalogModel]:
                 found.append(_described({"name": name}, loaded, cached))
         if not found:
             note("It lists no model. A service without internet cannot reach its catalog.")
-        local = f"{root}{_LOCAL_CATALOG}/v1"
-        if not root.endswith(_LOCAL_CATALOG) and is_object(more := get(f"{local}/models")) and more.get("data"):
+        local = root + LOCAL_CATALOG
+        if not base_url.endswith(LOCAL_CATALOG) and is_object(more := get(f"{local}/models")) and more.get("data"):
             note(f"It has models in its local catalog: --base-url {local}")
     return found
 

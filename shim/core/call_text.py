@@ -217,6 +217,11 @@ class CallScanner:
         self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether some of the content may still become a call."""
+        return bool(self._buffer.text or len(self._buffer) or self._waiting.size)
+
     def passes(self, text: str) -> bool:
         """Whether a piece of the content is certainly no part of a call, changes nothing, and nothing is buffered."""
         find_unsteady = self._find_unsteady

@@ -1,347 +1,239 @@
-"""JSON answers that are no stream: completions, lists of models, and errors in whatever form.
+"""Unstreamed completions and model lists, as OpenAI would have sent them.
 
-The rules are those of OpenAI's API reference: "The chat completion object", "The model object", "Error codes".
+The rules are those of OpenAI's API reference: "The chat completion object", "The model object".
 """
 
 from __future__ import annotations
 
-import html
-import re
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.content import ContentText
-from shim.core.foundry import CONSTANT_ID, FIRST_ERROR_STATUS, FOREIGN, FOREIGN_IF_NULL, finish_reason, new_id, now
-from shim.core.jsontext import dump, is_object, load
+from shim.core.content import ContentText, Parts
+from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, new_id, now
+from shim.core.jsontext import is_object
 from shim.core.tool_calls import ToolCalls
-from shim.errors import without_source_location
+from shim.errors import StreamError
 from shim.repairs import Repair
-from shim.reports import Due, RepairReport
+from shim.reports import RepairReport, RepairScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
+    from shim.core.foundry import Evidence
     from shim.core.request import ChatRequest
 
 _OBJECT: Final = "chat.completion"
-_SERVER_ERROR: Final = 500
-_PAST_ERRORS: Final = 600
-_NOT_FOUND: Final = 404
-_STATUS_OF_TYPE: Final = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "permission_error": 403,
-    "not_found_error": _NOT_FOUND,
-    "rate_limit_error": 429,
-}
-
-_LONGEST_MESSAGE: Final = 2_000
-_MOST_MESSAGES: Final = 20
-_DEEPEST_MESSAGE: Final = 4
-_WHERE_MESSAGES_STAND: Final = (
-    "message",
-    "Message",
-    "error",
-    "Error",
-    "errorMessage",
-    "ErrorMessage",
-    "msg",
-    "messages",
-)
-_PAGE: Final = re.compile(r"<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
-_TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
-_OATPP: Final = re.compile(r"server=oatpp\S*\s.*?^message=(.*)", re.DOTALL | re.MULTILINE)
-# Why Foundry Local answers with nothing at all, as far as it was seen; by status.
-_KNOWN_REASONS: Final = {
-    _SERVER_ERROR: "Foundry Local 1.x does so where the model is unknown or not loaded, and where the request is not "
-    "valid JSON.",
-    _NOT_FOUND: "Foundry Local 1.x does so where it has no such endpoint.",
-}
 
 
 def repair_completion(
     body: dict[str, Any],
     request: ChatRequest,
     report: RepairReport,
+    evidence: Evidence,
     *,
     new_id: Callable[[], str] = new_id,
     now: Callable[[], int] = now,
 ) -> bool:
-    """Repair the body of a plain chat completion in place; one without a list of choices is left alone.
+    """Repair the body of an unstreamed chat completion in place.
 
     Returns:
         Whether anything was changed.
 
     Raises:
-        StreamError: The policy is strict and a repair is due.
+        StreamError: The policy is strict and a repair is needed, or the body is not a completion.
     """
-    choices: Any = body.get("choices")
-    if not isinstance(choices, list):
-        return False
-    due = Due(report)
-    _remove_foreign(body, due, Repair.BODY_MEMBERS, if_null=("error",))
-    _repair_envelope(body, request, due, new_id=new_id, now=now)
-    changed = False
-    for position, choice in enumerate(cast("list[Any]", choices)):
-        if is_object(choice):
-            if type(choice.get("index")) is not int and due(Repair.BODY_ENVELOPE, choice.get("index")):
-                choice["index"] = position
-            changed |= _repair_choice(choice, request, report, due)
-    return changed or due.changed
+    scope = RepairScope(report)
+    choices = _repair_choices_form(body, scope)
+    if evidence.is_foundry:
+        _remove_foreign(body, scope, Repair.BODY_MEMBERS, if_null=("error",))
+        _repair_envelope(body, request, scope, new_id=new_id, now=now)
+    for position, choice in enumerate(choices):
+        if evidence.is_foundry:
+            _repair_choice(choice, position, scope)
+        _repair_message(choice, request, report, evidence, scope)
+    return scope.changed
 
 
 def repair_models(body: dict[str, Any], report: RepairReport) -> bool:
-    """Repair a list of models, or a single one, in place; anything else is left alone.
+    """Repair Foundry Local's list of models, or a single one, in place; anything else passes through.
 
     Returns:
         Whether anything was changed.
 
     Raises:
-        StreamError: The policy is strict and a repair is due.
+        StreamError: The policy is strict and a repair is needed.
     """
-    due = Due(report)
+    scope = RepairScope(report)
     models: Any = body.get("data")
     if isinstance(models, list):
-        _complete(body, {"object": "list"}, due)
+        _complete_model(body, {"object": "list"}, scope)
     else:
         models = [body]
     for model in cast("list[Any]", models):
         if is_object(model) and isinstance(model.get("id"), str):
-            _complete(model, {"object": "model", "created": 0, "owned_by": ""}, due)
-    return due.changed
+            _complete_model(model, {"object": "model", "created": 0, "owned_by": ""}, scope)
+    return scope.changed
 
 
-def _complete(members: dict[str, Any], owed: dict[str, Any], due: Due) -> None:
-    _remove_foreign(members, due, Repair.BODY_MODELS)
-    for name, value in owed.items():
-        if members.get(name) is None and due(Repair.BODY_MODELS):
-            members[name] = value
+def assemble_completion(chunks: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
+    """The completion that the chunks of a stream add up to; None if there is no answer in them."""
+    completion: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    logprobs: dict[int, dict[str, Any]] = {}
+    for chunk in chunks:
+        completion = {**chunk, **{name: value for name, value in completion.items() if value is not None}}
+        completion.update({"usage": chunk["usage"]} if chunk.get("usage") else {})
+        for part in chunk["choices"]:
+            new: dict[str, Any] = {"index": part["index"], "message": {}, "finish_reason": None}
+            choice = choices.setdefault(part["index"], new)
+            _append(choice["message"], part["delta"])
+            choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
+            if is_object(part.get("logprobs")):
+                _append(logprobs.setdefault(part["index"], {}), part["logprobs"])
+                choice["logprobs"] = logprobs[part["index"]]
+    if not choices:
+        return None
+    for choice in choices.values():
+        choice["message"] = {"role": "assistant", "content": None, **choice["message"]}
+    return {**completion, "object": _OBJECT, "choices": [choice for _, choice in sorted(choices.items())]}
 
 
-def _remove_foreign(members: dict[str, Any], due: Due, code: Repair, *, if_null: tuple[str, ...] = ()) -> None:
-    foreign = FOREIGN & members.keys() | {name for name in if_null if name in members and members[name] is None}
-    if foreign and due(code, foreign):
+def _append(message: dict[str, Any], delta: Any) -> None:
+    """Add a delta to what was received before it: texts and lists are joined, items of calls by their index."""
+    for name, value in delta.items() if is_object(delta) else ():
+        known = message.get(name)
+        if name == "tool_calls":
+            calls = cast("list[dict[str, Any]]", message.setdefault(name, []))
+            for item in value:
+                index = item.pop("index")
+                if index < len(calls):
+                    _append(calls[index], item)
+                else:
+                    calls.append(item)
+        elif isinstance(known, str) and isinstance(value, str) and name not in ("role", "id", "type"):
+            message[name] = known + value
+        elif isinstance(known, list) and isinstance(value, list):
+            message[name] = [*cast("list[Any]", known), *cast("list[Any]", value)]
+        elif is_object(known) and is_object(value):
+            _append(known, value)
+        elif value is not None:
+            message[name] = value
+
+
+def _complete_model(fields: dict[str, Any], required: dict[str, Any], scope: RepairScope) -> None:
+    _remove_foreign(fields, scope, Repair.BODY_MODELS)
+    for name, value in required.items():
+        if fields.get(name) is None and scope.allows(Repair.BODY_MODELS):
+            fields[name] = value
+
+
+def _remove_foreign(fields: dict[str, Any], scope: RepairScope, code: Repair, *, if_null: tuple[str, ...] = ()) -> None:
+    foreign = FOREIGN & fields.keys() | {name for name in if_null if name in fields and fields[name] is None}
+    if foreign and scope.allows(code, foreign):
         for name in foreign:
-            del members[name]
+            del fields[name]
+
+
+def _repair_choices_form(body: dict[str, Any], scope: RepairScope) -> list[dict[str, Any]]:
+    """Make the choices a list of objects with a message each, and return it.
+
+    Raises:
+        StreamError: They are something else: the official client would fail on the body.
+    """
+    sent: Any = body.get("choices")
+    items = cast("list[Any]", sent) if isinstance(sent, list) else [sent]
+    choices = [item for item in items if is_object(item)]
+    if len(choices) < len(items) or not choices or not all(map(_has_message, choices)):
+        raise StreamError(
+            "The response is not a chat completion: it has no choices with a message. Check the address, and the "
+            "service's log.",
+            code="damaged_body",
+        )
+    if sent is not choices and sent != choices and scope.allows(Repair.BODY_MESSAGE, sent):
+        body["choices"] = choices
+    for choice in choices:
+        if not is_object(choice.get("message")) and scope.allows(Repair.BODY_MESSAGE, choice.get("message")):
+            choice["message"] = choice.pop("delta")
+    return choices
+
+
+def _has_message(choice: dict[str, Any]) -> bool:
+    return is_object(choice.get("message")) or is_object(choice.get("delta"))
 
 
 def _repair_envelope(
-    body: dict[str, Any], request: ChatRequest, due: Due, *, new_id: Callable[[], str], now: Callable[[], int]
+    body: dict[str, Any], request: ChatRequest, scope: RepairScope, *, new_id: Callable[[], str], now: Callable[[], int]
 ) -> None:
     identity, created = body.get("id"), body.get("created")
     has_id = isinstance(identity, str) and identity and not CONSTANT_ID.fullmatch(identity)
-    if not has_id and due(Repair.BODY_ENVELOPE, identity):
+    if not has_id and scope.allows(Repair.BODY_ENVELOPE, identity):
         body["id"] = new_id()
-    if (type(created) is not int or created <= 0) and due(Repair.BODY_ENVELOPE, created):
+    if (type(created) is not int or created <= 0) and scope.allows(Repair.BODY_ENVELOPE, created):
         body["created"] = now()
-    if body.get("object") != _OBJECT and due(Repair.BODY_ENVELOPE, body.get("object")):
+    if body.get("object") != _OBJECT and scope.allows(Repair.BODY_ENVELOPE, body.get("object")):
         body["object"] = _OBJECT
-    if body.get("model") is None and request.model is not None and due(Repair.BODY_ENVELOPE):
+    if body.get("model") is None and request.model is not None and scope.allows(Repair.BODY_ENVELOPE):
         body["model"] = request.model
 
 
-def _repair_choice(choice: dict[str, Any], request: ChatRequest, report: RepairReport, due: Due) -> bool:
-    """Repair one choice; whether its message changed in a way that `due` does not know of."""
-    _remove_foreign(choice, due, Repair.BODY_MEMBERS)
-    if "finish_details" in choice and due(Repair.BODY_MEMBERS, {"finish_details"}):
+def _repair_choice(choice: dict[str, Any], position: int, scope: RepairScope) -> None:
+    """Repair the envelope of one choice of Foundry Local's."""
+    if type(choice.get("index")) is not int and scope.allows(Repair.BODY_ENVELOPE, choice.get("index")):
+        choice["index"] = position
+    _remove_foreign(choice, scope, Repair.BODY_MEMBERS)
+    if "finish_details" in choice and scope.allows(Repair.BODY_MEMBERS, {"finish_details"}):
         del choice["finish_details"]
-    _repair_place(choice, due)
     message: Any = choice.get("message")
-    if not is_object(message):
-        return False
-    _remove_foreign(message, due, Repair.BODY_MEMBERS, if_null=FOREIGN_IF_NULL)
+    if "delta" in choice and scope.allows(Repair.BODY_MESSAGE, {"message", "delta"}):
+        delta: Any = choice.pop("delta")
+        # Both have the same answer, as a rule; what is in the delta only would be lost.
+        for name, value in delta.items() if is_object(delta) else ():
+            if value and not message.get(name):
+                message[name] = value
+    _remove_foreign(message, scope, Repair.BODY_MEMBERS, if_null=FOREIGN_IF_NULL)
+
+
+def _repair_message(
+    choice: dict[str, Any], request: ChatRequest, report: RepairReport, evidence: Evidence, scope: RepairScope
+) -> None:
+    message: dict[str, Any] = choice["message"]
     calls = ToolCalls(report, tools=request.tools)
-    changed = "tool_calls" in message and _repair_calls(message, calls, due)
-    changed |= _take_apart(message, calls, request, report)
-    reason = finish_reason(choice.get("finish_reason")) or "stop"
-    if reason == "stop" and message.get("tool_calls") and not request.named_tool:
+    _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
+    parts = _split_content(message, calls, request, report)
+    scope.changed = scope.changed or parts is not None
+    sent = choice.get("finish_reason")
+    reason = (finish_reason(sent) or "stop") if evidence.is_foundry else sent
+    has_calls = bool(message.get("tool_calls")) and (evidence.is_foundry or bool(parts and parts.calls))
+    if reason == "stop" and has_calls and not request.named_tool:
         reason = "tool_calls"
-    if choice.get("finish_reason") != reason and due(Repair.BODY_FINISH_REASON, choice.get("finish_reason")):
+    if sent != reason and scope.allows(Repair.BODY_FINISH_REASON, sent):
         choice["finish_reason"] = reason
-    return changed
 
 
-def _repair_calls(message: dict[str, Any], calls: ToolCalls, due: Due) -> bool:
-    sent: Any = message["tool_calls"]
+def _repair_calls(message: dict[str, Any], calls: ToolCalls, scope: RepairScope, *, is_foundry: bool) -> None:
+    sent: Any = message.get("tool_calls")
+    if is_object(sent) and sent and scope.allows(Repair.BODY_TOOL_CALLS, sent):
+        sent = message["tool_calls"] = [sent]
     if not sent:
-        if due(Repair.BODY_TOOL_CALLS, sent):
+        if "tool_calls" in message and is_foundry and scope.allows(Repair.BODY_TOOL_CALLS, sent):
             del message["tool_calls"]
-        return False
-    changed = isinstance(sent, list) and calls.complete(cast("list[Any]", sent))
-    if not sent:
-        del message["tool_calls"]
-    return changed
-
-
-def _repair_place(choice: dict[str, Any], due: Due) -> None:
-    """Leave `message` alone, where `delta` stands beside it or in its stead."""
-    message, delta = choice.get("message"), choice.get("delta")
-    if (
-        "delta" not in choice
-        or not (is_object(message) or is_object(delta))
-        or not due(Repair.BODY_MESSAGE, {"message", "delta"} & choice.keys())
-    ):
         return
-    del choice["delta"]
-    if not is_object(message):
-        choice["message"] = delta
-    elif is_object(delta) and delta.get("tool_calls") and not message.get("tool_calls"):
-        # The text is in both; a call that stands in the delta alone would be lost.
-        message["tool_calls"] = delta["tool_calls"]
+    if isinstance(sent, list):
+        scope.changed |= calls.complete(cast("list[Any]", sent))
+        if not sent:
+            del message["tool_calls"]
 
 
-def _take_apart(message: dict[str, Any], calls: ToolCalls, request: ChatRequest, report: RepairReport) -> bool:
-    """Lift tool calls and reasoning out of the content; the structured calls are known already."""
+def _split_content(
+    message: dict[str, Any], calls: ToolCalls, request: ChatRequest, report: RepairReport
+) -> Parts | None:
+    """Lift tool calls and reasoning out of the content; returns its parts if anything was lifted."""
     content = message.get("content")
     if not isinstance(content, str) or not ContentText.is_needed(request, report):
-        return False
+        return None
     parts = ContentText(request, report).feed(content, at_end=True)
     if parts.text == content:
-        return False
+        return None
     message["content"] = None if parts.calls and not parts.text else parts.text
     for call in parts.put_beside(message, calls):
         del call["index"]
-    return True
-
-
-def failure(body: Any) -> int | None:
-    """The HTTP status of an error in a body that came with status 200; None for a success."""
-    if not is_object(body):
-        return None
-    status = body.get("HttpStatusCode")
-    if body.get("Successful") is False or (type(status) is int and status >= FIRST_ERROR_STATUS):
-        return _error_status(status) or _SERVER_ERROR
-    error = body.get("error")
-    if not error or len(body) > 1:
-        return None
-    return status_of(error if is_object(error) else {"message": error})
-
-
-def status_of(error: Mapping[str, Any]) -> int:
-    """The HTTP status that belongs to an error object."""
-    for name in ("status", "code", "HttpStatusCode"):
-        if status := _error_status(error.get(name)):
-            return status
-    message: Any = error.get("message")
-    if error.get("code") == "model_not_found" or (isinstance(message, str) and "Model not found" in message):
-        return _NOT_FOUND
-    kind: Any = error.get("type")
-    return _STATUS_OF_TYPE.get(kind, _SERVER_ERROR) if isinstance(kind, str) else _SERVER_ERROR
-
-
-def _error_status(value: Any) -> int | None:
-    return value if type(value) is int and FIRST_ERROR_STATUS <= value < _PAST_ERRORS else None
-
-
-def event_failure(payload: dict[str, Any]) -> int | None:
-    """The HTTP status of an error event of a stream; None for any other event."""
-    status = failure(payload)
-    if status is None and (error := payload.get("error")):
-        return status_of(error) if is_object(error) else _SERVER_ERROR
-    return status
-
-
-def error_event(payload: dict[str, Any]) -> dict[str, Any] | None:
-    """An error event of a stream as OpenAI's error object; None where it is that already, or no error."""
-    status = event_failure(payload)
-    if status is None:
-        return None
-    return _as_error_object(payload, status, "The service reports a failure, and gives no reason.")
-
-
-def error_body(status: int, body: bytes, *, asked: str, reason: str = "") -> bytes | None:
-    """The body of an error response as OpenAI's error object.
-
-    Args:
-        status: The HTTP status.
-        body: What the service sent.
-        asked: The method and the path of the request, as in ``POST /v1/chat/completions``.
-        reason: The phrase beside the status.
-
-    Returns:
-        The new body, or None where nothing has to be changed.
-    """
-    answered = f"The service answered {f'{status} {reason}'.strip()} to {asked}"
-    no_reason = " ".join(filter(None, (f"{answered}, and gave no reason.", _KNOWN_REASONS.get(status))))
-    text = body.decode("utf-8", "replace").strip()
-    try:
-        value = load(body)
-    except ValueError:
-        return dump({"error": _error(_in_text(text, answered) or no_reason, status)})
-    if not is_object(value) or not value:
-        return dump({"error": _error(_bounded(_told(value)) or no_reason, status)})
-    told = _as_error_object(value, status, no_reason if _is_whole_answer(value) else text)
-    try:
-        return None if told is None else dump(told)
-    except ValueError:
-        return dump({"error": _error(no_reason, status)})
-
-
-def _as_error_object(payload: dict[str, Any], status: int, otherwise: str) -> dict[str, Any] | None:
-    """A JSON object that tells of an error as OpenAI's error object; None where it is that already."""
-    error = payload.get("error")
-    if not error or not is_object(error):
-        # A message beside `type` and `code` is an error object that lacks its cover; other types are links.
-        members = payload if isinstance(payload.get("message"), str) else {}
-        named = {name: members.get(name) for name in ("type", "param", "code")}
-        return {"error": _error(_bounded(_told(payload) or otherwise), status, named)}
-    message = error.get("message")
-    if not isinstance(message, str) or not message.strip():
-        message = _bounded(_told(error) or otherwise)
-    # A proper message may be long; the place stands at its beginning.
-    message = without_source_location(message[:_LONGEST_MESSAGE]) + message[_LONGEST_MESSAGE:]
-    whole = _error(message, status, error)
-    if _is_whole_answer(payload):
-        return {"error": whole}
-    return None if whole == error else {**payload, "error": whole}
-
-
-def _error(message: str, status: int, members: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    kind = members.get("type")
-    if not isinstance(kind, str) or not kind:
-        kind = "invalid_request_error" if status < _SERVER_ERROR else "server_error"
-    return {**members, "message": message, "type": kind, "param": members.get("param"), "code": members.get("code")}
-
-
-def _is_whole_answer(payload: dict[str, Any]) -> bool:
-    """Whether an error came within an answer as a success has it, of which nothing else is of use."""
-    return payload.get("object") == "response" or not FOREIGN.isdisjoint(payload)
-
-
-def _in_text(text: str, answered: str) -> str:
-    """The message of an error that is told in plain text, or in a page for people."""
-    if match := _OATPP.match(text):
-        text = match.group(1)
-    elif text.startswith("<") and _PAGE.search(text, 0, _LONGEST_MESSAGE):
-        title = " ".join(html.unescape(match.group(1)).split()) if (match := _TITLE.search(text)) else ""
-        text = f"{answered} with an HTML page{f': {title}' if title else '.'}"
-    return _bounded(text)
-
-
-def _told(value: Any, depth: int = _DEEPEST_MESSAGE) -> str:
-    """The message within a JSON value of any shape, or nothing."""
-    if isinstance(value, str):
-        return value.strip()
-    if depth and isinstance(value, list):
-        some = cast("list[Any]", value)[:_MOST_MESSAGES]
-        return "; ".join(filter(None, (_told(each, depth - 1) for each in some)))
-    if not depth or not is_object(value):
-        return ""
-    for name in _WHERE_MESSAGES_STAND:
-        if message := _told(value.get(name), depth - 1):
-            steps: Any = value.get("loc")
-            place = cast("list[Any]", steps) if isinstance(steps, list) else []
-            return ": ".join(
-                filter(None, (".".join(str(step) for step in place if isinstance(step, str | int)), message))
-            )
-    parts = [_told(value.get(name), depth - 1) for name in ("title", "detail")]
-    errors: Any = value.get("errors")
-    if is_object(errors):
-        parts += [f"{name}: {_told(told, depth - 1)}" for name, told in list(errors.items())[:_MOST_MESSAGES]]
-    return ": ".join(part.rstrip(".") for part in parts if part)
-
-
-def _bounded(text: str) -> str:
-    """The text without a source location, and no longer than a message may be."""
-    cut = text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
-    return without_source_location(cut)
+    return parts

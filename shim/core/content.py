@@ -111,6 +111,11 @@ class ContentText:
         if self._calls:
             self._calls.note_structured_call()
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether some of the content may still become a call or a marker."""
+        return self._reasoning.is_buffering or (self._calls is not None and self._calls.is_buffering)
+
     def passes(self, text: str) -> bool:
         """Whether a piece of content would leave as it is and change nothing for those after it."""
         return (

@@ -1,44 +1,178 @@
-"""What Foundry Local says otherwise than OpenAI, in chunks and in plain bodies alike."""
+"""Foundry Local's non-standard fields and values, and the marks that its responses are recognised by."""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
-from typing import Any, Final
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from shim.core.jsontext import is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 FOREIGN: Final = frozenset(
     {"CreatedAt", "CreatedTime", "HeaderValues", "HttpStatusCode", "IsDelta", "StreamEvent", "Successful"}
 )
-"""Members that only the Betalgo object has, wherever they stand."""
+"""Fields that only the Betalgo object has, wherever they are."""
 
 FOREIGN_IF_NULL: Final = ("name", "tool_call_id", "function_call")
-"""Members of a delta or a message that OpenAI leaves out where they have no value."""
+"""Fields of a delta or a message that OpenAI omits if they have no value."""
 
 CONSTANT_ID: Final = re.compile(r"chat\.id\.\d+")
-"""The id that every answer of a process has, or counts up with each chunk."""
-
-FIRST_ERROR_STATUS: Final = 400
+"""The id that every answer of a process has, or that counts up with each chunk."""
 
 _REASONS: Final = {
     **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")},
     **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),
     **dict.fromkeys(("max_tokens", "max_length"), "length"),
     **dict.fromkeys(("tool_call", "toolcalls", "tool_use"), "tool_calls"),
-    "": None,
 }
+_ENUM_PREFIX: Final = re.compile(r"(?:ChatCompletion|Chat)?FinishReason[.:]+")
 
 
-def finish_reason(sent: Any) -> Any:
-    """The finish reason as OpenAI spells it; one that nobody knows stays as it is."""
-    return _REASONS.get(sent.lower(), sent) if isinstance(sent, str) else sent
+def finish_reason(sent: Any) -> str | None:
+    """The finish reason as OpenAI spells it; None if it is unknown."""
+    return _REASONS.get(_ENUM_PREFIX.sub("", sent).lower()) if isinstance(sent, str) else None
 
 
-def generation(answer: dict[str, Any]) -> str | None:
-    """Which releases of Foundry Local give such a chunk or body, by the samples of each; None where it does not tell.
+# Whose response it is.
 
-    All up to the 0.10 daemon and 1.x send the members of the Betalgo object. Usage was null in 0.2 to 0.7, left out in
-    0.8 to 0.10, and is there since 1.0 (microsoft/foundry-local, issues 173, 299 and 369).
+_FOUNDRY_SERVER: Final = "oatpp"
+_FOUNDRY_ERROR: Final = re.compile(
+    r"""
+      No\ OpenAIService\ provider\ found | Provided\ tools\ are\ not\ defined\ using\ an\ OpenAI-compatible   # 0.x
+    | Failed\ to\ handle\ OpenAI\ completion | before\ getting\ a\ ChatClient | Invalid\ OpenAI\ JSON\ request  # 1.x
+    | No\ model\ matching\ ' | must\ be\ loaded\ before\ inference | '?strict'?\ true\ is\ not\ supported\ until
+    | \[json\.exception\. | \bfl:: | \bserver=oatpp                                                       # 2.x
+    """,
+    re.VERBOSE,
+)
+# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic, Perplexity and llama.cpp.
+_OTHER_HEADERS: Final = re.compile(
+    r"openai-(?:version|organization|processing-ms|project)|azureml-.*|apim-request-id|x-ms-.*|x-groq.*|x-or-.*"
+    r"|mistral-.*|anthropic-.*|x-vllm-.*"
+)
+_OTHER_SERVERS: Final = ("llama.cpp", "groq")
+# Fields that a service other than Foundry Local is known for.
+_OTHER_FIELDS: Final = frozenset(
+    """
+    prompt_filter_results x_groq timings citations search_results provider prompt_logprobs kv_transfer_params
+    prompt_token_ids nvext obfuscation
+    """.split()  # noqa: SIM905 - words read better than strings
+)
+_OTHER_CHOICE_FIELDS: Final = frozenset(
+    ["content_filter_results", "native_finish_reason", "token_ids", "stop_reason", "content_filter_offsets"]
+)
+_OTHER_USAGE_FIELDS: Final = frozenset(
+    [
+        "cost",
+        "cost_details",
+        "is_byok",
+        "prompt_cache_hit_tokens",
+        "queue_time",
+        "num_sources_used",
+        "search_context_size",
+    ]
+)
+_OTHER_FINGERPRINT: Final = re.compile(r"fp_\w+|b\d+-[0-9a-f]{6,}")
+
+
+class Owner(Enum):
+    """Whose response it is, as far as it shows that."""
+
+    UNKNOWN = auto()
+    FOUNDRY = auto()
+    OTHER = auto()
+
+
+class Evidence:
+    """Collects what a response shows of the service that sent it.
+
+    A mark is a header or a field that only Foundry Local sends; a counter-mark is one of another service. What earlier
+    responses have shown counts until a response shows the opposite.
+
+    Attributes:
+        owner: Whose response it is.
+    """
+
+    __slots__ = ("_is_settled", "owner")
+
+    def __init__(self, owner: Owner = Owner.UNKNOWN, *, is_settled: bool = False) -> None:
+        """Start with what is known already.
+
+        Args:
+            owner: What earlier responses have shown.
+            is_settled: Whether the program has said so: then nothing changes it.
+        """
+        self.owner = owner
+        self._is_settled = is_settled
+
+    @property
+    def is_foundry(self) -> bool:
+        """Whether Foundry Local was seen."""
+        return self.owner is Owner.FOUNDRY
+
+    def see_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Look for marks in the headers of a response."""
+        for name, value in headers:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1").lower()
+            if key == "server" and text.startswith(_FOUNDRY_SERVER):
+                self._settle(Owner.FOUNDRY)
+            elif _OTHER_HEADERS.fullmatch(key) or (key == "server" and text.startswith(_OTHER_SERVERS)):
+                self._settle(Owner.OTHER)
+
+    def see(self, payload: Mapping[str, Any]) -> None:
+        """Look for marks in a chunk or a body."""
+        if self._is_settled:
+            return
+        if not FOREIGN.isdisjoint(payload) or _has_constant_id(payload):
+            self._settle(Owner.FOUNDRY)
+        elif _is_of_another(payload):
+            self._settle(Owner.OTHER)
+
+    def see_error(self, text: str) -> None:
+        """Look in an error's text for words that only Foundry Local writes."""
+        if _FOUNDRY_ERROR.search(text):
+            self._settle(Owner.FOUNDRY)
+
+    def see_models(self) -> None:
+        """The service has a list of loaded models, at an address that only Foundry Local has."""
+        self._settle(Owner.FOUNDRY)
+
+    def _settle(self, owner: Owner) -> None:
+        if not self._is_settled:
+            self.owner = owner
+            self._is_settled = True
+
+
+def _has_constant_id(payload: Mapping[str, Any]) -> bool:
+    own = payload.get("id")
+    return isinstance(own, str) and CONSTANT_ID.fullmatch(own) is not None
+
+
+def _is_of_another(payload: Mapping[str, Any]) -> bool:
+    fingerprint = payload.get("system_fingerprint")
+    if isinstance(fingerprint, str) and _OTHER_FINGERPRINT.fullmatch(fingerprint):
+        return True
+    if not _OTHER_FIELDS.isdisjoint(payload):
+        return True
+    usage: Any = payload.get("usage")
+    if is_object(usage) and not _OTHER_USAGE_FIELDS.isdisjoint(usage):
+        return True
+    choices: Any = payload.get("choices")
+    return isinstance(choices, list) and any(
+        is_object(choice) and not _OTHER_CHOICE_FIELDS.isdisjoint(choice) for choice in cast("list[Any]", choices)
+    )
+
+
+def generation(answer: Mapping[str, Any]) -> str | None:
+    """Which releases of Foundry Local send such a chunk or body, by the samples of each; None if it does not show that.
+
+    All up to the 0.10 daemon and 1.x send the fields of the Betalgo object. Usage was null in 0.2 to 0.7, omitted in
+    0.8 to 0.10, and is sent since 1.0 (microsoft/foundry-local, issues 173, 299 and 369).
     """
     if FOREIGN.isdisjoint(answer):
         return None
@@ -50,12 +184,12 @@ def generation(answer: dict[str, Any]) -> str | None:
 
 
 def new_id() -> str:
-    """A fresh id for a response, in OpenAI's form."""
+    """A new id for a response, in OpenAI's form."""
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
 def new_call_id() -> str:
-    """A fresh id for a tool call, in OpenAI's form."""
+    """A new id for a tool call, in OpenAI's form."""
     return f"call_{uuid.uuid4().hex[:24]}"
 
 

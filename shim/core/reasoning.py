@@ -129,6 +129,11 @@ class ReasoningSplitter:
         self._wants &= ~Wants.WAIT
         self.is_settled = True
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether the start of a marker is buffered."""
+        return bool(self._tail or self._size)
+
     def feed(self, text: str) -> list[Part]:
         """Take the next piece of the content and give the parts that are certain now."""
         text, self._tail = self._tail + text, ""

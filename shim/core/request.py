@@ -1,30 +1,33 @@
-"""What the repair of an answer needs to know of the request for it."""
+"""The request fields that affect how the response is repaired."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.jsontext import is_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NO_TOOLS: Mapping[str, Mapping[str, Any]] = {}
+    Tools = Mapping[str, Mapping[str, Any]]
+
+_NO_TOOLS: Tools = {}
+_NAMED: Final = ("function", "custom")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """A request for a chat completion, as far as its answer depends on it.
+    """A request for a chat completion or a response.
 
     Attributes:
-        model: The model that was asked for.
-        stream: Whether a stream was asked for.
-        several_choices: Whether more than one choice was asked for.
-        include_usage: Whether a final usage chunk was asked for.
-        usage_in_chunks: Whether usage was asked for in every chunk (vLLM's ``continuous_usage_stats``).
-        named_tool: Whether one function was demanded by name: OpenAI then ends with ``stop``.
-        tools: The functions that the model may call, by name, each with the JSON schema of its parameters. Empty where
+        model: The requested model.
+        stream: Whether a stream is requested.
+        several_choices: Whether more than one choice is requested.
+        include_usage: Whether a final usage chunk is requested.
+        usage_in_chunks: Whether usage is requested in every chunk (vLLM's ``continuous_usage_stats``).
+        named_tool: Whether one function is demanded by name: OpenAI then ends with ``stop``.
+        tools: The functions that the model may call, by name, each with the JSON schema of its parameters. Empty if
             ``tool_choice`` is ``none``.
     """
 
@@ -34,32 +37,33 @@ class ChatRequest:
     include_usage: bool = False
     usage_in_chunks: bool = False
     named_tool: bool = False
-    tools: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _NO_TOOLS)
+    tools: Tools = field(default_factory=lambda: _NO_TOOLS)
 
     @classmethod
-    def from_members(cls, request: dict[str, Any]) -> ChatRequest:
-        """Read the members of a request."""
-        model: Any = request.get("model")
-        options: Any = request.get("stream_options")
+    def read(cls, fields: dict[str, Any]) -> ChatRequest:
+        """Read the fields of a request's body."""
+        model: Any = fields.get("model")
+        options: Any = fields.get("stream_options")
         if not is_object(options):
             options = {}
-        choice: Any = request.get("tool_choice")
+        choice: Any = fields.get("tool_choice")
         return cls(
             model=model if isinstance(model, str) else None,
-            stream=request.get("stream") is True,
-            several_choices=request.get("n") not in (None, 1),
+            stream=fields.get("stream") is True,
+            several_choices=fields.get("n") not in (None, 1),
             include_usage=options.get("include_usage") is True,
             usage_in_chunks=options.get("continuous_usage_stats") is True,
-            named_tool=is_object(choice),
-            tools=_NO_TOOLS if choice == "none" else _functions(request.get("tools")),
+            # `allowed_tools` is an object, too, and demands none.
+            named_tool=is_object(choice) and choice.get("type") in _NAMED,
+            tools=_NO_TOOLS if choice == "none" else _functions(fields.get("tools")),
         )
 
 
-def _functions(tools: Any) -> Mapping[str, Mapping[str, Any]]:
-    """The declared functions by name; tools of another kind are none of the repair's business."""
+def _functions(tools: Any) -> Tools:
+    """The declared functions by name, as both APIs write them; other tool types are ignored."""
     functions: dict[str, Mapping[str, Any]] = {}
     for tool in cast("list[Any]", tools) if isinstance(tools, list) else ():
-        function: Any = tool.get("function") if is_object(tool) else None
+        function: Any = tool.get("function", tool) if is_object(tool) and tool.get("type") != "custom" else None
         if is_object(function) and isinstance(function.get("name"), str):
             parameters: Any = function.get("parameters")
             functions[function["name"]] = parameters if is_object(parameters) else {}

@@ -1,7 +1,7 @@
 """Events and bodies of ``POST /v1/responses`` to those that OpenAI would have sent.
 
 The rules are those of OpenAI's API reference, "Responses: streaming events" and "The response object". Nothing is
-invented: a response that the service does not finish stays unfinished, and members that nobody knows pass through.
+invented: a response that the service does not finish stays unfinished, and unknown fields pass through.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from shim.repairs import Repair
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shim.core.foundry import Evidence
     from shim.reports import RepairReport
 
 _NAMES: Final = {
@@ -22,7 +23,7 @@ _NAMES: Final = {
     "response.reasoning.done": "response.reasoning_text.done",
 }
 _TEXT_EVENTS: Final = frozenset({"response.output_text.delta", "response.output_text.done"})
-# An `error` event is the other end that OpenAI knows: no response comes behind it.
+# An `error` event is the other end that OpenAI knows: no response follows it.
 _ENDS: Final = frozenset(
     {"response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
 )
@@ -33,18 +34,26 @@ _OF_THE_END: Final = ("completed_at", "failed_at", "cancelled_at", "error", "inc
 
 
 class ResponsesRepairer:
-    """Repairs the events of one stream, one after the other; a stream takes it in the place of a `ChunkRepairer`."""
+    """Repairs the events of one stream, one after the other; a stream uses it in place of a `ChunkRepairer`."""
 
-    def __init__(self, report: RepairReport) -> None:
-        """Begin a stream; repairs are counted in the report."""
+    def __init__(self, report: RepairReport, evidence: Evidence) -> None:
+        """Start a stream.
+
+        Args:
+            report: Where repairs are counted.
+            evidence: Whose stream it is.
+        """
         self._report = report
-        self._opening = True
-        self._finished = False
+        self._evidence = evidence
+        self._has_started = False
+        self._is_opening = True
+        self._is_finished = False
         self._identity: str | None = None
         # For an event that does not say where it belongs: the item that was added last, and the number of the event.
         self._item_id = ""
         self._output_index = 0
         self._sequence_number = -1
+        self._items: dict[int, dict[str, Any]] = {}
 
     @property
     def identity(self) -> str | None:
@@ -52,50 +61,62 @@ class ResponsesRepairer:
         return self._identity
 
     @property
-    def finished(self) -> bool:
-        """Whether the event has come that ends a response."""
-        return self._finished
+    def has_nothing(self) -> bool:
+        """Whether there was no event of a response."""
+        return not self._has_started
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the event that ends a response was received."""
+        return self._is_finished
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether that event is still missing."""
+        return not self._is_finished
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing more is expected."""
+        return self._is_finished
 
     def repair(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Repair one event in place.
 
         Returns:
-            The event alone, or None where nothing had to be changed.
+            The event alone, or None if nothing had to be changed.
 
         Raises:
-            StreamError: The policy is strict and a repair is due.
+            StreamError: The policy is strict and a repair is needed.
         """
         kind: Any = event.get("type")
         if not isinstance(kind, str):
             return None
-        self._finished = self._finished or kind in _ENDS
-        self._opening = self._opening and kind in _OPENINGS
+        self._has_started = True
+        self._is_finished = self._is_finished or kind in _ENDS
+        self._is_opening = self._is_opening and kind in _OPENINGS
         response: Any = event.get("response")
-        set_back = self._opening and is_object(response) and self._set_back(response)
-        renamed = kind in _NAMES and self._rename(event, _NAMES[kind])
-        missing = list(_missing_lists(_parts_of_event(event)))
-        if kind in _TEXT_EVENTS and event.get("logprobs") is None:
-            missing.append((event, "logprobs"))
-        completed = _add_lists(missing, self._report)
-        told = _cut_source_location(response, self._report)
-        if is_object(response) and isinstance(response.get("id"), str):
-            self._identity = response["id"]
-        self._follow(event)
-        return [event] if set_back or renamed or completed or told else None
+        changed = False
+        if is_object(response):
+            changed |= self._is_opening and self._reset(response)
+            changed |= kind == "response.completed" and self._add_output(response)
+            changed |= _cut_source_location(response, self._report)
+            self._identity = response["id"] if isinstance(response.get("id"), str) else self._identity
+        if self._evidence.is_foundry:
+            changed |= kind in _NAMES and self._rename(event, _NAMES[kind])
+            changed |= self._add_lists(event, kind)
+        self._follow(event, kind)
+        return [event] if changed else None
 
-    def closing(self) -> list[dict[str, Any]]:
-        """The events that the service owes when it says that it is done: none that could be made up for it."""
+    def drain(self, *, complete: bool) -> list[dict[str, Any]]:  # noqa: ARG002 - as a `ChunkRepairer` has it
+        """Return the events that are owed at the end of the stream: none is ever buffered or made up."""
         return []
 
-    def released(self) -> list[dict[str, Any]]:
-        """The events that were held back: none ever is."""
-        return []
-
-    def _set_back(self, response: dict[str, Any]) -> bool:
+    def _reset(self, response: dict[str, Any]) -> bool:
         """Take out of an opening event what a later one brings: a program would have each item twice.
 
-        Foundry Local 1.x writes the response as it is when the event leaves, and the model may be done by then. Items
-        that are only begun are left alone: OpenAI's own client takes a stream in which no other event brings them.
+        Foundry Local 1.x writes the response as it is when the event is sent, and the model may be done by then. Items
+        that are only started are left alone: OpenAI's own client accepts a stream in which no other event brings them.
         """
         is_over = _is_over(response)
         if not (is_over or any(map(_is_over, _objects(response.get("output"))))):
@@ -108,6 +129,21 @@ class ResponsesRepairer:
         response.update({name: None for name in _OF_THE_END if name in response})
         return True
 
+    def _add_output(self, response: dict[str, Any]) -> bool:
+        """Put the streamed items into the response that ends the stream, if it has none."""
+        if response.get("output") or not self._items:
+            return False
+        if not self._report.allow(Repair.RESPONSES_LIFECYCLE, response.get("output")):
+            return False
+        response["output"] = [item for _, item in sorted(self._items.items())]
+        return True
+
+    def _add_lists(self, event: dict[str, Any], kind: str) -> bool:
+        missing = list(_missing_lists(_parts_of_event(event)))
+        if kind in _TEXT_EVENTS and event.get("logprobs") is None:
+            missing.append((event, "logprobs"))
+        return _add_lists(missing, self._report)
+
     def _rename(self, event: dict[str, Any], name: str) -> bool:
         if not self._report.allow(Repair.RESPONSES_EVENTS, event):
             return False
@@ -118,31 +154,88 @@ class ResponsesRepairer:
         event.setdefault("sequence_number", self._sequence_number + 1)
         return True
 
-    def _follow(self, event: dict[str, Any]) -> None:
+    def _follow(self, event: dict[str, Any], kind: str) -> None:
+        """Remember where the stream is, and what its items are."""
         number = event.get("sequence_number")
         if isinstance(number, int):
             self._sequence_number = number
+        index = event.get("output_index")
         item = event.get("item")
         if is_object(item):
             self._item_id = item.get("id", "")
-            self._output_index = event.get("output_index", self._output_index)
+            self._output_index = index if isinstance(index, int) else self._output_index
+            self._items[self._output_index] = item
+        elif kind == "response.output_text.done" and (known := self._items.get(index if type(index) is int else 0)):
+            text: dict[str, Any] = {"type": "output_text", "text": event.get("text", ""), "annotations": []}
+            known["content"] = [*_objects(known.get("content")), text]
+        elif kind == "response.function_call_arguments.done" and (
+            known := self._items.get(index if type(index) is int else 0)
+        ):
+            known["arguments"] = event.get("arguments", "")
 
 
-def repair_response(body: dict[str, Any], report: RepairReport) -> bool:
-    """Repair a plain response in place.
+def repair_response(body: dict[str, Any], report: RepairReport, evidence: Evidence) -> bool:
+    """Repair an unstreamed response in place.
 
     Returns:
         Whether anything was changed.
 
     Raises:
-        StreamError: The policy is strict and a repair is due.
+        StreamError: The policy is strict and a repair is needed.
     """
-    told = _cut_source_location(body, report)
-    return _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report) or told
+    changed = _cut_source_location(body, report)
+    if evidence.is_foundry:
+        changed |= _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report)
+    return changed
+
+
+def as_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """An unstreamed response as the events that a stream would have had."""
+    opening: dict[str, Any] = {**response, "status": "in_progress", "output": []}
+    opening.update({name: None for name in _OF_THE_END if name in opening})
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": opening},
+        {"type": "response.in_progress", "response": opening},
+    ]
+    for index, item in enumerate(_objects(response.get("output"))):
+        events += _item_events(index, item)
+    status: Any = response.get("status")
+    end = f"response.{status}" if f"response.{status}" in _ENDS else "response.completed"
+    for number, event in enumerate([*events, {"type": end, "response": response}]):
+        yield {**event, "sequence_number": number}
+
+
+def _item_events(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    place: dict[str, Any] = {"output_index": index, "item_id": item.get("id", "")}
+    empty: dict[str, Any] = {"content": [], "arguments": ""}
+    started: dict[str, Any] = {
+        **item,
+        **{name: value for name, value in empty.items() if name in item},
+        "status": "in_progress",
+    }
+    yield {"type": "response.output_item.added", "output_index": index, "item": started}
+    for number, part in enumerate(_objects(item.get("content"))):
+        at = {**place, "content_index": number}
+        text = part.get("text")
+        if part.get("type") == "output_text" and isinstance(text, str):
+            yield {"type": "response.content_part.added", **at, "part": {**part, "text": ""}}
+            yield {"type": "response.output_text.delta", **at, "delta": text, "logprobs": []}
+            yield {"type": "response.output_text.done", **at, "text": text, "logprobs": []}
+            yield {"type": "response.content_part.done", **at, "part": part}
+    arguments = item.get("arguments")
+    if item.get("type") == "function_call" and isinstance(arguments, str):
+        yield {"type": "response.function_call_arguments.delta", **place, "delta": arguments}
+        yield {
+            "type": "response.function_call_arguments.done",
+            **place,
+            "arguments": arguments,
+            "name": item.get("name"),
+        }
+    yield {"type": "response.output_item.done", "output_index": index, "item": item}
 
 
 def _is_over(part: dict[str, Any]) -> bool:
-    """Whether a response or an item has come to its end."""
+    """Whether a response or an item has ended."""
     status: Any = part.get("status")
     return isinstance(status, str) and status in _END_STATUSES
 
@@ -151,11 +244,11 @@ def _cut_source_location(response: Any, report: RepairReport) -> bool:
     """Cut the place in the service's own source out of the message of a response that failed."""
     error: Any = response.get("error") if is_object(response) else None
     message: Any = error.get("message") if is_object(error) else None
-    if not isinstance(message, str) or (told := without_source_location(message)) == message:
+    if not isinstance(message, str) or (rest := without_source_location(message)) == message:
         return False
     if not report.allow(Repair.ERROR_BODY, message):
         return False
-    error["message"] = told
+    error["message"] = rest
     return True
 
 
@@ -163,15 +256,15 @@ def _add_lists(missing: list[tuple[dict[str, Any], str]], report: RepairReport) 
     """Add what is missing in an event or a body, which is one repair."""
     if not missing or not report.allow(Repair.RESPONSES_CONTENT, {f"{name} missing" for _, name in missing}):
         return False
-    for members, name in missing:
-        members[name] = []
+    for fields, name in missing:
+        fields[name] = []
     return True
 
 
 def _missing_lists(parts: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
-    """The lists that a program goes through without a look whether they are there.
+    """The lists that a program iterates without checking that they are there.
 
-    In OpenAI's types a part always has annotations. Its logprobs are optional: to lack them alone is no defect.
+    In OpenAI's types a part always has annotations. Its logprobs are optional: to lack them alone is not a defect.
     """
     for part in parts:
         if part.get("type") == "output_text" and part.get("annotations") is None:

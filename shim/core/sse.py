@@ -1,21 +1,22 @@
-"""Bytes to events, whatever the framing.
+"""Bytes to server-sent events, whatever the framing.
 
 A `Framer` follows the WHATWG HTML standard, section 9.2.6 ("Interpreting an event stream"), and departs from it only
-where a repair code says so. It keeps the very bytes of every event, so that an event that needs no repair leaves as it
-came.
+where a repair code says so. It keeps the original bytes of every event, so an event that needs no repair is forwarded
+as it was received.
 """
 
 from __future__ import annotations
 
 import re
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from shim.core.jsontext import DocumentScanner
+from shim.core.jsontext import DocumentScanner, dump, load
 from shim.errors import StreamError
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from shim.reports import RepairReport
 
@@ -24,28 +25,32 @@ DONE: Final = b"[DONE]"
 _BOM: Final = b"\xef\xbb\xbf"
 _BOMS: Final = re.compile(b"(?:%b)+" % _BOM)
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-# What may stand before, between and behind the objects of a JSON array or of concatenated objects.
+_BLANK_LINES: Final = re.compile(rb"\n+")
+# What may stand before, between and after the objects of a JSON array or of concatenated objects.
 _SEPARATORS: Final = re.compile(rb"[ \t,\[\]]*")
-# A byte order mark, too, where one stream was put behind another.
+# A byte order mark as well, where one stream was appended to another.
 _BEFORE_DOCUMENT: Final = re.compile(rb"[ \t,\[\]%b]*" % _BOM)
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
 # Only whole ones: `[DONE` is where a body was cut.
 _DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)', re.IGNORECASE)
 _KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
 _DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
-# What means nothing without the blank line that ends its event; a `retry` line and a comment stand for themselves.
+# Without the blank line that ends its event such a line is incomplete; a `retry` line or a comment is not.
 _LINE_OF_AN_EVENT: Final = tuple(name + end for name in (b"data", b"event", b"id") for end in (b":", b"\n", b"\r"))
 _LONGEST_KEYWORD: Final = 16
+# It ends no event: once the official client has seen an id, it would take the blank line for one.
+KEEP_ALIVE: Final = b": keep-alive\n"
+"""A comment, which keeps timeouts alive, instead of an event that the official client cannot read."""
 
 
 class Frame(NamedTuple):
-    """One event, or the bytes between two.
+    """One SSE event, or passthrough bytes between events.
 
     Attributes:
-        raw: The bytes that leave if nothing is changed in the payload.
+        raw: The original bytes, emitted when no repair is needed.
         data: The payload, its lines joined with a line feed; None for comments and blank lines.
-        head: The event's other lines, to stand before a rewritten payload.
-        bare: Whether the payload came as JSON alone, without a field name before it.
+        head: The event's other lines, emitted before a rewritten payload.
+        bare: Whether the payload was received as JSON without a field name before it.
     """
 
     raw: bytes
@@ -54,248 +59,324 @@ class Frame(NamedTuple):
     bare: bool = False
 
 
-class Framer:
-    """Cuts a byte stream into events, independently of how it arrives.
+class LineBuffer:
+    """Splits the input into lines, and buffers the one that is not complete yet.
+
+    The chunks of an incomplete line are joined once, when it is complete, so a long line costs linear time.
 
     Attributes:
-        rest: The bytes behind the end marker that came in the same piece.
+        chunk: The last chunk of the input.
+        position: Where in it the next line, or the rest of the buffered one, starts.
+        size: The number of buffered bytes from earlier chunks.
     """
 
-    def __init__(self, report: RepairReport) -> None:
-        """Count repairs in the report and take the size limit from its policy."""
-        self.rest = b""
-        self._report = report
-        self._limit = report.policy.max_event_bytes
-        # Otherwise a blank line ends an event and nothing else does, as the standard says.
-        self._may_end_early = Repair.EVENT_BOUNDARY not in report.policy.off
-        self._started = False
-        # The line that is not complete yet, in the pieces that came: joined once, so a long line costs linear time.
-        self._pieces: list[bytes] = []
-        self._pieces_size = 0
-        self._may_hold_cr = False
-        self._only_separators = False
-        # An object without a `data:` prefix that is not complete yet is collected in the pieces, too.
-        self._in_document = False
-        self._after_document = False
-        # What the stream has shown so far.
-        self._newline_ends_event = False
-        self._id_seen = False
-        self._begin_event()
+    __slots__ = ("_has_cr", "_pieces", "chunk", "position", "size")
 
-    def _begin_event(self) -> None:
-        self._lines: list[bytes] = []
-        self._size = 0
-        self._values: list[bytes] = []
-        self._has_fields = False
-        self._scanner = DocumentScanner()
-        self._scanned = 0
+    def __init__(self) -> None:
+        """Start empty."""
+        self.chunk = b""
+        self.position = 0
+        self.size = 0
+        self._pieces: list[bytes] = []
+        self._has_cr = False
 
     @property
-    def between_events(self) -> bool:
-        """Whether an event of the usual shape may begin with the next byte."""
-        return (
-            self._started
-            and not self._pieces
-            and not self._lines
-            and not self._in_document
-            and not self._after_document
-            and not self._newline_ends_event
-        )
+    def is_exhausted(self) -> bool:
+        """Whether everything is read or buffered."""
+        return self.position >= len(self.chunk)
 
-    def feed(self, chunk: bytes) -> Iterator[Frame]:
-        """Take the next bytes and give every event that they complete.
+    def append(self, chunk: bytes) -> None:
+        """Take the next chunk; the last one must be exhausted."""
+        self.chunk = chunk
+        self.position = 0
+        # Search once per chunk; per line it is quadratic when there is no CR.
+        self._has_cr = b"\r" in chunk
 
-        Raises:
-            StreamError: An event is larger than the limit, or the policy is strict and a repair is due.
+    def next_line(self, *, after_cr: bool) -> bytes | None:
+        """Return the next line with its end, or None if it is incomplete; then what there is of it is buffered.
+
+        Args:
+            after_cr: Whether the line before it belongs to the same event and ends in a bare carriage return.
         """
-        if not self._started:
-            chunk = yield from self._begin_stream(chunk)
-        # Looked for once: a look for each line would take quadratic time where there is none.
-        self._may_hold_cr = b"\r" in chunk
-        position = 0
-        while position < len(chunk):
-            if self._in_document:
-                position = yield from self._continue_document(chunk, position)
-                continue
-            # The shape of nearly every event; the lines below give the same frame.
-            if self.between_events and (end := self._plain_event_end(chunk, position)):
-                yield Frame(chunk[position:end], chunk[position + 6 : end - 2])
-                position = end
-                continue
-            if (brace := self._document_start(chunk, position)) >= 0:
-                yield from self._begin_document()
-                position = brace
-                continue
-            end = self._line_end(chunk, position)
-            if end < 0:
-                self._keep(chunk[position:])
-                return
-            line = self._take_pieces() + chunk[position:end]
-            position = end
-            for frame in self._line(line):
-                if frame.data == DONE:
-                    self.rest = chunk[position:]
-                yield frame
+        end = self._line_end(after_cr=after_cr)
+        if end < 0:
+            self.buffer_rest()
+            return None
+        return self.take(end)
 
-    def finish(self) -> Iterator[Frame]:
-        """Take the end of the stream and give the last event, if all of it came.
-
-        Raises:
-            StreamError: The policy is strict and a repair is due.
-        """
-        self._started = True
-        line = self._take_pieces()
-        # The standard discards a line without its end and an event without its blank line; the text of the last event
-        # would be lost in silence.
-        if line and not self._in_document:
-            yield from self._line(line)
-        if self._values and self._holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
-            self._lines[-1] = _content(self._lines[-1]) + b"\n"
-            yield from self._event()
-        # What the shim writes behind this has to begin a line, and an event.
-        left = (line for line in self._lines if _content(line) != line and not line.startswith(_LINE_OF_AN_EVENT))
-        if raw := b"".join(left):
-            yield Frame(raw)
-
-    def _begin_stream(self, chunk: bytes) -> Generator[Frame, None, bytes]:
-        """Take off the byte order mark, which the official client would take for a part of the first line."""
-        chunk = self._take_pieces() + chunk
-        while chunk.startswith(_BOM):
-            chunk = chunk[len(_BOM) :]
-            if not self._report.allow(Repair.EVENT_BOUNDARY, _BOM):
-                # It leaves; by the standard it is no part of the first line, and another one behind it is.
-                self._started = True
-                yield Frame(_BOM)
-                return chunk
-        if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
-            self._keep(chunk)
-            return b""
-        self._started = True
-        return chunk
-
-    def _plain_event_end(self, chunk: bytes, start: int) -> int:
-        """The offset behind an event ``data: {…}`` of one line, if it and its blank line are here; otherwise 0."""
+    def plain_event_end(self, limit: int) -> int:
+        """The offset after an event of one line, ``data: {…}``, that is here with its blank line; otherwise 0."""
+        chunk, start = self.chunk, self.position
         if not chunk.startswith(b"data: {", start):
             return 0
         end = chunk.find(b"\n", start)
         if (
             end < 0
             or chunk[end + 1 : end + 2] != b"\n"
-            or end + 2 - start > self._limit
-            or (self._may_hold_cr and chunk.find(b"\r", start, end) >= 0)
+            or end + 2 - start > limit
+            or (self._has_cr and chunk.find(b"\r", start, end) >= 0)
         ):
             return 0
         return end + 2
 
-    def _document_start(self, chunk: bytes, start: int) -> int:
-        """The offset of an opening brace where a line's field name should be, or -1."""
-        if not self._pieces:
-            self._only_separators = True
-        if not self._only_separators:
-            return -1
-        separators = _BEFORE_DOCUMENT.match(chunk, start)
-        brace = separators.end() if separators else start
-        if brace == len(chunk):
-            return -1
-        self._only_separators = False
-        if chunk[brace] != ord("{"):
-            return -1
-        self._check_size(brace - start)
-        return brace if self._report.allow(Repair.MISSING_DATA_PREFIX, chunk[start:brace]) else -1
+    def blank_lines_end(self) -> int:
+        """The offset after a run of blank lines that end in a line feed; 0 if there is none."""
+        match = _BLANK_LINES.match(self.chunk, self.position)
+        return match.end() if match else 0
 
-    def _keep(self, piece: bytes) -> None:
+    def take(self, end: int) -> bytes:
+        """Return what is buffered and the chunk up to an offset."""
+        taken = self.chunk[self.position : end]
+        self.position = end
+        return self.flush() + taken if self._pieces else taken
+
+    def take_unread(self) -> bytes:
+        """Return the rest of the chunk."""
+        return self.chunk[self.position :]
+
+    def buffer_rest(self) -> None:
+        """Buffer the rest of the chunk."""
+        piece = self.chunk[self.position :]
         self._pieces.append(piece)
-        self._pieces_size += len(piece)
-        self._check_size()
+        self.size += len(piece)
+        self.position = len(self.chunk)
 
-    def _take_pieces(self) -> bytes:
-        pieces = b"".join(self._pieces)
+    def flush(self) -> bytes:
+        """Return what is buffered from earlier chunks."""
+        buffered = b"".join(self._pieces)
         self._pieces.clear()
-        self._pieces_size = 0
-        return pieces
+        self.size = 0
+        return buffered
 
-    def _grow(self, size: int) -> None:
-        """Count bytes to the present event, those of its blank line included."""
-        self._size += size
-        self._check_size()
-
-    def _check_size(self, more: int = 0) -> None:
-        if self._size + self._pieces_size + more > self._limit:
-            message = (
-                f"Event {self._report.events + 1} of the stream is larger than {self._limit} bytes. "
-                "If that is expected, raise the limit with Policy(max_event_bytes=…)."
-            )
-            raise StreamError(message, code="event_too_large")
-
-    def _line_end(self, chunk: bytes, start: int) -> int:
-        """The offset behind the present line's end, -1 where the line goes on behind the chunk."""
+    def _line_end(self, *, after_cr: bool) -> int:
+        """The offset after the present line's end, -1 if the line continues after the chunk."""
+        chunk, start = self.chunk, self.position
         if self._pieces and self._pieces[-1].endswith(b"\r"):
-            # A carriage return was held back: it ends the line, together with a line feed if that is next.
+            # A carriage return was buffered: it ends the line, together with a line feed if that is next.
             return start + 1 if chunk[start] == ord("\n") else start
-        if not self._may_hold_cr:
+        if not self._has_cr:
             return chunk.find(b"\n", start) + 1 or -1
         match = _LINE_END.search(chunk, start)
         if match is None:
             return -1
         if match.group() == b"\n":
             return match.end()
-        blank = match.start() == start and not self._pieces
-        if blank and self._lines and self._lines[-1].endswith(b"\r"):
-            # This stream's lines end in a bare carriage return: the event is complete, nothing more is waited for.
+        if after_cr and match.start() == start and not self._pieces:
+            # This stream's lines end in a bare carriage return: the event is complete, no line feed is waited for.
             return match.start() + 1
         return -1 if match.group() == b"\r" and match.end() == len(chunk) else match.end()
 
-    def _begin_document(self) -> Iterator[Frame]:
-        self._pieces.clear()
-        self._pieces_size = 0
-        if self._values and self._report.allow(Repair.EVENT_BOUNDARY):
-            yield from self._event()
-        self._in_document = True
-        self._size = sum(map(len, self._lines))
+
+class _Event:
+    """The lines of the event that is not complete yet."""
+
+    __slots__ = ("_scanned", "_scanner", "has_fields", "lines", "size", "values")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.values: list[bytes] = []
+        self.size = 0
+        self.has_fields = False
         self._scanner = DocumentScanner()
+        self._scanned = 0
 
-    def _continue_document(self, chunk: bytes, start: int) -> Generator[Frame, None, int]:
-        end = self._scanner.scan(chunk, start)
+    def holds_document(self) -> bool:
+        """Whether the payload so far is one complete JSON object; each byte of it is read once."""
+        if not self.values[0].startswith(b"{"):
+            return False
+        while self._scanned < len(self.values):
+            value = self.values[self._scanned]
+            if self._scanner.ended or (0 <= self._scanner.scan(value) < len(value.rstrip())):
+                return False
+            self._scanned += 1
+        return self._scanner.ended
+
+
+class _Mode(Enum):
+    """Where in the stream the framer is."""
+
+    START = auto()  # before the first line
+    LINE_START = auto()  # at the start of a line, of which at most separators of JSON objects were received
+    LINE = auto()
+    DOCUMENT = auto()  # within a JSON object that has no `data:` before it
+
+
+class Framer:
+    """Cuts a byte stream into events, independently of how it is received."""
+
+    def __init__(self, report: RepairReport) -> None:
+        """Count repairs in the report and take the size limit from its policy."""
+        self._report = report
+        self._limit = report.policy.max_event_bytes
+        self._mode = _Mode.START
+        self._buffer = LineBuffer()
+        self._event = _Event()
+        self._document = DocumentScanner()
+        # Properties of this stream, known once an event has shown them.
+        self._is_after_document = False
+        self._newline_ends_event = False
+        self._has_ids = False
+
+    @property
+    def is_between_events(self) -> bool:
+        """Whether an event of the usual form may start with the next byte."""
+        return (
+            self._mode is _Mode.LINE_START
+            and not self._buffer.size
+            and not self._event.lines
+            and not self._is_after_document
+            and not self._newline_ends_event
+        )
+
+    @property
+    def rest(self) -> bytes:
+        """The bytes of the last chunk that are not read; those after the end marker, once that is."""
+        return self._buffer.take_unread()
+
+    def feed(self, chunk: bytes) -> Iterator[Frame]:
+        """Take the next bytes and yield every event that they complete.
+
+        Raises:
+            StreamError: An event exceeds the limit, or the policy is strict and a repair is needed.
+        """
+        buffer = self._buffer
+        buffer.append(chunk)
+        if self._mode is _Mode.START:
+            yield from self._start_stream()
+        while not buffer.is_exhausted:
+            if self._mode is _Mode.DOCUMENT:
+                yield from self._continue_document()
+            # The form of nearly every event; the full path gives the same frame.
+            elif self.is_between_events and (end := buffer.plain_event_end(self._limit)):
+                raw = buffer.take(end)
+                yield Frame(raw, raw[6:-2])
+            elif self.is_between_events and not self._has_ids and (end := buffer.blank_lines_end()):
+                yield Frame(buffer.take(end))
+            elif self._mode is _Mode.LINE_START and self._finds_document():
+                yield from self._start_document()
+            else:
+                yield from self._read_line()
+
+    def finish(self) -> Iterator[Frame]:
+        """Take the end of the stream and yield the last event, if all of it was received.
+
+        Raises:
+            StreamError: The policy is strict and a repair is needed.
+        """
+        line = self._buffer.flush()
+        # The standard discards a line without its end and an event without its blank line; that would silently lose
+        # the text of the last event.
+        if line and self._mode is not _Mode.DOCUMENT:
+            yield from self._process_line(line)
+        event = self._event
+        if event.values and event.holds_document() and self._report.allow(Repair.EVENT_BOUNDARY):
+            event.lines[-1] = _content(event.lines[-1]) + b"\n"
+            yield from self._end_event()
+        # Whatever is emitted next must start on a fresh line and start a new event.
+        lines = self._event.lines
+        if raw := b"".join(line for line in lines if _content(line) != line and not line.startswith(_LINE_OF_AN_EVENT)):
+            yield Frame(raw)
+
+    # Lines and documents.
+
+    def _start_stream(self) -> Iterator[Frame]:
+        """Remove the byte order mark, which the official client would take for part of the first line."""
+        buffer = self._buffer
+        buffer.append(buffer.flush() + buffer.chunk)
+        while buffer.chunk.startswith(_BOM, buffer.position):
+            buffer.position += len(_BOM)
+            if not self._report.allow(Repair.EVENT_BOUNDARY, _BOM):
+                # By the standard this one is not part of the first line, and another one after it is.
+                self._mode = _Mode.LINE_START
+                yield Frame(_BOM)
+                return
+        rest = buffer.take_unread()
+        if len(rest) < len(_BOM) and _BOM.startswith(rest):
+            buffer.buffer_rest()
+            self._check_size()
+        else:
+            self._mode = _Mode.LINE_START
+
+    def _finds_document(self) -> bool:
+        """Whether there is an opening brace where a line's field name should be; moves on to it."""
+        buffer = self._buffer
+        separators = _BEFORE_DOCUMENT.match(buffer.chunk, buffer.position)
+        brace = separators.end() if separators else buffer.position
+        if brace == len(buffer.chunk):
+            return False
+        self._mode = _Mode.LINE
+        if buffer.chunk[brace] != ord("{"):
+            return False
+        self._check_size(brace - buffer.position)
+        if not self._report.allow(Repair.MISSING_DATA_PREFIX, buffer.chunk[buffer.position : brace]):
+            return False
+        buffer.position = brace
+        return True
+
+    def _start_document(self) -> Iterator[Frame]:
+        self._buffer.flush()
+        if self._event.values and self._report.allow(Repair.EVENT_BOUNDARY):
+            yield from self._end_event()
+        self._mode = _Mode.DOCUMENT
+        self._event.size = sum(map(len, self._event.lines))
+        self._document = DocumentScanner()
+
+    def _continue_document(self) -> Iterator[Frame]:
+        buffer = self._buffer
+        end = self._document.scan(buffer.chunk, buffer.position)
         if end < 0:
-            self._keep(chunk[start:])
-            return len(chunk)
-        document = self._take_pieces() + chunk[start:end]
-        self._grow(len(document))
-        self._in_document = False
-        self._after_document = True
-        # A line break in proper JSON stands between its tokens, where a space means the same.
-        self._lines.append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
-        self._values.append(document)
-        yield from self._event(bare=True)
-        return end
+            buffer.buffer_rest()
+            self._check_size()
+            return
+        document = buffer.take(end)
+        self._count(document)
+        self._mode = _Mode.LINE_START
+        self._is_after_document = True
+        # A line break in valid JSON stands between tokens, where a space means the same.
+        self._event.lines.append(b"data: " + document.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+        self._event.values.append(document)
+        yield from self._end_event(bare=True)
 
-    def _line(self, raw: bytes) -> Iterator[Frame]:
-        self._grow(len(raw))
+    def _read_line(self) -> Iterator[Frame]:
+        lines = self._event.lines
+        line = self._buffer.next_line(after_cr=bool(lines) and lines[-1].endswith(b"\r"))
+        if line is None:
+            self._check_size()
+            return
+        self._mode = _Mode.LINE_START
+        yield from self._process_line(line)
+
+    def _process_line(self, raw: bytes) -> Iterator[Frame]:
+        self._count(raw)
         line = _content(raw)
         if not line:
-            if not self._after_document or self._lines:
-                yield from self._event(raw)
+            if not self._is_after_document or self._event.lines:
+                yield from self._end_event(raw)
             return
         if line.startswith(_BOM) and self._report.allow(Repair.EVENT_BOUNDARY, line):
-            # One stream was put behind another.
+            # One stream was appended to another.
             raw = _BOMS.sub(b"", raw, count=1)
             line = _content(raw)
             if not line:
                 return
-        after_document, self._after_document = self._after_document, False
+        is_after_document, self._is_after_document = self._is_after_document, False
         name, _, value = line.partition(b":")
         if name == b"data":
-            yield from self._data_line(raw, value.removeprefix(b" "))
+            yield from self._add_data(raw, value.removeprefix(b" "))
         elif name in (b"event", b"id", b"retry"):
-            self._has_fields = True
-            self._id_seen = self._id_seen or name == b"id"
-            self._lines.append(raw)
-        elif self._is_punctuation(line, after_document=after_document):
-            self._after_document = True
-        elif (unprefixed := self._unprefixed(line)) is not None:
-            yield from self._data_line(b"data: " + unprefixed + raw[len(line) :], unprefixed)
+            self._event.has_fields = True
+            self._has_ids = self._has_ids or name == b"id"
+            self._event.lines.append(raw)
+        elif self._is_punctuation(line, after_document=is_after_document):
+            self._is_after_document = True
+        elif name == b"error" and value.strip() and self._report.allow(Repair.ERROR_BODY, value):
+            # Some servers report an error in a field of that name, which every parser ignores.
+            payload = b'{"error":' + _as_json(value.strip()) + b"}"
+            yield from self._add_data(b"data: " + payload + raw[len(line) :], payload)
+        elif (unprefixed := self._find_unprefixed(line)) is not None:
+            yield from self._add_data(b"data: " + unprefixed + raw[len(line) :], unprefixed)
         else:
-            self._lines.append(raw)
+            self._event.lines.append(raw)
 
     def _is_punctuation(self, line: bytes, *, after_document: bool) -> bool:
         """Whether the line is only the brackets and commas of a JSON array whose objects are events."""
@@ -303,8 +384,8 @@ class Framer:
             return False
         return after_document or self._report.allow(Repair.MISSING_DATA_PREFIX, line)
 
-    def _unprefixed(self, line: bytes) -> bytes | None:
-        """The payload of a line that only nearly is a data line."""
+    def _find_unprefixed(self, line: bytes) -> bytes | None:
+        """The payload of a line that is nearly a data line."""
         name, colon, value = line.partition(b":")
         if colon and len(name) < _LONGEST_KEYWORD and name.strip().lower() == b"data":
             payload = value.removeprefix(b" ")
@@ -314,9 +395,9 @@ class Framer:
             return None
         return payload if self._report.allow(Repair.MISSING_DATA_PREFIX, line) else None
 
-    def _data_line(self, raw: bytes, value: bytes) -> Iterator[Frame]:
+    def _add_data(self, raw: bytes, value: bytes) -> Iterator[Frame]:
         ending = _ending(raw)
-        # Only the last line of a body may come without its end.
+        # Only the last line of a body may lack its end.
         is_cut = not ending
         if is_cut:
             ending = b"\n"
@@ -331,55 +412,70 @@ class Framer:
             if done:
                 value = DONE
                 raw = b"data: " + DONE + ending
-        if self._values and (done or self._holds_document()) and self._report.allow(Repair.EVENT_BOUNDARY):
+        if self._event.values and (done or self._event.holds_document()) and self._report.allow(Repair.EVENT_BOUNDARY):
             # Nothing can belong to a payload that is complete: this service ends its events with one newline.
             self._newline_ends_event = True
-            yield from self._event()
-            self._size = len(raw)
-        self._lines.append(raw)
-        self._values.append(value)
-        if done and self._may_end_early:
-            # Nothing that follows counts, so the blank line is not waited for.
+            yield from self._end_event()
+            self._event.size = len(raw)
+        self._event.lines.append(raw)
+        self._event.values.append(value)
+        # By the standard a blank line ends an event and nothing else does.
+        if done and self._report.policy.wants(Repair.EVENT_BOUNDARY):
+            # Nothing after it counts, so its blank line is not waited for.
             if is_cut:
                 self._report.allow(Repair.EVENT_BOUNDARY)
-            yield from self._event()
-        elif self._newline_ends_event and self._holds_document():
+            yield from self._end_event()
+        elif self._newline_ends_event and self._event.holds_document():
             self._report.allow(Repair.EVENT_BOUNDARY)
-            yield from self._event()
+            yield from self._end_event()
 
-    def _holds_document(self) -> bool:
-        """Whether the payload so far is one complete JSON object; each byte of it is looked at once."""
-        if not self._values[0].startswith(b"{"):
-            return False
-        while self._scanned < len(self._values):
-            value = self._values[self._scanned]
-            if self._scanner.ended or (0 <= self._scanner.scan(value) < len(value.rstrip())):
-                return False
-            self._scanned += 1
-        return self._scanner.ended
-
-    def _event(self, blank: bytes = b"", *, bare: bool = False) -> Iterator[Frame]:
-        """The event is complete. Where no blank line came it gets one, of the same kind as the line before it."""
-        lines, values, has_fields = self._lines, self._values, self._has_fields
-        self._begin_event()
-        raw = b"".join(lines) + (blank or _ending(lines[-1]))
-        payload = b"\n".join(values)
-        # The official client parses what is no payload as JSON, too, and fails.
-        if (_is_keep_alive(payload) if values else has_fields) and self._report.allow(Repair.EVENT_BOUNDARY, raw):
+    def _end_event(self, blank: bytes = b"", *, bare: bool = False) -> Iterator[Frame]:
+        """The event is complete. Without a blank line it gets one, of the same kind as the line before it."""
+        event, self._event = self._event, _Event()
+        raw = b"".join(event.lines) + (blank or _ending(event.lines[-1]))
+        payload = b"\n".join(event.values)
+        # The client json-decodes keep-alives too, and fails.
+        is_keep_alive = _is_keep_alive(payload) if event.values else event.has_fields
+        if is_keep_alive and self._report.allow(Repair.EVENT_BOUNDARY, raw):
+            yield Frame(KEEP_ALIVE)
             return
-        if values:
-            head = b"".join([line for line in lines if not line.startswith(_DATA_LINE)])
+        if event.values:
+            head = b"".join([line for line in event.lines if not line.startswith(_DATA_LINE)])
             yield Frame(raw, payload, head, bare)
-        elif self._id_seen and self._report.allow(Repair.EVENT_BOUNDARY):
-            # Once an id was seen the official client takes every blank line for an event.
-            yield Frame(b"".join(lines))
+        elif self._has_ids and self._report.allow(Repair.EVENT_BOUNDARY):
+            # Once it has seen an id, the official client takes every blank line for an event.
+            yield Frame(b"".join(event.lines))
         else:
             yield Frame(raw)
 
+    # Sizes.
+
+    def _count(self, part: bytes) -> None:
+        """Count bytes of the present event, those of its blank line included."""
+        self._event.size += len(part)
+        self._check_size()
+
+    def _check_size(self, more: int = 0) -> None:
+        if self._event.size + self._buffer.size + more > self._limit:
+            message = (
+                f"Event {self._report.events + 1} of the stream is larger than {self._limit} bytes. "
+                "If that is expected, raise the limit with Policy(max_event_bytes=…)."
+            )
+            raise StreamError(message, code="event_too_large")
+
 
 def _is_keep_alive(payload: bytes) -> bool:
-    """Whether a payload says nothing but that the connection lives; no JSON is among them."""
+    """Whether a payload is only a keep-alive (none of them is valid JSON)."""
     return len(payload) <= _LONGEST_KEYWORD and payload.strip().lower() in _KEEP_ALIVES
+
+
+def _as_json(value: bytes) -> bytes:
+    """A field's value as JSON: itself, or as a string."""
+    try:
+        load(value)
+    except ValueError:
+        return dump(value.decode(errors="replace"))
+    return value
 
 
 def _content(line: bytes) -> bytes:

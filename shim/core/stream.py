@@ -1,19 +1,19 @@
-"""The stream that joins the parts: framing, then chunks, then bytes again."""
+"""One stream, from its first byte to its end: framing, repair of each event, and what is still owed at the end."""
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
-from shim.core.chat_bodies import error_event, event_failure
-from shim.core.chat_chunks import OBJECT, ChunkRepairer
-from shim.core.fast_path import Repeats
-from shim.core.foundry import generation, new_id, now
+from shim.core.chat_chunks import OBJECT, ChunkRepairer, is_hollow
+from shim.core.error_bodies import find_error_status, is_alive_sign, rebuild_event
+from shim.core.foundry import Evidence, Owner, generation, new_id, now
 from shim.core.jsontext import dump, is_object, load, split_documents
 from shim.core.request import ChatRequest
-from shim.core.responses import ResponsesRepairer
-from shim.core.sse import DONE, Frame, Framer
+from shim.core.responses import ResponsesRepairer, as_events
+from shim.core.sse import DONE, KEEP_ALIVE, Frame, Framer
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
 from shim.reports import RepairReport
@@ -22,24 +22,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _DONE_EVENT: Final = b"data: " + DONE + b"\n\n"
-_MOST_LEARNED: Final = 2**16
-"""The bytes of the largest event that may be repeated: a larger one is not worth a second copy."""
 _EVENT_LINE: Final = re.compile(rb"^event:[^\r\n]*", re.MULTILINE)
 _EVENT_NAME: Final = re.compile(r"[\w.]+", re.ASCII)
+_ERROR_EVENT: Final = re.compile(rb"^event:[ \t]*error[ \t]*$", re.MULTILINE)
+# The fields that make an event of each API an answer.
+_CHAT_FIELDS: Final = ("choices", "usage")
+
+
+class State(Enum):
+    """How far a stream is."""
+
+    OPEN = auto()
+    PLAIN = auto()  # one plain completion was received instead, and emitted as chunks
+    FAILED = auto()  # the service has reported an error
+    COMPLETE = auto()  # the end marker was emitted
+    BROKEN = auto()  # an error of the shim's own was emitted
 
 
 class StreamRepairer:
     """Repairs the bytes of one stream: a chat completion, or the events of ``/v1/responses``.
 
-    The output does not depend on how the input is cut into pieces. Nothing is raised: what cannot be mended leaves as
-    an error event, which the official client raises, behind everything that came before it.
+    The output does not depend on how the input is cut into chunks. Nothing is raised: what cannot be repaired is
+    emitted as an error event after everything that preceded it; the official client raises it.
 
     Attributes:
         report: What was done so far.
-        ended: Whether the end marker or an error of the shim's own has left. Nothing follows it.
-        complete: Whether it was the end marker.
-        empty: Whether the body has ended without any event.
-        opening_error: Where the stream begins with an error, the HTTP status that it stands for and the event.
+        state: How far the stream is.
+        is_empty: Whether the body has ended without any event.
+        opening_error: If the stream starts with an error, the HTTP status that it stands for and the event.
     """
 
     def __init__(
@@ -48,254 +58,295 @@ class StreamRepairer:
         policy: Policy | None = None,
         *,
         report: RepairReport | None = None,
+        evidence: Evidence | None = None,
         responses: bool = False,
         new_id: Callable[[], str] = new_id,
         now: Callable[[], int] = now,
     ) -> None:
-        """Begin the stream that answers the request; one of ``/v1/responses`` has events of its own."""
+        """Start the stream that answers a request.
+
+        Args:
+            request: The request.
+            policy: Which repairs are made, unless a report names the policy.
+            report: Where repairs are counted.
+            evidence: Whose stream it is; Foundry Local's by default.
+            responses: Whether the stream has the events of ``/v1/responses`` instead of chat chunks.
+            new_id: Creates the id of an answer that has none.
+            now: Returns the time for an answer that has none, in seconds since 1970.
+        """
         self.report = report or RepairReport(policy or Policy())
-        self.ended = False
-        self.complete = False
-        self.empty = False
+        self.state = State.OPEN
+        self.is_empty = False
         self.opening_error: tuple[int, dict[str, Any]] | None = None
-        self._framer = Framer(self.report)
-        self._has_end_marker = not responses
-        self._chunks = (
-            ResponsesRepairer(self.report)
-            if responses
-            else ChunkRepairer(request or ChatRequest(), self.report, new_id=new_id, now=now)
-        )
         self._request = request or ChatRequest()
-        self._repeats = None if responses else Repeats(self.report, usage_counts=self._request.include_usage)
-        # The pieces of the event that is not complete yet, and the repairs that were made before it.
-        self._event: list[bytes] = []
-        self._event_size = 0
-        self._repairs_before: dict[Repair, int] = {}
-        # Where the next event may repeat the last.
-        self._known: Repeats | None = None
-        # What has come of such an event.
-        self._begun = b""
-        self._failed = False
-        self._is_plain = False
+        self._evidence = evidence or Evidence(Owner.FOUNDRY)
+        self._is_chat = not responses
+        self._framer = Framer(self.report)
+        self._events = (
+            ResponsesRepairer(self.report, self._evidence)
+            if responses
+            else ChunkRepairer(self._request, self.report, self._evidence, new_id=new_id, now=now)
+        )
         self._refusal: StreamError | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end marker or an error of the shim's own was emitted. Nothing follows it."""
+        return self.state in (State.COMPLETE, State.BROKEN)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end marker was emitted."""
+        return self.state is State.COMPLETE
+
+    @property
+    def awaits_marker(self) -> bool:
+        """Whether the answer is complete, and only Foundry Local's end marker is missing."""
+        return self.state is State.OPEN and self._events.is_complete and self._is_chat and self._evidence.is_foundry
 
     @property
     def identity(self) -> str | None:
         """The id of the answer, as soon as it is known."""
-        return self._chunks.identity
+        return self._events.identity
 
     def note(self, repair: Repair, found: Any = None) -> None:
-        """Count a repair that was made outside the body; under a strict policy the stream begins with the error."""
+        """Count a repair that was made outside the body; under a strict policy the stream starts with the error."""
         try:
             self.report.allow(repair, found)
         except StreamError as error:
             self.refuse(error)
 
     def refuse(self, error: StreamError) -> None:
-        """Begin the stream with the error, and end it there."""
+        """Start the stream with the error, and end it there."""
         self._refusal = error
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes from the service and give what leaves for the client now."""
-        if self._begun:
-            data = self._take_begun() + data
-        # Nearly always a read brings one event, and one like the last.
-        if (known := self._known) is not None and (left := known.left_for(data)) is not None:
-            return left
-        if self._repeats is None or self.ended:
-            return self._fed(data)
-        out: list[bytes] = []
-        position = 0
-        while position < len(data):
-            # One event, in most streams; the framer does not mind where its input is cut.
-            end = data.find(b"\n", position) + 1
-            end = end + data.startswith(b"\n", end) if end else len(data)
-            piece = data[position:end]
-            position = end
-            known = self._known
-            if known is not None and (left := known.left_for(piece)) is not None:
-                out.append(left)
-            elif known is not None and known.may_become(piece):
-                self._begun = piece
-            else:
-                out.append(self._learned(piece, self._repeats))
-        return b"".join(out)
-
-    def _take_begun(self) -> bytes:
-        begun, self._begun = self._begun, b""
-        return begun
-
-    def _learned(self, piece: bytes, repeats: Repeats) -> bytes:
-        """Repair a piece, and remember what became of the event that it ends."""
-        report = self.report
-        if self._framer.between_events:
-            self._event = []
-            self._event_size = 0
-            self._repairs_before = dict(report.repairs)
-        self._event_size += len(piece)
-        if self._event_size <= _MOST_LEARNED:
-            self._event.append(piece)
-        events = report.events
-        out = self._fed(piece)
-        if report.events > events:
-            before = self._repairs_before
-            made = {repair: count - before.get(repair, 0) for repair, count in report.repairs.items()}
-            made = {repair: count for repair, count in made.items() if count}
-            chunks = cast("ChunkRepairer", self._chunks)
-            is_one = report.events == events + 1 and self._event_size <= _MOST_LEARNED
-            event = b"".join(self._event) if is_one else b""
-            repeats.learn(event, out, made, chunks.passes if chunks.reads_texts else None)
-            self._event = []
-            self._event_size = 0
-        self._known = repeats if repeats.known and self._framer.between_events and not self.ended else None
-        return out
-
-    def _fed(self, data: bytes) -> bytes:
-        if self.ended:
+        """Take the next bytes from the service and return what is emitted for them."""
+        if self.has_ended:
             self._drop(data)
             return b""
-        return self._collect(self._framer.feed(data))
+        return self._emit(self._framer.feed(data))
 
     def flush(self) -> bytes:
-        """Give the last event if it is complete but for its blank line; for a connection that was cut."""
-        out = self._fed(self._take_begun())
-        if not self.ended:
-            out += self._collect(self._framer.finish())
-        return out if self.ended else out + b"".join(self._released())
+        """Return the last event if only its blank line is missing, and all that is buffered: the connection broke."""
+        if self.has_ended:
+            return b""
+        out = self._emit(self._framer.finish())
+        return out if self.has_ended else out + b"".join(self._drain_broken())
 
     def finish(self) -> bytes:
-        """Take the end of the body and give what is owed: the last event, the end marker, or an error."""
-        out = self._fed(self._take_begun())
-        return out if self.ended else out + self._collect(self._framer.finish(), at_end=True)
+        """Take the end of the body and return what is owed: the last event, the end marker, or an error."""
+        return b"" if self.has_ended else self._emit(self._framer.finish(), at_end=True)
 
-    def _collect(self, frames: Iterable[Frame], *, at_end: bool = False) -> bytes:
+    def _emit(self, frames: Iterable[Frame], *, at_end: bool = False) -> bytes:
         out: list[bytes] = []
         try:
             if self._refusal is not None:
                 raise self._refusal
             for frame in frames:
-                self._frame(frame, out)
-                if self.ended:
+                self._process(frame, out)
+                if self.has_ended:
                     self._drop(self._framer.rest)
                     break
-            if at_end and not (self.ended or self._failed):
+            if at_end and self.state in (State.OPEN, State.PLAIN):
                 self._close(out)
         except StreamError as error:
-            out.extend(self._released())
+            out.extend(self._drain_broken())
             out.append(_event(error.as_object()))
-            self.ended = True
+            self.state = State.BROKEN
         return b"".join(out)
 
-    def _released(self) -> Iterator[bytes]:
-        """The text that was held back, where nothing more can come to it."""
-        with suppress(StreamError):  # an error leaves in any case, and there is no place for two
-            yield from map(_event, self._chunks.released())
-
-    def _frame(self, frame: Frame, out: list[bytes]) -> None:
+    def _process(self, frame: Frame, out: list[bytes]) -> None:
         if frame.data is None:
             out.append(frame.raw)
             return
         if frame.data == DONE:
-            if not self._failed:
-                out.extend(_event(chunk) for chunk in self._chunks.closing())
+            self._end(out)
             out.append(frame.raw)
-            self.ended = self.complete = True
+            self.state = State.COMPLETE
             return
         self.report.events += 1
         try:
-            self._payload(frame, out)
+            self._process_data(frame, frame.data, out)
         except ValueError as error:
             raise self._undecodable(frame.data, error) from error
 
-    def _payload(self, frame: Frame, out: list[bytes]) -> None:
-        data = frame.data or b""
+    def _process_data(self, frame: Frame, data: bytes, out: list[bytes]) -> None:
+        is_error = bool(frame.head) and _ERROR_EVENT.search(frame.head) is not None
         try:
             payload = load(data)
         except ValueError:
             documents = split_documents(data)
-            if len(documents) < 2 or not self.report.allow(Repair.MISSING_DATA_PREFIX, data):  # noqa: PLR2004 - "several"
+            if len(documents) > 1 and self.report.allow(Repair.MISSING_DATA_PREFIX, data):
+                for document in documents:
+                    raw = b"data: " + b" ".join(document.splitlines()) + b"\n\n"
+                    self._process_data(Frame(raw, document), document, out)
+                return
+            if not is_error:
                 raise
-            for document in documents:
-                self._payload(Frame(b"data: " + b" ".join(document.splitlines()) + b"\n\n", document), out)
-            return
-        if self.report.events == 1 and is_object(payload):
-            self.report.generation = self.report.generation or generation(payload)
-        if not is_object(payload):
-            out.append(frame.raw)
-        elif (status := event_failure(payload)) is not None:
-            self._error(status, payload, frame, out)
-        elif frame.bare and self._is_completion(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
-            self._is_plain = True
-            for chunk in _as_chunks(payload, include_usage=self._request.include_usage):
-                out.extend(map(_event, self._chunks.repair(chunk) or [chunk]))
+            payload = data.decode(errors="replace")
+        if is_error and not (is_object(payload) and (payload.get("error") or not self._is_chat)):
+            payload = {"error": payload}
+        if is_object(payload):
+            self._process_payload(payload, frame, out)
+        elif _is_list_of_objects(payload) and self.report.allow(Repair.CHUNK_FORM, payload):
+            for each in payload:
+                written = dump(each)
+                self._process_payload(each, Frame(b"data: " + written + b"\n\n", written), out)
+        elif payload or isinstance(payload, int | float):
+            raise StreamError(
+                f"Event {self.report.events} of the stream is not a chunk: it is JSON, but not an object. Retry, and "
+                "report it if it happens again.",
+                code="damaged_chunk",
+            )
         else:
-            chunks = self._chunks.repair(payload)
-            out.extend([frame.raw] if chunks is None else [_event(chunk, frame.head) for chunk in chunks])
+            self._keep_alive(frame, out)
 
-    def _error(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
-        """The service says that it failed. What it had said before that leaves first."""
-        self._failed = True
-        out.extend(self._released())
-        told = error_event(payload)
-        if told is not None and self.report.allow(Repair.ERROR_BODY, payload):
-            payload = told
-            out.append(_event(told, frame.head))
+    def _process_payload(self, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+        self._evidence.see(payload)
+        if self.report.events == 1:
+            self.report.generation = self.report.generation or generation(payload)
+        if (status := self._find_error(payload)) is not None:
+            self._fail(status, payload, frame, out)
+        elif self._is_chat and not isinstance(payload.get("choices"), list) and _says_nothing(payload):
+            self._keep_alive(frame, out)
+        elif frame.bare and self._is_answer(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
+            self.state = State.PLAIN
+            include_usage = self._request.include_usage
+            for event in _as_chunks(payload, include_usage=include_usage) if self._is_chat else as_events(payload):
+                head = b"" if self._is_chat else b"event:\n"
+                out.extend(_event(each, head) for each in self._repair(event) or [event])
+        else:
+            events = self._repair(payload)
+            if events is None and not _is_text(frame.data or b"") and self.report.allow(Repair.ENCODING, frame.data):
+                events = [payload]
+            out.extend([frame.raw] if events is None else [_event(event, frame.head) for event in events])
+
+    def _repair(self, payload: dict[str, Any]) -> list[dict[str, Any]] | None:
+        return self._events.repair(payload)
+
+    def _find_error(self, payload: dict[str, Any]) -> int | None:
+        """The HTTP status of an error event; None for any other event."""
+        if self._is_chat:
+            return find_error_status(payload, _CHAT_FIELDS, in_stream=True)
+        # Every other event of /v1/responses has a type, and one of them is an error that the client understands.
+        return None if isinstance(payload.get("type"), str) else find_error_status(payload, (), in_stream=True)
+
+    def _keep_alive(self, frame: Frame, out: list[bytes]) -> None:
+        """An event without data, which the official client cannot read, becomes a comment."""
+        out.append(KEEP_ALIVE if self.report.allow(Repair.CHUNK_FORM, frame.data) else frame.raw)
+
+    def _fail(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+        """The service reports an error. What it sent before that is emitted first."""
+        self.state = State.FAILED
+        out.extend(self._drain_broken())
+        rebuilt = rebuild_event(payload, status, complete=self._evidence.is_foundry)
+        if rebuilt is not None and self.report.allow(Repair.ERROR_BODY, payload):
+            payload = rebuilt
+            out.append(_event(payload, frame.head))
         else:
             out.append(frame.raw)
         if self.report.events == 1:
             self.opening_error = status, payload
 
-    def _is_completion(self, payload: dict[str, Any]) -> bool:
-        """Whether the body is one plain chat completion."""
+    def _end(self, out: list[bytes]) -> None:
+        """The service says that it is done.
+
+        Raises:
+            StreamError: It has not answered, or not in whole.
+        """
+        if self.state is State.FAILED:
+            return
+        if self._events.has_nothing and self.report.allow(Repair.EMPTY_STREAM):
+            raise self._no_answer()
+        if self._events.is_partial and self.report.allow(Repair.TRUNCATED):
+            raise StreamError(
+                "The stream ended although only a part of the answer was complete. The service stopped too early; "
+                "check its log and retry.",
+                code="stream_truncated",
+            )
+        out.extend(map(_event, self._events.drain(complete=True)))
+
+    def _close(self, out: list[bytes]) -> None:
+        """The body has ended without an end marker."""
+        if self.state is State.PLAIN or self._events.is_finished:
+            is_plain = self.state is State.PLAIN
+            self._end(out)
+            if self._is_chat and (is_plain or self.report.allow(Repair.DONE_MARKER)):
+                out.append(_DONE_EVENT)
+                self.state = State.COMPLETE
+        elif self.report.events == 0 and self.report.allow(Repair.EMPTY_STREAM):
+            raise self._no_answer()
+        elif self.report.allow(Repair.TRUNCATED):
+            events = self.report.events
+            raise StreamError(
+                f"The stream ended after {events} events, without [DONE] and without a finish reason, so the answer is "
+                "incomplete. The service stopped or the connection was closed; check the service's log and retry.",
+                code="stream_truncated",
+            )
+
+    def _no_answer(self) -> StreamError:
+        self.is_empty = self.report.events == 0
+        sent = "no event" if self.is_empty else f"{self.report.events} events without an answer"
+        return StreamError(
+            f"The service accepted the request and sent {sent}. It does that for a model that is not loaded, for more "
+            "tokens than the model has room for, and for a request without messages.",
+            code="empty_stream",
+        )
+
+    def _drain_broken(self) -> Iterator[bytes]:
+        """What is still owed to an answer that does not end well."""
+        with suppress(StreamError):  # an error is emitted in any case, and there is no place for two
+            yield from map(_event, self._events.drain(complete=False))
+
+    def _drop(self, rest: bytes) -> None:
+        """Discard bytes after the end marker."""
+        if self.state is State.COMPLETE and rest.strip() and not self.report.repairs[Repair.DONE_MARKER]:
+            # The answer is complete and was emitted; there is no place for an error any more.
+            with suppress(StreamError):
+                self.report.allow(Repair.DONE_MARKER, rest)
+
+    def _is_answer(self, payload: dict[str, Any]) -> bool:
+        """Whether the body is one answer in one piece."""
+        if self.report.events > 1:
+            return False
+        if not self._is_chat:
+            return payload.get("object") == "response"
         choices: Any = payload.get("choices")
         return (
-            self._has_end_marker
-            and self.report.events == 1
-            and payload.get("object") != OBJECT
+            payload.get("object") != OBJECT
             and isinstance(choices, list)
             and any(is_object(choice) and is_object(choice.get("message")) for choice in cast("list[Any]", choices))
         )
-
-    def _close(self, out: list[bytes]) -> None:
-        """The body is at its end, and no end marker came."""
-        if self._is_plain:
-            self._frame(Frame(_DONE_EVENT, DONE), out)
-        elif self._chunks.finished:
-            if self._has_end_marker and self.report.allow(Repair.DONE_MARKER):
-                self._frame(Frame(_DONE_EVENT, DONE), out)
-        elif self.report.events == 0 and self.report.allow(Repair.EMPTY_STREAM):
-            self.empty = True
-            message = (
-                "The service accepted the request and sent no event at all. It does that for a model that is not "
-                "loaded, for more tokens than the model has room for, and for a request without messages."
-            )
-            raise StreamError(message, code="empty_stream")
-        elif self.report.allow(Repair.TRUNCATED):
-            events = self.report.events
-            message = (
-                f"The stream ended after {events} events, without [DONE] and without a finish reason. What came is "
-                "not complete: the service stopped, or something between closed the connection. Look at the service's "
-                "log and ask again."
-            )
-            raise StreamError(message, code="stream_truncated")
-
-    def _drop(self, rest: bytes) -> None:
-        """Take bytes behind the end marker."""
-        if self.complete and rest.strip() and not self.report.repairs[Repair.DONE_MARKER]:
-            try:
-                self.report.allow(Repair.DONE_MARKER, rest)
-            except StreamError:
-                # The answer is complete and has left; there is no place for an error any more.
-                return
 
     def _undecodable(self, data: bytes, error: ValueError) -> StreamError:
         place = getattr(error, "start", getattr(error, "pos", None))
         where = "" if place is None else f" at offset {place}"
         message = (
-            f"Event {self.report.events} of the stream ({len(data)} bytes) is not JSON{where}. The service, or "
-            "something between, has damaged it; ask again, and report it if it comes back."
+            f"Event {self.report.events} of the stream ({len(data)} bytes) is not JSON{where}: the service, or "
+            "something between, has damaged it. Retry, and report it if it happens again."
         )
         return StreamError(message, code="undecodable_event")
+
+
+def _says_nothing(payload: dict[str, Any]) -> bool:
+    return is_alive_sign(payload) or is_hollow(payload)
+
+
+def _is_list_of_objects(payload: Any) -> TypeGuard[list[dict[str, Any]]]:
+    items = cast("list[Any]", payload) if isinstance(payload, list) else []
+    return bool(items) and all(map(is_object, items))
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether bytes are UTF-8."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _event(payload: dict[str, Any], head: bytes = b"") -> bytes:
@@ -316,8 +367,8 @@ def _as_chunks(completion: dict[str, Any], *, include_usage: bool) -> Iterator[d
         index = choice.get("index", position)
         message: Any = choice.get("message") or choice.get("delta")
         delta = dict(message) if is_object(message) else {}
-        spoken = {"index": index, "delta": delta, "logprobs": choice.get("logprobs"), "finish_reason": None}
-        yield {**envelope, "choices": [spoken]}
+        content = {"index": index, "delta": delta, "logprobs": choice.get("logprobs"), "finish_reason": None}
+        yield {**envelope, "choices": [content]}
         if (reason := choice.get("finish_reason")) is not None:
             yield {**envelope, "choices": [{"index": index, "delta": {}, "finish_reason": reason}]}
     if include_usage and completion.get("usage"):

@@ -15,12 +15,11 @@ from shim.core.foundry import generation
 from shim.core.jsontext import is_object
 from shim.doctor.diagnosis import Problem
 from shim.doctor.probes import UNKNOWN_MODEL
-from shim.transport.lookup import LOADED_PATHS, listed_ids, matching, names_in
+from shim.transport.lookup import LOCAL_CATALOG, find_matches, read_ids, run_lookup
 
 if TYPE_CHECKING:
     from shim.capture.recording import RecordingTransport
 
-_LOCAL_CATALOG: Final = "/catalogs/local/v1"
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LONGEST_TITLE: Final = 80
 _MOST_NAMED: Final = 5
@@ -96,12 +95,12 @@ def identify(transport: RecordingTransport, base_url: str, seconds: float) -> Id
         found.problems.append(_no_answer(visitor.root, listing.failure, seconds))
         return found
     found.generation, found.told_by = _generation(visitor, listing)
-    listed = listed_ids(listing.value)
+    listed = read_ids(listing.value)
     if not listed and found.generation and found.generation.startswith("2"):
         # 2.1 and later serve models that were registered with them under an address of their own.
-        own = listed_ids(visitor.look(visitor.root + _LOCAL_CATALOG + "/models").value)
+        own = read_ids(visitor.look(visitor.root + LOCAL_CATALOG + "/models").value)
         if own:
-            found.base_url, listed = visitor.root + _LOCAL_CATALOG, own
+            found.base_url, listed = visitor.root + LOCAL_CATALOG, own
             found.problems.append(
                 Problem(
                     "other-address",
@@ -114,23 +113,22 @@ def identify(transport: RecordingTransport, base_url: str, seconds: float) -> Id
         found.problems.append(_no_list(f"{base_url}/models", listing, found.generation))
         return found
     found.listed = listed
-    for path in LOADED_PATHS:
-        found.loaded = names_in(visitor.look(visitor.root + path).value)
-        if found.loaded is not None:
-            break
+    api_path = found.base_url.removeprefix(visitor.root)
+    loaded = run_lookup(api_path, lambda path: visitor.look(visitor.root + path).value).loaded
+    found.loaded = None if loaded is None else list(loaded)
     return found
 
 
 def choose_model(found: Identity, name: str | None) -> tuple[str, Problem | None]:
     """The model to ask: the named one, or the one that is loaded, or the only one; or why there is none."""
     if name is not None:
-        candidates = matching(name, found.listed)
+        candidates = find_matches(name, found.listed)
         # What nobody lists may be there all the same; the probes will tell.
         return (candidates[0] if len(candidates) == 1 else name), None
     loaded = found.loaded or []
     if loaded:
         return loaded[0], None
-    if found.base_url.endswith(_LOCAL_CATALOG) or len(found.listed) == 1 or (found.listed and found.loaded is None):
+    if found.base_url.endswith(LOCAL_CATALOG) or len(found.listed) == 1 or (found.listed and found.loaded is None):
         return found.listed[0], None
     if found.listed:
         some = ", ".join(found.listed[:_MOST_NAMED])
@@ -150,7 +148,7 @@ def _generation(visitor: _Visitor, listing: _Page) -> tuple[str | None, str]:
     """Which releases it may be and what tells so; all of it was seen on running releases, but for 0.x."""
     status: Any = visitor.look(f"{visitor.root}/status").value
     if is_object(status) and "modelCachePath" in status:
-        local = listed_ids(visitor.look(f"{visitor.root}{_LOCAL_CATALOG}/models").value)
+        local = read_ids(visitor.look(f"{visitor.root}{LOCAL_CATALOG}/models").value)
         number, has = ("2.0", "no") if local is None else ("2.1 to 2.2", "a")
         return number, f"/status names modelCachePath, and there is {has} local catalog"
     if is_object(status) and "modelDirPath" in status:

@@ -8,14 +8,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from shim.core.jsontext import is_object
 from shim.errors import ServiceError
-from shim.transport.lookup import matching
+from shim.transport.lookup import KnownModels, find_matches, read_ids, run_lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,14 +68,12 @@ def resolve_model(base_url: str, name: str | None) -> str:
     Raises:
         ServiceError: The service has no such model, or several.
     """
-    listed = _listed(base_url)
+    known = _look_up(base_url)
     try:
-        return choose(name, listed, f"The service at {base_url}")
+        return choose(name, known.listed or (), f"The service at {base_url}")
     except ServiceError:
         # A service of 2.x lists its whole catalog. What is loaded of it may settle the matter.
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(base_url))
-        in_memory = _loaded(origin)
-        loaded = [model for model in listed if model in in_memory]
+        loaded = [model for model in known.listed or () if model in (known.loaded or ())]
         if not loaded:
             raise
         return choose(name, loaded, f"The service at {base_url}")
@@ -85,7 +82,7 @@ def resolve_model(base_url: str, name: str | None) -> str:
 def choose(name: str | None, ids: Iterable[str], owner: str) -> str:
     """The one id that a name stands for."""
     known = list(ids)
-    candidates = known if name is None else matching(name, known)
+    candidates = known if name is None else find_matches(name, known)
     if len(candidates) == 1:
         return candidates[0]
     asked = "a model" if name is None else f"the model '{name}'"
@@ -132,30 +129,35 @@ def _status() -> str:
 
 
 def _problem(base_url: str) -> str | None:
-    """Why there is no service at this address; None where there is one."""
+    """Why there is no service at this address; None if there is one."""
     try:
-        _listed(base_url)
+        listing = _get(f"{base_url}/models")
     except _NotFoundryError as error:
         return error.problem
-    return None
+    return None if read_ids(listing) is not None else "answers, but not with a list of models"
 
 
-def _listed(base_url: str) -> list[str]:
-    """The ids of the models that a service lists."""
-    listing = _get(f"{base_url}/models")
-    models: Any = listing.get("data") if is_object(listing) else None
-    if not isinstance(models, list):
-        raise _NotFoundryError(f"{base_url}/models", "what answers is no list of models")
-    return [model["id"] for model in cast("list[Any]", models) if is_object(model) and "id" in model]
+def _look_up(base_url: str) -> KnownModels:
+    """The models of a service.
 
+    Raises:
+        ServiceError: Nothing answers there, or something that has no list of models.
+    """
+    parts = urlsplit(base_url)
+    failures: dict[str, _NotFoundryError] = {}
 
-def _loaded(origin: str) -> list[str]:
-    """The ids of the loaded models, where the service can tell."""
-    try:
-        loaded = _get(f"{origin}/models/loaded")
-    except ServiceError:
-        return []
-    return cast("list[str]", loaded) if isinstance(loaded, list) else []
+    def get(path: str) -> object:
+        try:
+            return _get(f"{parts.scheme}://{parts.netloc}{path}")
+        except _NotFoundryError as error:
+            failures[path] = error
+            return None
+
+    known = run_lookup(parts.path, get)
+    if known.listed is None:
+        path = f"{parts.path}/models"
+        raise failures.get(path) or _NotFoundryError(f"{base_url}/models", "what answers is not a list of models")
+    return known
 
 
 def _get(url: str) -> Any:

@@ -1,7 +1,7 @@
 """The transports that put the repair under a client of httpx or httpx2, sync or async.
 
-Neither library is imported: a response's own stream says which family it belongs to, and what the shim hands back is of
-that family. What is sent and what the client gets is decided in `shim.transport.exchange`; here is the I/O for it.
+Neither library is imported: a response's own stream shows which family it belongs to, and what the shim returns is of
+that family. `shim.transport.exchange` decides what is sent and what the client receives; here is the I/O for it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from shim.repairs import Policy
-from shim.transport.body import AsyncBody, SyncBody
-from shim.transport.exchange import Close, Exchange, Memory, Read, ReadChunk, Send
+from shim.transport.body import AsyncBody, SyncBody, aread_all, read_all
+from shim.transport.exchange import Close, Exchange, Read, ReadChunk, Send
+from shim.transport.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,40 +25,49 @@ if TYPE_CHECKING:
 
     from shim.transport.exchange import Step
 
-    class BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):  # noqa: D101 - both families take it for their own
+    class BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):  # noqa: D101 - both families accept it as their own
         def handle_request(self, request: Any) -> Any: ...  # noqa: D102 - the same
 
     class AsyncBaseTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # noqa: D101 - the same
         async def handle_async_request(self, request: Any) -> Any: ...  # noqa: D102 - the same
 
 else:
-    # The clients of both families only call the methods; they never look at a transport's class.
+    # The clients of both families only call the methods; they never check a transport's class.
     AsyncBaseTransport = BaseTransport = object
 
 
 class RepairTransport(BaseTransport):
-    """Repairs what an inner transport brings from Foundry Local.
+    """Repairs the responses that an inner transport receives from Foundry Local.
 
     Works under `httpx.Client` and `httpx2.Client`, around any transport of the same library.
     """
 
-    def __init__(self, inner: Any, policy: Policy | None = None) -> None:
-        """Wrap the inner transport; the policy says which repairs are made."""
+    def __init__(self, inner: Any, policy: Policy | None = None, *, service: str | None = None) -> None:
+        """Wrap a transport.
+
+        Args:
+            inner: A transport of httpx or httpx2.
+            policy: Which repairs are made.
+            service: The origin of a service that is Foundry Local's, such as ``http://localhost:5273``, if the program
+                knows one. Its models are looked up and its errors explained even before a response has shown that.
+        """
         self.inner = inner
         self.policy = policy or Policy()
+        self.service = service
         self._memory = Memory()
         self._process = os.getpid()
-        self._forked = threading.Lock()
+        self._fork_lock = threading.Lock()
 
     def handle_request(self, request: Any) -> Any:
-        """Send the request and repair what comes back."""
+        """Send a request and repair its response."""
         if self._process != os.getpid():
             self._leave_connections_to_parent()
-        return exchange(Exchange(request, self.policy, self._memory, SyncBody), self.inner.handle_request)
+        exchange = Exchange(request, self.policy, self._memory, SyncBody, service=self.service)
+        return run_exchange(exchange, self.inner.handle_request)
 
     def _leave_connections_to_parent(self) -> None:
-        """Close this process's copies of the connections it was forked with: two that use one mix up their answers."""
-        with self._forked:
+        """Close this process's copies of the connections it was forked with: two users of one mix up responses."""
+        with self._fork_lock:
             if self._process != os.getpid():
                 self.inner.close()
                 self._process = os.getpid()
@@ -84,20 +94,21 @@ class RepairTransport(BaseTransport):
 class AsyncRepairTransport(AsyncBaseTransport):
     """The same for `httpx.AsyncClient` and `httpx2.AsyncClient`."""
 
-    def __init__(self, inner: Any, policy: Policy | None = None) -> None:
-        """Wrap the inner transport; the policy says which repairs are made."""
+    def __init__(self, inner: Any, policy: Policy | None = None, *, service: str | None = None) -> None:
+        """Wrap a transport; see `RepairTransport` for the arguments."""
         self.inner = inner
         self.policy = policy or Policy()
+        self.service = service
         self._memory = Memory()
 
     async def handle_async_request(self, request: Any) -> Any:
-        """Send the request and repair what comes back."""
-        flow = Exchange(request, self.policy, self._memory, AsyncBody).run()
+        """Send a request and repair its response."""
+        steps = Exchange(request, self.policy, self._memory, AsyncBody, service=self.service).run()
         result: Any = None
         failure: BaseException | None = None
         while True:
             try:
-                step: Step = flow.send(result) if failure is None else flow.throw(failure)
+                step: Step = steps.send(result) if failure is None else steps.throw(failure)
             except StopIteration as done:
                 return done.value
             result = failure = None
@@ -108,7 +119,7 @@ class AsyncRepairTransport(AsyncBaseTransport):
                     case ReadChunk():
                         result = await step.body.read_chunk()
                     case Read():
-                        result = await step.response.aread()
+                        result = await aread_all(step.response)
                     case Close():
                         await step.response.aclose()
             except GeneratorExit:
@@ -135,9 +146,9 @@ class AsyncRepairTransport(AsyncBaseTransport):
         await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
-def exchange(flow: Exchange, send: Callable[[Any], Any]) -> Any:
-    """Do the I/O of an exchange; ``send`` takes a request and gives its response, the body unread."""
-    steps = flow.run()
+def run_exchange(exchange: Exchange, send: Callable[[Any], Any]) -> Any:
+    """Do the I/O of an exchange; ``send`` takes a request and returns its response, the body unread."""
+    steps = exchange.run()
     result: Any = None
     failure: BaseException | None = None
     while True:
@@ -153,7 +164,7 @@ def exchange(flow: Exchange, send: Callable[[Any], Any]) -> Any:
                 case ReadChunk():
                     result = step.body.read_chunk()
                 case Read():
-                    result = step.response.read()
+                    result = read_all(step.response)
                 case Close():
                     step.response.close()
         except BaseException as error:  # noqa: BLE001 - the exchange decides

@@ -1,44 +1,104 @@
-"""The repaired body of a response: what a client of httpx or httpx2 reads in the place of the service's own."""
+"""The repaired body of a response: what a client of httpx or httpx2 reads instead of the service's own."""
 
 from __future__ import annotations
 
-import threading
+import select
 from contextlib import suppress
 from functools import cache
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from socket import socket
     from typing import Self
 
     from shim.core.stream import StreamRepairer
+    from shim.transport.messages import Response
 
 _SETTLE_SECONDS: Final = 0.1
-"""How long the end of the body is waited for behind ``[DONE]``; openai 3.x gives its own drain the same time."""
-_LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
-"""What is left of a body behind its last event, as a rule: the end of that chunk, and an empty one (RFC 9112, 7.1)."""
+"""How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
+_COMPLETE_SECONDS: Final = 2.0
+"""How long ``[DONE]`` is waited for after an answer that is complete without it."""
+
+
+class Connection:
+    """The connection that a response is read from, as far as it can be reached below the HTTP library."""
+
+    def __init__(self, response: Response) -> None:
+        """Take the response while its body is read."""
+        self._response = response
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no other stream shares it, as under HTTP/2, where a stream is closed without it."""
+        return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
+
+    def unread(self) -> bytes:
+        """What the HTTP library has received and not processed yet, read through private attributes."""
+        part: Any = self._response.stream
+        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+            part = getattr(part, name, None)
+        return b"" if part is None else part.trailing_data[0]
+
+    def has_more(self, seconds: float) -> bool:
+        """Whether more of the body is received within so many seconds; True if that cannot be found out."""
+        found = self._socket()
+        if found is None or self.unread():
+            return True
+        with suppress(OSError, ValueError):  # closed in the meantime
+            return _is_readable(found, seconds)
+        return True
+
+    def shut_down(self) -> None:
+        """End the connection; a read of it in another thread ends as well."""
+        found = self._socket()
+        if found is not None and self.is_own:
+            with suppress(OSError):  # closed by the other side in the meantime
+                found.shutdown(SHUT_RDWR)
+
+    def drop_surplus(self) -> None:
+        """End the connection if bytes follow the body: they would be the response to the next request.
+
+        The HTTP libraries look for that at the socket only, not at what they have received already.
+        """
+        if self.unread():
+            self.shut_down()
+
+    def _socket(self) -> socket | None:
+        network: Any = self._response.extensions.get("network_stream")
+        return None if network is None else network.get_extra_info("socket")
 
 
 class Body:
-    """What the sync and the async body have in common: everything but the waiting."""
+    """The I/O-free part shared by sync and async."""
 
     family_base: str
     """The name of the class, in either library, that the client asserts of a response's stream."""
 
-    def __init__(self, response: Any, repairer: StreamRepairer) -> None:
+    def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         self._response = response
         self._repairer = repairer
+        self._connection = Connection(response)
         self._head = b""
-        self._over = False
-        self._settled = False
+        self._is_over = False
+        self._is_settled = False
         self._failure: Exception | None = None
 
     @classmethod
-    def around(cls, response: Any, repairer: StreamRepairer) -> Any:
-        """The body for a response, of the family of the response's own stream."""
-        return _in_family(cls, response.stream.__class__)(response, repairer)
+    def around(cls, response: Response, repairer: StreamRepairer) -> Self:
+        """Create the body for a response, of the family of the response's own stream."""
+        return _in_family(cls, response.stream.__class__, cls.family_base)(response, repairer)
+
+    @classmethod
+    def of_bytes(cls, stream: object, content: bytes) -> Bytes:
+        """Create a body of known content, of the family of another stream."""
+        return _in_family(Bytes, stream.__class__, cls.family_base)(content)
+
+    def read_chunk(self) -> Any:
+        """Read once: a chunk, the error of the connection, or None at the end; awaitable if the client is async."""
+        raise NotImplementedError
 
     @property
     def failure(self) -> Exception | None:
@@ -46,79 +106,78 @@ class Body:
         return self._failure
 
     def peek(self, chunk: bytes | Exception | None) -> bool:
-        """Take a chunk before the client reads; say whether the first event is there, or cannot come any more."""
+        """Take a chunk before the client reads; return True once the first event has arrived or can no longer."""
         self._head += self._take(chunk)
-        return self._over or self._repairer.ended or self._repairer.report.events > 0
+        return self._is_over or self._repairer.has_ended or self._repairer.report.events > 0
 
     @property
-    def _encoded(self) -> bool:
-        """Whether the bytes are compressed, as some servers do whatever they are asked for."""
+    def _is_encoded(self) -> bool:
+        """Whether the bytes are compressed, as some servers do whatever is requested."""
         return self._response.headers.get("content-encoding", "identity") != "identity"
+
+    @property
+    def _awaits_marker(self) -> bool:
+        """Whether only the end marker is missing: a service that holds the connection open must not be waited for."""
+        return self._repairer.awaits_marker and self._connection.is_own
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""
         return head
 
     def _take(self, chunk: bytes | Exception | None) -> bytes:
-        """The bytes that leave after a read that gave a chunk, an error, or None for the end."""
+        """Return the bytes to emit after a read that gave a chunk, an error, or None for the end."""
         if isinstance(chunk, bytes):
             return self._repairer.feed(chunk)
-        self._over = True
+        self._is_over = True
         if chunk is None:
             return self._repairer.finish()
         self._failure = chunk
         return self._repairer.flush()
 
-    def _fail(self) -> None:
-        """Raise the error of the connection, behind what came before it; behind the end of the answer it is none."""
-        if self._failure is not None and not self._repairer.ended:
+    def _raise_failure(self) -> None:
+        """Raise the connection's error after what preceded it; an error after the end of the answer is ignored."""
+        if self._failure is not None and not self._repairer.has_ended:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _settles(self) -> bool:
+    def _needs_settling(self) -> bool:
         """Whether the rest of a complete answer's body has to be read, so that its connection can be used again."""
-        if self._settled:
+        if self._is_settled:
             return False
-        self._settled = True
+        self._is_settled = True
         self._repairer.report.log()
-        return self._has_own_connection and self._repairer.complete and not self._over
+        return self._connection.is_own and self._repairer.is_complete and not self._is_over
 
-    def _shut_down(self) -> None:
-        """End a read of the connection in another thread."""
-        network = self._response.extensions.get("network_stream")
-        if network is not None and self._has_own_connection:
-            with suppress(OSError):  # closed from the other side in the meantime
-                network.get_extra_info("socket").shutdown(SHUT_RDWR)
 
-    def _unread(self) -> bytes:
-        """What the HTTP library has read of the connection and not looked at yet, which it shows in no public place."""
-        part = self._response.stream
-        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
-            part = getattr(part, name, None)
-        return b"" if part is None else part.trailing_data[0]
+class Bytes:
+    """A body that is known already, for both kinds of client."""
 
-    def _drop_leftover(self) -> None:
-        """End the connection where bytes came behind the body: they would be the answer to the next request.
+    def __init__(self, content: bytes) -> None:
+        """Keep the content."""
+        self._content = content
 
-        The client alone closes the connection at ``[DONE]``; the shim keeps it, so it has to look. The HTTP libraries
-        do so at the socket only, not at what they have read already.
-        """
-        if self._unread():
-            self._shut_down()
+    def __iter__(self) -> Iterator[bytes]:
+        """The content in one piece."""
+        yield self._content
 
-    @property
-    def _has_own_connection(self) -> bool:
-        """Whether no other stream shares the connection, as under HTTP/2, where a stream is closed without it."""
-        return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The content in one piece."""
+        yield self._content
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
 
 
 @cache
-def _in_family(body: type[Body], stream: type[Any]) -> type[Body]:
+def _in_family(body: type[Any], stream: Any, family_base: str) -> type[Any]:
     """The body as a subclass of the stream class that the client's own library asserts."""
     for base in stream.__mro__:
-        if base.__name__ == body.family_base:
+        if base.__name__ == family_base:
             return type(body.__name__, (body, base), {})
-    message = f"The inner transport answered with a {stream.__name__}, which is not a {body.family_base}."
+    message = f"The inner transport answered with a {stream.__name__}, which is not a {family_base}."
     raise TypeError(message)
 
 
@@ -127,35 +186,38 @@ class SyncBody(Body):
 
     family_base = "SyncByteStream"
 
-    def __init__(self, response: Any, repairer: StreamRepairer) -> None:
+    def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._encoded else response.stream)
+        self._chunks: Iterator[bytes] = iter(response.iter_bytes() if self._is_encoded else response.stream)
 
     def __iter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
         return self
 
     def __next__(self) -> bytes:
-        """The next bytes that leave."""
+        """The next bytes to emit."""
         if self._head:
             return self._take_head()
-        while not (self._over or self._repairer.ended):
+        while not (self._is_over or self._repairer.has_ended):
             chunk = self.read_chunk()
             # Nearly always: bytes that need no more than this.
             if out := self._repairer.feed(chunk) if isinstance(chunk, bytes) else self._take(chunk):
                 return out
-        self._fail()
+        self._raise_failure()
         self._settle()
         raise StopIteration
 
     def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
+        if self._awaits_marker and not self._connection.has_more(_COMPLETE_SECONDS):
+            self._connection.shut_down()
+            return None
         try:
             chunk = next(self._chunks, None)
             if chunk is None:
-                self._give_back()
-        except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
+                self._finish_reading()
+        except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             return error
         return chunk
 
@@ -164,42 +226,25 @@ class SyncBody(Body):
         self._settle()
         if getattr(self._chunks, "gi_running", False):
             # Another thread reads. Closing the socket alone does not end that, and the connection would stay open.
-            self._shut_down()
+            self._connection.shut_down()
         self._response.close()
 
     def _settle(self) -> None:
-        if not self._settles():
+        """Read the end of the body if it is there; otherwise the connection is closed with the response."""
+        if not self._needs_settling():
             return
-        if self._unread() == _LAST_CHUNK:
-            self._read_rest()
-        else:
-            self._wait_for_rest()
-        self._drop_leftover()
-
-    def _wait_for_rest(self) -> None:
-        # A blocking read cannot be bounded from outside, and the end may already be in the HTTP library's buffer, where
-        # no look at the socket shows it. So the read gets a thread, and a socket that is held open is shut down.
-        reader = threading.Thread(target=self._read_rest, name="foundry-shim-settle", daemon=True)
-        try:
-            reader.start()
-        except RuntimeError:  # the interpreter is shutting down
-            return
-        reader.join(_SETTLE_SECONDS)
-        if reader.is_alive():
-            self._shut_down()
-            reader.join(_SETTLE_SECONDS)
-
-    def _give_back(self) -> None:
-        """Close a body that is at its end: openai 1.x leaves a stream open in which an error was told."""
-        self._drop_leftover()
-        self._response.close()
-
-    def _read_rest(self) -> None:
-        try:
-            for chunk in self._chunks:
+        with suppress(Exception):  # the answer is complete; only the connection cannot be used again
+            while self._connection.has_more(_SETTLE_SECONDS):
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    break
                 self._repairer.feed(chunk)
-        except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
-            pass
+            self._connection.drop_surplus()
+
+    def _finish_reading(self) -> None:
+        """Close a body that is at its end: openai 1.x leaves a stream open in which an error was reported."""
+        self._connection.drop_surplus()
+        self._response.close()
 
 
 class AsyncBody(Body):
@@ -207,33 +252,44 @@ class AsyncBody(Body):
 
     family_base = "AsyncByteStream"
 
-    def __init__(self, response: Any, repairer: StreamRepairer) -> None:
+    def __init__(self, response: Response, repairer: StreamRepairer) -> None:
         """Repair what the response brings."""
         super().__init__(response, repairer)
-        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._encoded else response.stream)
+        self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._is_encoded else response.stream)
 
     def __aiter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
         return self
 
     async def __anext__(self) -> bytes:
-        """The next bytes that leave."""
+        """The next bytes to emit."""
         if self._head:
             return self._take_head()
-        while not (self._over or self._repairer.ended):
+        while not (self._is_over or self._repairer.has_ended):
             if out := self._take(await self.read_chunk()):
                 return out
-        self._fail()
+        self._raise_failure()
         await self._settle()
         raise StopAsyncIteration
 
     async def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
+        if self._awaits_marker:
+            from anyio import move_on_after  # noqa: PLC0415 - sync users do not pay for it
+
+            with move_on_after(_COMPLETE_SECONDS) as scope:
+                return await self._read()
+            if scope.cancelled_caught:
+                self._connection.shut_down()
+                return None
+        return await self._read()
+
+    async def _read(self) -> bytes | Exception | None:
         try:
             chunk = await anext(self._chunks, None)
             if chunk is None:
-                await self._give_back()
-        except Exception as error:  # noqa: BLE001 - it is raised again, behind what came before it
+                await self._finish_reading()
+        except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             return error
         else:
             return chunk
@@ -245,19 +301,47 @@ class AsyncBody(Body):
         finally:
             await self._response.aclose()
 
-    async def _give_back(self) -> None:
-        self._drop_leftover()
-        await self._response.aclose()
-
     async def _settle(self) -> None:
-        if not self._settles():
+        """Read the end of the body if it is received in time; otherwise the connection is closed with the response."""
+        if not self._needs_settling():
             return
         from anyio import move_on_after  # noqa: PLC0415 - sync users do not pay for it
 
-        with move_on_after(_SETTLE_SECONDS):
-            try:
-                async for chunk in self._chunks:
-                    self._repairer.feed(chunk)
-                self._drop_leftover()
-            except Exception:  # noqa: BLE001, S110 - the answer is complete; only the connection cannot be used again
-                pass
+        with move_on_after(_SETTLE_SECONDS), suppress(Exception):
+            async for chunk in self._chunks:
+                self._repairer.feed(chunk)
+            self._connection.drop_surplus()
+
+    async def _finish_reading(self) -> None:
+        self._connection.drop_surplus()
+        await self._response.aclose()
+
+
+def read_all(response: Response) -> bytes:
+    """Read the whole body of a response, and close it; its connection is not used again if bytes follow the body."""
+    raw = b"".join(response.stream)
+    Connection(response).drop_surplus()
+    response.close()
+    return _decode(response, raw, "SyncByteStream").read()
+
+
+async def aread_all(response: Response) -> bytes:
+    """The same for an asynchronous client."""
+    raw = b"".join([chunk async for chunk in response.stream])
+    Connection(response).drop_surplus()
+    await response.aclose()
+    return await _decode(response, raw, "AsyncByteStream").aread()
+
+
+def _decode(response: Response, raw: bytes, family_base: Literal["SyncByteStream", "AsyncByteStream"]) -> Response:
+    """A response that undoes the compression of a body that was read."""
+    stream = _in_family(Bytes, response.stream.__class__, family_base)(raw)
+    return type(response)(response.status_code, headers=response.headers.raw, stream=stream, extensions={})
+
+
+def _is_readable(found: socket, seconds: float) -> bool:
+    if hasattr(select, "poll"):  # select() itself takes no descriptor above 1023
+        poll = select.poll()
+        poll.register(found, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    return bool(select.select([found], [], [], seconds)[0])

@@ -73,7 +73,7 @@ class TestOneQuestion:
             ]
 
     @pytest.mark.parametrize("path", [[], ["--raw"]], ids=["client", "raw"])
-    def test_repairs(self, run, path):
+    def test_show_repairs_lists_each_with_its_number_and_meaning(self, run, path):
         """Of a stream of 1.x each repair is told, with its number and its meaning, on both paths."""
         chunks = betalgo(["a", "b", "c"])
         with serving(sse_response([*map(event, chunks), DONE])) as server:
@@ -87,7 +87,7 @@ class TestOneQuestion:
         assert told["role"][1].strip() == "`role` in every delta: in the first only"
         assert told["foreign-members"][0] == "4"
 
-    def test_prompt_from_a_pipe(self, run):
+    def test_reads_the_prompt_from_a_pipe(self, run):
         """Whatever bytes the prompt has, it is sent; whatever characters the answer has, the pipe gets them.
 
         The service is one that the environment names.
@@ -99,7 +99,7 @@ class TestOneQuestion:
             assert done.stderr.splitlines()[1].startswith("2 chunks, ")
             assert asked(server)[0]["messages"] == [{"role": "user", "content": "café \ufffd"}]
 
-    def test_limit_and_silence(self, run):
+    def test_empty_answer_and_limit_are_reported(self, run):
         """An answer that says nothing, and that the limit has ended, is told as what it is."""
         with serving(sse_response([*map(event, conforming([], reason="length")), DONE])) as server:
             # An argument with bytes that are no UTF-8 is sent as near as it can be.
@@ -108,7 +108,7 @@ class TestOneQuestion:
         assert (done.returncode, done.stdout) == (0, "")
         assert done.stderr.splitlines()[1:] == ["The model said nothing (0 chunks, cut at the limit of tokens)."]
 
-    def test_reader_that_leaves(self, environment):
+    def test_closed_pipe_closes_the_stream_silently(self, environment):
         """Where nobody reads any more the stream is closed, without a word."""
         with serving(sse_response(ANSWER[:2] * 50, gap=0.05)) as server:
             with subprocess.Popen(
@@ -130,7 +130,7 @@ class TestOneQuestion:
 class TestStart:
     """Where no service runs and none is named, Foundry Local starts, and stops at the end."""
 
-    def test_download_in_a_log(self, run, tmp_path):
+    def test_download_writes_few_lines_into_a_log(self, run, tmp_path):
         """The default model is downloaded and served; the progress is a line for each tenth."""
         with serving(sse_response(ANSWER)) as server:
             done = run("chat", "Hi", **stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url))
@@ -143,7 +143,7 @@ class TestStart:
             assert lines[-1] == "the web service was stopped"
 
     @in_terminal
-    def test_download_in_a_terminal(self, environment, tmp_path):
+    def test_download_draws_a_bar_in_a_terminal(self, environment, tmp_path):
         """The progress is a bar; Ctrl-C in the middle of the answer stops the service that was started."""
         with serving(sse_response(ANSWER[:2], end="held")) as server:
             sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url)
@@ -166,7 +166,7 @@ class TestFailures:
         assert line.startswith("foundry-shim: ")
         return line
 
-    def test_error_in_the_middle(self, run):
+    def test_error_in_the_middle_follows_the_text(self, run):
         """What came before stays, and the service's message follows."""
         error = event({"error": {"message": "the\x1b[2J [bold]model broke", "type": "server_error", "code": None}})
         with serving(sse_response([*ANSWER[:2], error])) as server:
@@ -174,7 +174,7 @@ class TestFailures:
         assert done.stdout == "Hello\n"
         assert self.told(done) == "foundry-shim: the[2J [bold]model broke"
 
-    def test_connection_that_breaks(self, run):
+    def test_broken_connection_follows_the_text(self, run):
         """The same where the connection breaks."""
         with serving(sse_response(ANSWER[:2], end="cut")) as server:
             done = run("chat", "Hi", "--base-url", server.url)
@@ -182,17 +182,17 @@ class TestFailures:
         assert "peer closed" in self.told(done)
 
     @pytest.mark.parametrize("library", ["httpx", "httpx2"])
-    def test_errors_of_the_http_libraries(self, library):
+    def test_errors_of_the_http_libraries_are_one_line(self, library):
         """openai 1.x and 2.x let them through in the middle of a stream."""
         assert issubclass(pytest.importorskip(library).ReadError, failures())
 
-    def test_service_that_goes_away(self, run):
+    def test_service_that_goes_away_is_one_line(self, run):
         """A service that answers the search for it and is gone then: the cause is told."""
         with serving(*[[Reset()]] * 3) as server:
             done = run("chat", "Hi", "--base-url", server.url)
         assert "Connection error. [Errno " in self.told(done)
 
-    def test_named_service_that_does_not_answer(self, run):
+    def test_named_service_that_does_not_answer_is_one_line(self, run):
         """A service that the environment names is not replaced by another."""
         with RawServer([Hold()]) as server:
             gone = server.base_url
@@ -201,7 +201,7 @@ class TestFailures:
         assert "starting" not in told
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
-    def test_output_that_cannot_be_written(self, environment):
+    def test_output_that_cannot_be_written_is_one_line(self, environment):
         """A full disk is told."""
         with serving(sse_response(ANSWER)) as server, open("/dev/full", "wb") as full:  # noqa: PTH123
             done = subprocess.run(
@@ -216,7 +216,7 @@ class TestFailures:
         assert b"Traceback" not in done.stderr
         assert done.returncode in (1, 120)
 
-    def test_missing_extra(self, run):
+    def test_missing_extra_names_what_to_install(self, run):
         """Without typer there is one line that says what to install."""
         code = (
             "import runpy, sys; sys.modules['typer'] = None; sys.argv = ['foundry-shim']; "
@@ -226,7 +226,7 @@ class TestFailures:
         assert 'pip install "foundry-local-shim[cli]"' in self.told(done)
         assert done.stderr.count("\n") == 1
 
-    def test_interrupt_at_the_beginning(self, run):
+    def test_interrupt_at_the_start_ends_with_130(self, run):
         """Ctrl-C while the packages are imported ends the command, too."""
         code = (
             "import runpy, sys; sys.argv = ['foundry-shim']\n"
@@ -244,7 +244,7 @@ class TestFailures:
         [(["chat"], "PROMPT: it is empty"), (["chat", "Hi", "--model-path", "a", "--model", "b"], "--model-path: it")],
         ids=["empty", "contradiction"],
     )
-    def test_wrong_usage(self, run, arguments, told):
+    def test_usage_error_ends_with_2_before_any_look_up(self, run, arguments, told):
         """It ends with 2, before any service is looked for."""
         done = run(*arguments, given=b" \n")
         assert done.returncode == 2
@@ -254,7 +254,7 @@ class TestFailures:
 class TestHelp:
     """What a person reads first."""
 
-    def test_help(self, run):
+    def test_help_names_commands_and_exit_codes(self, run):
         """It names the commands and the exit codes, within 80 columns and without control sequences."""
         done = run("--help", COLUMNS="200", FORCE_COLOR="1")
         assert done.returncode == 0
@@ -264,12 +264,12 @@ class TestHelp:
         for beginning in ("0 ", "1 ", "2 ", "3 ", "130 ", "chat ", "models "):
             assert any(line.strip().startswith(beginning) for line in lines)
 
-    def test_version(self, run):
+    def test_version_is_that_of_the_package(self, run):
         """The version is that of the package."""
         done = run("--version")
         assert (done.returncode, done.stdout, done.stderr) == (0, f"foundry-shim {INSTALLED}\n", "")
 
-    def test_version_of_a_checkout(self, run):
+    def test_version_of_a_checkout_is_unknown(self, run):
         """A checkout that is not installed has none."""
         code = (
             "import importlib.metadata, sys, shim.cli; sys.argv = ['foundry-shim', '--version']; "
@@ -283,7 +283,7 @@ class TestHelp:
 class TestConversation:
     """Without a prompt, in a terminal."""
 
-    def test_history_interrupts_and_errors(self, environment):
+    def test_history_survives_interrupts_and_errors(self, environment):
         """Ctrl-C stops an answer and nothing else; what was said so far is told to the model with the next question."""
         error = event({"error": {"message": "out of memory", "type": "server_error", "code": None}})
         with (
@@ -324,7 +324,7 @@ class TestConversation:
             ("user", "Four?"),
         ]
 
-    def test_leaving(self, environment):
+    def test_ctrl_c_at_the_prompt_leaves(self, environment):
         """At the question, Ctrl-C leaves in peace, and NO_COLOR keeps control sequences away."""
         with (
             serving() as server,
@@ -336,7 +336,7 @@ class TestConversation:
         assert "Stopped" not in terminal.output
         assert "\x1b" not in terminal.output
 
-    def test_answers_into_a_file(self, environment, tmp_path):
+    def test_answers_go_into_a_file(self, environment, tmp_path):
         """Where standard output is a file it gets the answers, and the terminal the questions."""
         with (
             (tmp_path / "answers").open("wb") as file,

@@ -32,7 +32,7 @@ def old_service(answer=OLD):
 class TestDoctor:
     """`foundry-shim doctor`."""
 
-    def test_conforming_service(self, environment):
+    def test_conforming_service_has_nothing_to_repair(self, environment):
         """All is right: each probe in a line, nothing to mend, exit code 0, no control sequences."""
         with openai_server() as server:
             done = run("doctor", "--base-url", server.base_url, environment=environment)
@@ -46,7 +46,7 @@ class TestDoctor:
         assert "\x1b" not in done.stdout
 
     @in_terminal
-    def test_old_service_in_a_terminal(self, environment):
+    def test_old_service_fits_a_terminal(self, environment):
         """Both sides, the timing, each deviation and what it is, in 80 columns and with colours."""
         with old_service() as server:
             with Terminal(command("doctor", "--base-url", server.base_url), environment) as terminal:
@@ -61,7 +61,7 @@ class TestDoctor:
         assert "a choice with `message` beside `delta`" in plain
         assert "all mended" in plain
 
-    def test_json(self, environment):
+    def test_json_is_alone_on_standard_output(self, environment):
         """The same as data on standard output, and nothing else there."""
         with old_service() as server:
             done = run("doctor", "--base-url", server.base_url, "--json", environment=environment)
@@ -69,7 +69,7 @@ class TestDoctor:
         assert data["is_usable"] is True
         assert {each["code"] for each in data["findings"][1]["deviations"]} >= {"id", "role"}
 
-    def test_report(self, environment):
+    def test_report_holds_neither_prompt_nor_key(self, environment):
         """A text for an issue, without a word of prompt or answer, and without the key."""
         with old_service() as server:
             done = run(
@@ -79,7 +79,7 @@ class TestDoctor:
         assert "- openai: " in done.stdout
         assert_private(done.stdout, "Privately")
 
-    def test_not_mended(self, environment):
+    def test_unrepaired_problem_ends_with_3(self, environment):
         """Exit code 3 where a program fails even with the shim; the problem has a code and a remedy."""
         with old_service(sse_response([stream(betalgo()[:1], done=b"")])) as server:
             done = run("doctor", "--base-url", server.base_url, environment=environment)
@@ -87,7 +87,7 @@ class TestDoctor:
         assert "stream-truncated" in done.stdout
         assert "foundry-shim capture FILE" in done.stdout
 
-    def test_no_service(self, environment):
+    def test_missing_service_ends_with_1(self, environment):
         """Exit code 1 where there is nothing to examine."""
         done = run("doctor", environment=environment)
         assert done.returncode == 1
@@ -102,7 +102,7 @@ class TestDoctor:
         ],
         ids=["hangs", "cuts", "page"],
     )
-    def test_what_is_no_service(self, environment, script, code):
+    def test_other_server_is_named_and_ends_with_1(self, environment, script, code):
         """An answer within the deadline, with a code and a remedy, whatever listens there."""
         with RawServer(script) as server:
             done = run("doctor", "--base-url", server.base_url, "--deadline", 0.5, environment=environment)
@@ -112,12 +112,12 @@ class TestDoctor:
     @pytest.mark.parametrize(
         "options", [["--json", "--report"], ["--replay", "x", "--model", "m"], ["--deadline", "0"]]
     )
-    def test_wrong_usage(self, environment, options):
+    def test_usage_error_ends_with_2(self, environment, options):
         """Options that exclude each other, and a deadline that nothing can meet."""
         assert run("doctor", *options, environment=environment).returncode == 2
 
     @pytest.mark.parametrize("content", [None, "{}", '{"format": "foundry-shim capture", "version": 99}'])
-    def test_bad_capture(self, environment, tmp_path, content):
+    def test_unreadable_capture_is_one_line(self, environment, tmp_path, content):
         """A capture that is not there, is none, or is of a later version: one line."""
         file = tmp_path / "capture.json"
         if content is not None:
@@ -136,7 +136,7 @@ class TestCapture:
         assert done.returncode == code
         return done
 
-    def test_capture_and_replay(self, environment, tmp_path):
+    def test_capture_is_redacted_and_can_be_examined(self, environment, tmp_path):
         """Neither key nor prompt nor answer is in the file, and the doctor finds in it what the service sent."""
         file = tmp_path / "capture.json"
         done = self.captured(environment, file, "My private question")
@@ -151,7 +151,7 @@ class TestCapture:
         assert "text in 4 chunks, finish reason stop" in done.stdout
         assert "message-beside-delta" in done.stdout
 
-    def test_keep_text(self, environment, tmp_path):
+    def test_keep_text_keeps_the_text_and_not_the_key(self, environment, tmp_path):
         """With --keep-text prompt and answer are there, the key is not."""
         file = tmp_path / "capture.json"
         self.captured(environment, file, "My question", "--keep-text")
@@ -161,7 +161,7 @@ class TestCapture:
         assert KEY not in text
         assert not Recording.load(file).is_filled
 
-    def test_request_of_ones_own(self, environment, tmp_path):
+    def test_sends_the_request_of_a_file(self, environment, tmp_path):
         """The body that a program sends is sent as it is, members unknown to openai and all."""
         body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "stream": True, "top_k": 3}
         (tmp_path / "request.json").write_text(json.dumps(body))
@@ -172,20 +172,20 @@ class TestCapture:
         assert done.returncode == 0
         assert sent == {**body, "max_tokens": 5}
 
-    def test_odd_bytes(self, environment, tmp_path):
+    def test_prompt_that_is_not_utf_8_is_recorded(self, environment, tmp_path):
         """A prompt that is no UTF-8 is recorded, not a traceback."""
         with old_service() as server:
             program = [*command("capture", tmp_path / "c.json", "--base-url", server.base_url), b"caf\xff"]
             assert run(environment=environment, program=program).returncode == 0
 
-    def test_refusal(self, environment, tmp_path):
+    def test_error_response_is_recorded(self, environment, tmp_path):
         """An error is an exchange, too."""
         refusal = plain_response(b'{"error": {"message": "no such thing"}}', status=400)
         done = self.captured(environment, tmp_path / "c.json", service=old_service(refusal))
         assert "The exchange failed, and is recorded: BadRequestError 400: no such thing" in done.stderr
         assert b"no such thing" in Recording.load(tmp_path / "c.json").answer
 
-    def test_silence(self, environment, tmp_path):
+    def test_silent_stream_is_recorded_up_to_the_deadline(self, environment, tmp_path):
         """A stream that stops is recorded as far as it came when the deadline has passed."""
         silent = sse_response([stream(betalgo()[:1], done=b"")], end="held")
         self.captured(environment, tmp_path / "c.json", "--deadline", 1, service=old_service(silent))
@@ -196,7 +196,7 @@ class TestCapture:
         assert "deadline" in done.stdout
 
     @in_terminal
-    def test_interrupt(self, environment, tmp_path):
+    def test_interrupt_keeps_what_was_received(self, environment, tmp_path):
         """Ctrl-C ends the exchange, and what has come is kept."""
         file = tmp_path / "c.json"
         events = [stream([each], done=b"") for each in betalgo(["tick "] * 500)]
@@ -210,7 +210,7 @@ class TestCapture:
         assert "Stopped; what has come is recorded." in terminal.output
         assert Recording.load(file).method == "POST"
 
-    def test_file_that_is_there(self, environment, tmp_path):
+    def test_existing_file_is_kept_without_force(self, environment, tmp_path):
         """A file is not replaced without --force."""
         file = tmp_path / "c.json"
         file.write_text("mine")
@@ -221,13 +221,13 @@ class TestCapture:
         assert Recording.load(file)
 
     @pytest.mark.parametrize("content", ["[]", "{", ""])
-    def test_bad_request_file(self, environment, tmp_path, content):
+    def test_file_without_a_request_is_a_usage_error(self, environment, tmp_path, content):
         """A file that holds no request is wrong usage."""
         (tmp_path / "request.json").write_text(content)
         done = self.captured(environment, tmp_path / "c.json", "--request", tmp_path / "request.json", code=2)
         assert "holds no JSON object" in done.stderr
 
-    def test_folder_that_is_not_there(self, environment, tmp_path):
+    def test_missing_folder_is_one_line(self, environment, tmp_path):
         """A file that cannot be written is one line."""
         done = self.captured(environment, tmp_path / "none" / "c.json", code=1)
         assert "No such file or directory" in done.stderr

@@ -55,7 +55,7 @@ def row(name, *, alias=None, loaded=None, cached=None, tools=None, context_lengt
 class TestService:
     """By HTTP, from each of the releases."""
 
-    def test_zero(self, run):
+    def test_lists_a_0_x_service_without_context_lengths(self, run):
         """0.x tells all but the context length: of its catalog, its cache, and what is loaded."""
         answers = {
             "/v1/models": listing("phi-4-cpu:1"),
@@ -78,7 +78,7 @@ class TestService:
             row("my-own", loaded=False, cached=True),
         ]
 
-    def test_one(self, run):
+    def test_lists_a_1_x_service_from_the_environment(self, run):
         """1.x lists its cache, without versions; the service may be named by the environment."""
         answers = {
             "/v1/models": listing("phi-4-cpu", "qwen-cpu", IsDelta=False, Successful=True),
@@ -94,7 +94,7 @@ class TestService:
         ]
         assert "\x1b" not in done.stdout + done.stderr
 
-    def test_two(self, run):
+    def test_lists_both_catalogs_of_a_2_x_service(self, run):
         """2.x lists its whole catalog, and does not tell what of it is on the machine; its local one is elsewhere."""
         answers = {
             "/v1/models": listing("phi-4-cpu:1", "qwen-cpu:2"),
@@ -109,7 +109,7 @@ class TestService:
             row("qwen-cpu:2", loaded=False),
         ]
 
-    def test_nothing(self, run):
+    def test_service_without_models_has_no_table(self, run):
         """A service without models is told as one, and there is no table."""
         with serving({"/v1/models": listing(), "/models/loaded": []}) as server:
             done = run("--base-url", server.url)
@@ -117,7 +117,7 @@ class TestService:
         assert "cannot reach its catalog" in done.stderr
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
-    def test_stranger_in_a_narrow_terminal(self, environment):
+    def test_other_server_fits_a_narrow_terminal(self, environment):
         """Of names alone nothing is guessed. In 80 columns none is cut off, and none controls the terminal."""
         name = "a-model-with-a-very-long-name-" * 3 + "cpu:1"
         with (
@@ -134,7 +134,7 @@ class TestService:
 class TestCatalog:
     """By the SDK, where no service runs."""
 
-    def test_models(self, run, tmp_path):
+    def test_lists_every_variant_of_the_catalog(self, run, tmp_path):
         """Every variant, with all that the catalog tells."""
         cached = {"id": "qwen-cpu:2", "alias": "qwen", "is_cached": True, "supports_tool_calling": True}
         models = [UNKNOWN, {**UNKNOWN, **cached, "context_length": 32768}]
@@ -146,12 +146,12 @@ class TestCatalog:
         ]
         assert "Foundry's catalog" in done.stderr
 
-    def test_stand_in_is_right(self):
+    def test_stand_in_matches_the_real_sdk(self):
         """The properties that are read are those of the real SDK's models."""
         real = pytest.importorskip("foundry_local_sdk.imodel").IModel
         assert {*UNKNOWN, "variants", "download", "load", "unload"} <= set(dir(real))
 
-    def test_no_service_and_no_sdk(self, run, tmp_path):
+    def test_neither_service_nor_sdk_is_one_line(self, run, tmp_path):
         """One line names both ways to get one."""
         done = run(**no_sdk(tmp_path / "sdk"))
         assert (done.returncode, done.stdout) == (1, "")

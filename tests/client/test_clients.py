@@ -36,7 +36,7 @@ def is_repaired(official, **options):
 class TestSubclass:
     """`shim.OpenAI` is an `openai.OpenAI`."""
 
-    def test_instance(self):
+    def test_is_an_instance_of_the_official_client(self):
         """isinstance holds, for both."""
         with shim.OpenAI(base_url="http://localhost") as client:
             assert isinstance(client, openai.OpenAI)
@@ -69,7 +69,7 @@ class TestSubclass:
             assert isinstance(other._client._transport, RepairTransport)
             assert not isinstance(other._client._transport.inner, RepairTransport)
 
-    def test_parse_and_raw_response(self):
+    def test_parse_and_raw_response_pass_through(self):
         """.parse(), with_raw_response and a request without a stream pass through."""
 
         class Answer(BaseModel):
@@ -91,7 +91,7 @@ class TestSubclass:
             assert not shim.report(raw).repairs
             assert server.requests[0].header("accept-encoding") != "identity"
 
-    def test_report(self):
+    def test_report_reads_streams_helpers_and_responses(self):
         """report() reads from a stream, its helper, and a streaming response."""
         with RawServer(BROKEN) as server, shim.OpenAI(base_url=server.base_url) as client:
             with client.chat.completions.create(**ASK) as plain_stream:
@@ -108,7 +108,7 @@ class TestSubclass:
 class TestHttpClient:
     """`http_client()` for whoever builds the official client."""
 
-    def test_family_and_defaults(self):
+    def test_has_the_family_and_defaults_of_openai(self):
         """It is the installed openai's own default client."""
         with shim.http_client() as client, openai.DefaultHttpxClient() as official:
             assert isinstance(client, type(official))
@@ -119,7 +119,7 @@ class TestHttpClient:
             assert pool._max_keepalive_connections == official_pool._max_keepalive_connections
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_with_the_official_client(self, family):
+    def test_repairs_under_the_official_client(self, family):
         """openai.OpenAI takes it, and takes a client of either library that has the transport."""
         library = FAMILIES[family]
         made = (
@@ -133,7 +133,7 @@ class TestHttpClient:
         ):
             assert is_repaired(client)
 
-    def test_async(self):
+    def test_repairs_under_the_asynchronous_client(self):
         """The same for the asynchronous client."""
 
         async def run(server):
@@ -168,7 +168,7 @@ class TestHttpClient:
             assert is_repaired(client)
             assert server.requests[1].path == "/v1/elsewhere/chat/completions"
 
-    def test_proxy_of_the_environment(self, monkeypatch):
+    def test_uses_the_proxy_of_the_environment(self, monkeypatch):
         """HTTP_PROXY is honoured and the stream through it repaired; NO_PROXY is honoured, too."""
         with RawServer(BROKEN) as proxy, RawServer(BROKEN) as server:
             monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -181,7 +181,7 @@ class TestHttpClient:
             assert len(server.requests) == 1
             assert len(proxy.requests) == 1
 
-    def test_explicit_proxy(self):
+    def test_uses_a_proxy_given_as_argument(self):
         """A proxy given as an argument is used, with the repair."""
         with RawServer(BROKEN) as proxy, shim.http_client(proxy=proxy.url) as made:
             with openai.OpenAI(base_url="http://foundry.test/v1", api_key="k", http_client=made) as client:
@@ -189,7 +189,7 @@ class TestHttpClient:
             assert proxy.requests[0].path.startswith("http://foundry.test/")
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_http_client_of_ones_own(self, family):
+    def test_wraps_an_own_http_client(self, family):
         """A client that a program passes in keeps its settings and gets the repair, once."""
         with RawServer(BROKEN) as server, FAMILIES[family].Client(headers={"X-Own": "1"}) as own:
             for _ in range(2):
@@ -198,14 +198,14 @@ class TestHttpClient:
             assert server.requests[0].header("x-own") == "1"
             assert not isinstance(own._transport.inner, RepairTransport)
 
-    def test_async_client_of_ones_own(self):
+    def test_wraps_an_own_asynchronous_http_client(self):
         """The async transport goes under an async client."""
         own = FAMILIES[default_family()].AsyncClient()
         assert isinstance(repair(own)._transport, AsyncRepairTransport)
         anyio.run(own.aclose)
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_transport_of_both_kinds(self, family):
+    def test_accepts_a_transport_of_both_kinds(self, family):
         """It is the client that says whether it is asynchronous; some transports, as the libraries' mocks, are both."""
         library = FAMILIES[family]
         answers = library.MockTransport(lambda _request: library.Response(200, content=stream(betalgo())))
@@ -218,7 +218,7 @@ class TestHttpClient:
             assert b"chat.id" not in client.post("http://x/chat/completions", json=ASK).content
         assert b"chat.id" not in anyio.run(ask)
 
-    def test_something_else(self):
+    def test_refuses_anything_else_in_one_sentence(self):
         """Anything that is no such client is refused in one sentence."""
         with pytest.raises(TypeError, match=r"client of httpx or httpx2, not dict"):
             shim.OpenAI(http_client={})
@@ -258,7 +258,7 @@ class TestTransport:
     """The transport as a part of other clients."""
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_context_manager(self, family):
+    def test_enters_and_closes_the_inner_transport(self, family):
         """`with Client(transport=…)` enters and closes the inner transport."""
         library = FAMILIES[family]
         transport = shim.RepairTransport(library.HTTPTransport())
@@ -271,7 +271,7 @@ class TestTransport:
         server.wait_until_no_connection_is_open()
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_mock_transport_inside(self, family):
+    def test_any_transport_may_be_inside(self, family):
         """Any transport of the same library may be inside, the libraries' own mocks included."""
         library = FAMILIES[family]
         answers = library.MockTransport(lambda _request: library.Response(200, content=stream(betalgo())))
@@ -305,7 +305,7 @@ class TestTransport:
         assert shim.report(answer) is None
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_request_body_that_is_a_stream(self, family):
+    def test_streamed_request_body_passes(self, family):
         """A request whose body cannot be read beforehand passes as it is."""
         library = FAMILIES[family]
         with RawServer(sse_response([stream(betalgo())])) as server:
@@ -316,7 +316,7 @@ class TestTransport:
     @pytest.mark.parametrize("mode", ["sync", "async"])
     @pytest.mark.parametrize(("version", "rest_read"), [(b"HTTP/1.1", True), (b"HTTP/2", False)])
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_rest_of_the_body(self, family, version, rest_read, mode):
+    def test_rest_of_the_body_decides_the_connection(self, family, version, rest_read, mode):
         """What is behind the end marker is read where that frees the connection, not where others share it (HTTP/2)."""
         library = FAMILIES[family]
         pieces = [stream(conforming()), b"\n"]
@@ -349,7 +349,7 @@ class TestTransport:
         assert content == pieces[0]
         assert (len(read) == 2) is rest_read
 
-    def test_inner_transport_of_the_wrong_kind(self):
+    def test_refuses_an_inner_transport_of_the_wrong_kind(self):
         """A sync transport around something that streams asynchronously says so."""
         library = FAMILIES[default_family()]
 

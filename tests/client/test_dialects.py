@@ -201,7 +201,7 @@ class TestText:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_ordinary(self, client, release):
+    def test_text_arrives_whole(self, client, release):
         """The whole text, one of each where OpenAI sends one, and the repairs are those of the release."""
         answer = ask(client, release, "ordinary")
         assert answer.text == TEXT
@@ -212,7 +212,7 @@ class TestText:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_cut_by_max_tokens(self, client, release):
+    def test_finish_reason_of_the_limit_is_kept(self, client, release):
         """A reason that the service gives is kept; 0.8 gives none, and its end marker says no more than "stop"."""
         expected = DIALECTS[release].answers["length"]
         answer = ask(client, release, "length")
@@ -223,7 +223,7 @@ class TestText:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(helpers=("stream",)), ids=str)
-    def test_cut_by_max_tokens_under_the_helper(self, client, release):
+    def test_limit_of_tokens_is_raised_by_the_helper(self, client, release):
         """The helper raises its own error for "length", and the completion in it is whole."""
         expected = DIALECTS[release].answers["length"]
         answer = ask(client, release, "length")
@@ -238,14 +238,14 @@ class TestText:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_usage_that_was_asked_for(self, client, release):
+    def test_requested_usage_is_not_invented(self, client, release):
         """These releases count nothing, so there is no usage to give, and none is made up."""
         answer = ask(client, release, "ordinary", stream_options={"include_usage": True})
         assert answer.text == TEXT
         assert_conforming(answer, release, "stop")
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_quoted_stream(self, client):
+    def test_quoted_stream_gets_id_and_created(self, client):
         """The one whole stream that is quoted has neither id nor created."""
         answer = ask(client, "0.8.117", "fixture", model="qwen")
         assert answer.text == "OK"
@@ -258,7 +258,7 @@ class TestText:
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize(("case", "more"), [("without-reason", set()), ("without-done", {Repair.DONE_MARKER})])
-    def test_daemon_that_ends_otherwise(self, client, case, more):
+    def test_other_endings_of_the_daemon_are_ends(self, client, case, more):
         """The daemon may leave out the reason or the end marker: either says that the answer is complete."""
         answer = ask(client, DAEMON, case)
         assert answer.text == TEXT
@@ -266,7 +266,7 @@ class TestText:
         assert codes(answer.report) == CODES[DAEMON] | more
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_daemon_that_gives_no_sign_of_an_end(self, client):
+    def test_daemon_without_an_end_is_an_error(self, client):
         """Without either the text is there, and so is the error: it may have been cut."""
         answer = ask(client, DAEMON, "without-either")
         assert answer.text == TEXT
@@ -276,7 +276,7 @@ class TestText:
         assert codes(answer.report) == CODES[DAEMON] | {Repair.TRUNCATED}
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_daemon_that_fails_in_the_middle(self, client):
+    def test_daemon_that_fails_in_the_middle_is_an_error(self, client):
         """The error event is raised with its own message, behind the text that came before it."""
         answer = ask(client, DAEMON, "error")
         assert answer.text == TEXT
@@ -308,7 +308,7 @@ class TestWithoutTheShim:
     """What the official client alone makes of it: each repair is needed."""
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_ordinary(self, mode, release):
+    def test_text_arrives_with_odd_chunks(self, mode, release):
         """The text arrives, with ids, models, roles, indexes and members that no OpenAI client expects."""
         ids, model, reason, _ = ALONE[release]
         answer = ask(unrepaired(mode), release, "ordinary")
@@ -330,7 +330,7 @@ class TestWithoutTheShim:
         }
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_ordinary_under_the_helper(self, mode, release):
+    def test_helper_fails_on_odd_chunks(self, mode, release):
         """The helper fails without a word, makes a choice of each chunk, or ends without a reason."""
         _, _, reason, outcome = ALONE[release]
         answer = ask(unrepaired(mode, "stream"), release, "ordinary")
@@ -345,7 +345,7 @@ class TestWithoutTheShim:
 
     @pytest.mark.parametrize("case", ["tool-call", "functools"])
     @pytest.mark.parametrize("release", RELEASES)
-    def test_call_as_text(self, mode, release, case):
+    def test_call_is_text(self, mode, release, case):
         """The call is read out to the person, and the program sees none."""
         answer = ask(unrepaired(mode), release, case)
         assert answer.error is None
@@ -355,37 +355,37 @@ class TestWithoutTheShim:
 
     @pytest.mark.parametrize("case", ["structured", "doubled", "doubled-at-once"])
     @pytest.mark.parametrize("helper", ["create", "stream"])
-    def test_call_in_a_message(self, mode, helper, case):
+    def test_call_in_a_message_is_lost(self, mode, helper, case):
         """A chunk with `message` and no `delta` is an AttributeError in the program or in the helper."""
         answer = ask(unrepaired(mode, helper), DAEMON, case)
         assert type(answer.error) is AttributeError
         assert answer.completion is None
 
     @pytest.mark.parametrize("helper", ["create", "stream"])
-    def test_no_sign_of_an_end(self, mode, helper):
+    def test_missing_end_looks_like_success(self, mode, helper):
         """What may have been cut looks like an answer."""
         answer = ask(unrepaired(mode, helper), DAEMON, "without-either")
         assert (answer.error, answer.reason) == (None, None)
 
-    def test_quoted_stream(self, mode):
+    def test_quoted_stream_lacks_id_and_reason(self, mode):
         """The quoted stream gives chunks without an id and without a reason."""
         answer = ask(unrepaired(mode), "0.8.117", "fixture")
         assert (answer.text, answer.ids, answer.reason) == ("OK", {None}, None)
 
-    def test_failure_before_the_first_token(self, mode):
+    def test_failure_before_the_first_token_is_unclear(self, mode):
         """The failure has no status, so nothing that goes by the status, as a retry does, sees it."""
         answer = ask(unrepaired(mode), DAEMON, "error-first")
         assert type(answer.error) is openai.APIError
 
     @pytest.mark.parametrize("release", OLD_ENGINE)
-    def test_unknown_model(self, mode, release):
+    def test_unknown_model_is_a_bad_request(self, mode, release):
         """An unknown model is a bad request, without OpenAI's members."""
         answer = ask(unrepaired(mode), release, "unknown-model", model=UNKNOWN_MODEL)
         assert type(answer.error) is openai.BadRequestError
         assert (answer.error.code, answer.error.type) == (None, None)
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_plain_body(self, mode, release):
+    def test_plain_body_has_odd_fields(self, mode, release):
         """The completion is there, with the constant id and the foreign members, and in 0.8 without a reason."""
         completion, report = fetch(unrepaired(mode), release, "plain")
         assert report is None
@@ -398,20 +398,20 @@ class TestWithoutTheShim:
         assert choice.message.tool_calls == []
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_plain_body_with_a_call(self, mode, release):
+    def test_plain_body_has_the_call_as_text(self, mode, release):
         """The call is text there, too."""
         completion, _ = fetch(unrepaired(mode), release, "plain-tool-call")
         assert completion.choices[0].message.content.startswith("<tool_call>")
         assert not completion.choices[0].message.tool_calls
 
-    def test_plain_body_with_a_call_twice(self, mode):
+    def test_plain_body_has_the_call_twice(self, mode):
         """The markup stays beside the structured call."""
         completion, _ = fetch(unrepaired(mode), DAEMON, "plain-doubled")
         assert completion.choices[0].message.content.startswith("<tool_call>")
         assert len(completion.choices[0].message.tool_calls) == 1
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_models(self, mode, release):
+    def test_models_lack_fields(self, mode, release):
         """The list has foreign members, and its models neither `created` nor `owned_by`."""
         page, _ = fetch(unrepaired(mode), release, "models", "models.list")
         [model] = page.data
@@ -424,13 +424,13 @@ class TestCallsAsText:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_qwen(self, client, release):
+    def test_call_in_tags_is_lifted(self, client, release):
         """A call in tags."""
         self.assert_lifted(client, release, "tool-call")
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_phi(self, client, release):
+    def test_calls_in_a_list_are_lifted(self, client, release):
         """Two calls in the list that Microsoft's own sample printed."""
         self.assert_lifted(client, release, "functools")
 
@@ -447,7 +447,7 @@ class TestCallsAsText:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_text_where_no_tools_were_offered(self, client, release):
+    def test_text_without_tools_stays_text(self, client, release):
         """Without tools in the request the same text is an answer, and stays one."""
         with RawServer(serve(DIALECTS[release], "tool-call")) as server:
             answer = client.ask(server.base_url)
@@ -460,7 +460,7 @@ class TestCallsInAMessage:
     """The daemon's structured calls, in `message` instead of `delta`, and beside their own text."""
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_structured(self, client):
+    def test_structured_call_is_moved_and_numbered(self, client):
         """The call is moved and numbered."""
         answer = ask(client, DAEMON, "structured")
         assert_conforming(answer, DAEMON, "tool_calls")
@@ -481,7 +481,7 @@ class TestCallsInAMessage:
         [("doubled", CODES[DAEMON]), ("doubled-at-once", {Repair.ID, Repair.FOREIGN_MEMBERS})],
     )
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_doubled(self, client, case, expected):
+    def test_doubled_call_is_one_call(self, client, case, expected):
         """A call that comes as text and structured is one call, and no text."""
         answer = ask(client, DAEMON, case)
         assert_conforming(answer, DAEMON, "tool_calls")
@@ -502,7 +502,7 @@ class TestPlainBodies:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", PLAIN_CLIENTS, ids=str)
-    def test_completion(self, client, release):
+    def test_completion_is_openais(self, client, release):
         """A plain completion is OpenAI's."""
         completion, report = fetch(client, release, "plain")
         self.assert_conforming(completion, release, "stop")
@@ -512,14 +512,14 @@ class TestPlainBodies:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", PLAIN_CLIENTS, ids=str)
-    def test_call_as_text(self, client, release):
+    def test_call_as_text_is_lifted(self, client, release):
         """The call is lifted."""
         completion, report = fetch(client, release, "plain-tool-call")
         self.assert_called(completion, release, DIALECTS[release].answers["plain-tool-call"].calls)
         assert codes(report) == BODY_CODES[release] | {Repair.TOOL_CALL_TEXT, Repair.BODY_FINISH_REASON}
 
     @pytest.mark.parametrize("client", PLAIN_CLIENTS, ids=str)
-    def test_call_twice(self, client):
+    def test_doubled_call_is_one_call(self, client):
         """The markup beside the structured call is removed, whatever its members are called."""
         completion, report = fetch(client, DAEMON, "plain-doubled")
         self.assert_called(completion, DAEMON, DIALECTS[DAEMON].answers["plain-doubled"].calls)
@@ -528,7 +528,7 @@ class TestPlainBodies:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", PLAIN_CLIENTS, ids=str)
-    def test_models(self, client, release):
+    def test_models_are_openais(self, client, release):
         """The list of models is OpenAI's, but for the two members that say something."""
         page, report = fetch(client, release, "models", "models.list")
         [model] = page.data
@@ -572,13 +572,13 @@ class TestErrors:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_unknown_model(self, client, release):
+    def test_unknown_model_is_not_found_and_named(self, client, release):
         """An unknown model is not found, and the error names it."""
         self.assert_named(client, release, "unknown-model")
 
     @pytest.mark.parametrize("case", ["unknown-model-as-json", "unknown-model-unlabelled"])
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_unknown_model_under_another_label(self, client, case):
+    def test_unknown_model_under_another_label_is_not_found(self, client, case):
         """The content type of that answer is not known, and does not matter."""
         self.assert_named(client, "0.8.117", case)
 
@@ -590,7 +590,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("release", RELEASES)
     @pytest.mark.parametrize("client", PLAIN_CLIENTS, ids=str)
-    def test_unknown_model_without_a_stream(self, client, release):
+    def test_unknown_model_without_a_stream_is_not_found(self, client, release):
         """The same where no stream was asked for."""
         error, report = fetch(client, release, "unknown-model", model=UNKNOWN_MODEL)
         self.assert_not_found(error)
@@ -603,7 +603,7 @@ class TestErrors:
         assert LISTED_MODEL in str(ask(client, release, "unknown-model", model=UNKNOWN_MODEL).error)
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_failure_before_the_first_token(self, client):
+    def test_failure_before_the_first_token_has_a_status(self, client):
         """A first event that is an error of the service is a status, with the message."""
         answer = ask(client, DAEMON, "error-first")
         assert type(answer.error) is openai.InternalServerError

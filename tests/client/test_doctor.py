@@ -53,7 +53,7 @@ class TestConformingService:
         assert diagnosis.generation is None
         assert diagnosis.model == MODEL
 
-    def test_what_is_seen(self, examined):
+    def test_both_sides_see_the_same(self, examined):
         """Each probe says what a program sees, the same with the shim and without."""
         findings = found(examined[0])
         assert findings["plain"].mended == "text, finish reason stop"
@@ -69,7 +69,7 @@ class TestConformingService:
         assert findings["stream"].came == "200 text/event-stream, 5 events, [DONE]"
         assert findings["plain"].came == "200 application/json"
 
-    def test_what_it_costs(self, examined):
+    def test_costs_a_few_dozen_tokens(self, examined):
         """A few dozen tokens; no request is made twice, and none that is known to end a release."""
         asked = [request.json() for request in examined[1] if request.path.endswith("/chat/completions")]
         granted = [body for body in asked if body["model"] == MODEL and body["max_tokens"] < 1000]
@@ -77,19 +77,19 @@ class TestConformingService:
         assert len(asked) == len(REPLAYED) + 3  # two for the service that was left, one for the connection
         assert not [request for request in examined[1] if "embeddings" in request.path]
 
-    def test_timing(self, examined):
+    def test_timing_is_measured(self, examined):
         """The stream's timing: the first text, and the gaps between the texts."""
         timing = found(examined[0])["stream"].timing
         assert timing.first > 0
         assert len(timing.gaps) == len(TEXT) - 1
 
-    def test_as_data(self, examined):
+    def test_data_can_be_written_as_json(self, examined):
         """The same as data that JSON takes."""
         data = json.loads(json.dumps(examined[0].as_data()))
         assert data["is_usable"] is True
         assert [each["verdict"] for each in data["findings"]] == ["ok"] * len(PROBES)
 
-    def test_report(self, examined):
+    def test_report_lists_no_deviation(self, examined):
         """The report says what was tried, and tells no deviation."""
         text = as_markdown(examined[0])
         assert "| stream | 200 text/event-stream, 5 events, [DONE] | text in 3 chunks, finish reason stop |" in text
@@ -99,7 +99,7 @@ class TestConformingService:
 class TestDeviatingService:
     """A service whose streams are those of an old release."""
 
-    def test_each_side(self):
+    def test_each_side_is_shown(self):
         """What the client alone makes of it, and what it makes of it with the shim."""
         old = [
             {name: value for name, value in each.items() if name != "usage"} for each in betalgo(("secret", " word"))
@@ -125,14 +125,14 @@ class TestDeviatingService:
         assert "| role |" in as_markdown(diagnosis)
         assert "https://github.com/microsoft/foundry-local/issues/144" in as_markdown(diagnosis)
 
-    def test_prompt_of_ones_own(self):
+    def test_own_prompt_is_sent(self):
         """`prompt` is what every probe asks."""
         with openai_server() as server:
             diagnose(server.base_url, prompt="My question")
             asked = [request.json() for request in server.requests if request.path.endswith("completions")]
         assert {body["messages"][0]["content"] for body in asked} == {"My question"}
 
-    def test_good_to_know(self):
+    def test_lesser_findings_are_noted(self):
         """Neither deviation nor failure: parameters and models that are taken, usage and calls that never come."""
         with openai_server(
             lambda body, _: sse_response([stream(chunks({"model": "m"}))]) if body.get("stream") else None
@@ -148,7 +148,7 @@ class TestDeviatingService:
         assert found(diagnosis)["too many tokens"].mended == "granted"
         assert diagnosis.is_usable
 
-    def test_calls_that_are_no_json(self):
+    def test_calls_that_are_not_json_are_shown(self):
         """Arguments that cannot be decoded are told, not mended."""
         call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": "{oops"}}
         bad = sse_response([stream([chunk({"role": "assistant", "tool_calls": [call]}), chunk({}, "tool_calls")])])
@@ -156,7 +156,7 @@ class TestDeviatingService:
             diagnosis = diagnose(server.base_url)
         assert codes(diagnosis.all_problems) == ["bad-tool-arguments"]
 
-    def test_connection_that_is_closed(self):
+    def test_closed_connection_is_shown(self):
         """A service that closes the connection behind each stream."""
         answers = sse_response([stream(chunks({"model": MODEL}))], end="close")
         with openai_server(streamed(answers)) as server:
@@ -173,7 +173,7 @@ class TestFailingService:
         assert all(problem.remedy for problem in diagnosis.all_problems)
         return diagnosis, time.monotonic() - started
 
-    def test_nobody_listens(self):
+    def test_refused_connection_is_reported(self):
         """An address where nothing runs."""
         with RawServer([Hold()]) as server:
             gone = server.base_url
@@ -187,14 +187,14 @@ class TestFailingService:
         [[Hold()], [Send(b"HTTP/1.1 200 OK\r\n"), *[Send(b"X-Drip: 1\r\n"), Sleep(0.2)] * 100]],
         ids=["silent", "drips"],
     )
-    def test_service_that_hangs(self, script):
+    def test_hanging_service_is_reported(self, script):
         """One that accepts and says nothing, and one that says a little again and again."""
         diagnosis, seconds = self.examined(script)
         assert codes(diagnosis.problems) == ["service-hangs"]
         assert seconds < 5
 
     @pytest.mark.parametrize("script", [[Close()], [Send(b"SSH-2.0-OpenSSH_9\r\n"), Close()]], ids=["cut", "ssh"])
-    def test_no_http(self, script):
+    def test_other_protocol_is_reported(self, script):
         """One that breaks off, and one that speaks another protocol."""
         assert codes(self.examined(script)[0].problems) == ["no-http"]
 
@@ -209,13 +209,13 @@ class TestFailingService:
         ],
         ids=["page", "404", "untitled", "json", "deep"],
     )
-    def test_something_else_altogether(self, script, told):
+    def test_other_server_is_reported(self, script, told):
         """A web page, or any other service."""
         [problem] = self.examined(script)[0].problems
         assert problem.code == "not-foundry-local"
         assert told in problem.message
 
-    def test_endless_page(self):
+    def test_endless_page_is_not_read_to_its_end(self):
         """A page without an end is not read to it."""
 
         def endless(connection, _):
@@ -227,7 +227,7 @@ class TestFailingService:
         assert codes(diagnosis.problems) == ["not-foundry-local"]
         assert seconds < 10
 
-    def test_bad_address(self):
+    def test_invalid_address_is_reported(self):
         """What is no address at all."""
         assert codes(diagnose("http://[::1").problems) == ["bad-address"]
 
@@ -243,7 +243,7 @@ class TestFailingService:
         ],
         ids=["hangs", "stops", "cut", "reset", "truncated", "refuses"],
     )
-    def test_streams_that_fail(self, answer, code):
+    def test_failing_streams_are_told_from_plain_answers(self, answer, code):
         """Plain answers come, and streams fail, each in its own way."""
         diagnosis, seconds = self.examined(openai_server(streamed(answer)))
         assert found(diagnosis)["plain"].verdict == "ok"
@@ -253,7 +253,7 @@ class TestFailingService:
         assert seconds < 15
 
     @pytest.mark.parametrize("probe", ["bad parameter", "unknown model", "too many tokens"])
-    def test_refusals_that_are_none(self, probe):
+    def test_refusals_that_are_success_are_reported(self, probe):
         """What has to be refused with words, and breaks off instead, is wrong."""
         is_meant = {
             "bad parameter": lambda body: "temperature" in body,
@@ -265,7 +265,7 @@ class TestFailingService:
         assert codes(diagnosis.all_problems) == ["connection-cut"]
         assert found(diagnosis)[probe].verdict == "wrong"
 
-    def test_too_many_tokens_that_are_granted(self):
+    def test_granted_limit_of_tokens_is_left_at_once(self):
         """The stream is left at once: its many tokens are not waited for."""
         begun = sse_response([stream(chunks({"model": "m"})[:3], done=b"")], end="held")
         with openai_server(lambda body, _: begun if body["max_tokens"] > 1000 else None) as server:
@@ -283,7 +283,7 @@ class TestFailingService:
         assert found(diagnosis)["stream"].came == "silence"
         assert seconds < 5
 
-    def test_service_that_dies(self):
+    def test_service_that_dies_is_reported(self):
         """A service that goes at the second probe."""
 
         def chat(body, _request):
@@ -298,7 +298,7 @@ class TestFailingService:
         assert codes(found(diagnosis)[".stream()"].problems) == ["service-gone"]
         assert found(diagnosis)["tools"].skipped == "the service is gone"
 
-    def test_left_service_that_does_not_come_back(self):
+    def test_service_that_does_not_come_back_is_reported(self):
         """A service that answers no more once a stream was left."""
         busy = []
 
@@ -311,7 +311,7 @@ class TestFailingService:
         diagnosis, _ = self.examined(openai_server(chat))
         assert codes(found(diagnosis)["disconnect"].problems) == ["deadline"]
 
-    def test_question_that_cannot_be_sent(self):
+    def test_prompt_that_cannot_be_sent_is_reported(self):
         """What never leaves is told as the client's own failure."""
         diagnosis, _ = self.examined(openai_server(), prompt="caf\udcff")
         assert codes(found(diagnosis)["plain"].problems) == ["client-error"]
@@ -329,30 +329,30 @@ class TestModels:
         with openai_server(**pages) as server:
             return diagnose(server.base_url, **options)
 
-    def test_loaded_one(self):
+    def test_loaded_model_is_examined(self):
         """The loaded one of many."""
         assert self.asked(["a:1", MODEL, "b:1"], [MODEL]).model == MODEL
 
-    def test_named_one(self):
+    def test_alias_chooses_the_model(self):
         """The one that an alias names."""
         assert self.asked(["a:1", MODEL], [], model="scripted").model == MODEL
 
-    def test_named_one_that_is_not_listed(self):
+    def test_named_model_that_is_not_listed_is_tried(self):
         """A name that nobody lists is asked for as it is."""
         assert self.asked(["a:1"], [], model="mine").model == "mine"
 
-    def test_none_loaded(self):
+    def test_nothing_loaded_means_no_probe(self):
         """Several, and none is loaded: no probe is made."""
         diagnosis = self.asked(["a:1", "b:1"], [])
         assert codes(diagnosis.problems) == ["no-model-loaded"]
         assert "a:1, b:1" in diagnosis.problems[0].message
         assert not diagnosis.findings
 
-    def test_nobody_tells_what_is_loaded(self):
+    def test_first_model_is_examined_where_loaded_ones_are_unknown(self):
         """The first one, where a service does not tell."""
         assert self.asked([MODEL, "b:1"]).model == MODEL
 
-    def test_no_models(self):
+    def test_service_without_models_is_reported(self):
         """A service without models."""
         assert codes(self.asked([], []).problems) == ["no-models"]
 
@@ -365,16 +365,16 @@ class TestGenerations:
             diagnosis = diagnose(server.base_url)
         return diagnosis.generation, diagnosis
 
-    def test_0_x(self):
+    def test_status_endpoint_means_0_x(self):
         """`/openai/status` is there from 0.3 to 0.8."""
         assert self.generation(openai_status=b'{"Endpoints": [], "ModelDirPath": "x"}')[0] == "0.3 to 0.8"
 
-    def test_members_of_the_list(self):
+    def test_fields_of_the_list_tell_the_generation(self):
         """A list of models with foreign members and nothing else to tell by."""
         listing = {"data": [model_object()], "object": "list", "IsDelta": False}
         assert self.generation(v1_models=json.dumps(listing).encode())[0] == "0.x or 1.x"
 
-    def test_local_catalog(self):
+    def test_local_catalog_is_examined_instead(self):
         """2.1 and later with models of one's own: the other address is used, and said."""
         local = json.dumps({"data": [model_object()], "object": "list"}).encode()
         pages = {"v1_models": b'{"data": []}', "catalogs_local_v1_models": local, "status": b'{"modelCachePath": "x"}'}
@@ -384,7 +384,7 @@ class TestGenerations:
         assert codes(diagnosis.problems) == ["other-address"]
         assert diagnosis.is_usable
 
-    def test_foundry_local_without_a_list(self):
+    def test_foundry_local_without_a_list_is_recognized(self):
         """Foundry Local that cannot list its models is not taken for something else."""
         pages = {"v1_models": b'"out of order"', "status": b'{"modelDirPath": "x"}', "v1_models_no-such-model": b'"no"'}
         generation, diagnosis = self.generation(**pages)
@@ -394,13 +394,13 @@ class TestGenerations:
 class TestFinding:
     """Without an address a running service is looked for."""
 
-    def test_environment(self, monkeypatch):
+    def test_variable_names_the_service(self, monkeypatch):
         """The variable names it."""
         with openai_server() as server:
             monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
             assert diagnose().base_url == server.base_url
 
-    def test_daemon_file(self, monkeypatch, tmp_path):
+    def test_daemon_file_names_the_service(self, monkeypatch, tmp_path):
         """The first address of the daemon's file at which there is a service."""
         monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -425,7 +425,7 @@ class TestRecording:
     def sent(self, steps):
         return [step.data for step in steps if isinstance(step, Send)]
 
-    def test_stream(self):
+    def test_stream_is_examined(self):
         """Deviations, both sides, and the timing of the recording."""
         body = {"model": "m", "messages": [], "stream": True, "stream_options": {"include_usage": True}}
         events = [stream([each], done=b"") for each in betalgo()]
@@ -436,7 +436,7 @@ class TestRecording:
         assert [round(gap, 3) for gap in finding.timing.gaps] == [0.1, 0.1]
         assert round(finding.timing.first, 3) == 0.2
 
-    def test_plain(self):
+    def test_plain_completion_is_examined(self):
         """A plain completion."""
         body = {"model": MODEL, "messages": []}
         with openai_server() as server:
@@ -445,7 +445,7 @@ class TestRecording:
         diagnosis = diagnose_recording(self.recording(body, self.sent(plain_response(content))))
         assert diagnosis.findings[0].mended == "text, finish reason stop"
 
-    def test_cut(self):
+    def test_cut_recording_is_a_failure(self):
         """A recording that ends in the middle is a failure, not a crash."""
         body = {"model": "m", "messages": [], "stream": True}
         recording = self.recording(body, self.sent(sse_response([stream(betalgo()[:1], done=b"")]))[:-1])
@@ -455,13 +455,13 @@ class TestRecording:
         assert diagnosis.findings[0].came == "200 text/event-stream, 1 event, connection cut"
 
     @pytest.mark.parametrize("target", ["/v1/models", "/v1/responses"])
-    def test_of_something_else(self, target):
+    def test_other_recording_is_refused(self, target):
         """Only chat completions can be examined."""
         with pytest.raises(ServiceError, match="not of a chat completion"):
             diagnose_recording(self.recording({"model": "m"}, [], target))
 
 
-def test_fences_and_bars_in_a_report():
+def test_report_escapes_fences_and_bars():
     """What a service says cannot break the report's table or its blocks."""
     finding = doctor.Finding("stream", came="a | b\nc", alone="x")
     finding.deviations = [doctor.Deviation("id", 1, "when", "seen", "```\nfree")]

@@ -61,7 +61,7 @@ class TestTruncation:
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize("end", ["terminated", "close"])
-    def test_clean_end_in_the_middle(self, client, end):
+    def test_clean_end_in_the_middle_is_an_error(self, client, end):
         """A body that ends properly but before the answer does is an APIError with a code of its own."""
         with RawServer(sse_response(EVENTS[:3], end=end)) as server:
             answer = client.ask(server.base_url)
@@ -72,7 +72,7 @@ class TestTruncation:
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize("end", ["cut", "reset"])
-    def test_connection_that_breaks(self, client, end):
+    def test_broken_connection_is_raised_after_the_text(self, client, end):
         """A cut body raises what this openai raises for one, behind all that came, an open event included."""
         events = [*EVENTS[:2], EVENTS[2].removesuffix(b"\n")]
         answers = []
@@ -87,7 +87,7 @@ class TestTruncation:
         assert type(repaired.error) is type(official.error)
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_nothing_at_all(self, client):
+    def test_empty_stream_is_an_error(self, client):
         """A stream without any event is an error, not an empty answer."""
         with RawServer(sse_response([])) as server:
             answer = client.ask(server.base_url)
@@ -95,7 +95,7 @@ class TestTruncation:
         assert answer.error.code == "empty_stream"
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_error_event(self, client):
+    def test_error_event_is_raised_after_the_text(self, client):
         """An error in the stream is raised with its message, behind everything that came before."""
         failure = event({"error": {"message": "out of memory", "type": "server_error", "code": "oom"}})
         with RawServer(sse_response([*EVENTS[:3], failure])) as server:
@@ -125,7 +125,7 @@ class TestEndMarker:
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize("end", ["held", "cut", "reset"])
-    def test_connection_that_does_not_end_there(self, client, end):
+    def test_stream_ends_where_the_connection_does_not(self, client, end):
         """A connection held open or cut behind the end marker neither delays nor fails a complete answer."""
         with RawServer(sse_response([*EVENTS, DONE], end=end)) as server:
             answer = client.ask(server.base_url)
@@ -142,7 +142,7 @@ class TestEndMarker:
         assert texts == [TEXT] * 6
 
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_connection_with_more_behind_the_marker(self, client):
+    def test_connection_with_more_after_the_marker_is_closed(self, client):
         """What stands behind the marker is read away, so that the next answer on the connection is right."""
         with RawServer(sse_response([*EVENTS, DONE, b"data: {}\n\n", b"more"])) as server:
             answers = client.ask_often(server.base_url, 2)
@@ -151,7 +151,7 @@ class TestEndMarker:
         assert answers[0].report.repairs[shim.Repair.DONE_MARKER] == 1
 
     @pytest.mark.parametrize(("end", "connections"), [("held", 2), ("at hand", 1)])
-    def test_while_the_interpreter_shuts_down(self, monkeypatch, end, connections):
+    def test_stream_ends_while_the_interpreter_shuts_down(self, monkeypatch, end, connections):
         """Where no thread can be started, a connection is closed; one whose end has come already needs none."""
         start = threading.Thread.start
 
@@ -186,7 +186,7 @@ class TestClose:
 
     @pytest.mark.parametrize("client", SYNC, ids=str)
     @pytest.mark.parametrize("way", ["close", "with", "exception", "collected", "client"])
-    def test_sync(self, client, way):
+    def test_leaving_a_sync_stream_closes_the_connection(self, client, way):
         """Each way of leaving a stream that goes on."""
         with RawServer(sse_response(EVENTS[:2], end="held")) as server, client.make(server.base_url) as official:
             stream = official.chat.completions.create(**ASK)
@@ -211,7 +211,7 @@ class TestClose:
             assert server.open_connections == 0
 
     @pytest.mark.parametrize("client", SYNC, ids=str)
-    def test_from_another_thread(self, client):
+    def test_close_from_another_thread_raises_nothing(self, client):
         """A close while another thread waits for the next event raises nothing in the thread that closes."""
         with RawServer(sse_response(EVENTS[:2], end="held")) as server, client.make(server.base_url) as official:
             stream = official.chat.completions.create(**ASK)
@@ -237,7 +237,7 @@ class TestClose:
 
     @pytest.mark.parametrize("client", ASYNC, ids=str)
     @pytest.mark.parametrize("way", ["close", "with", "cancel", "timeout", "collected", "client"])
-    def test_async(self, client, way):
+    def test_leaving_an_async_stream_closes_the_connection(self, client, way):
         """Each way of leaving a stream that goes on, cancellation included."""
 
         async def run(server):
@@ -277,7 +277,7 @@ class TestClose:
     @pytest.mark.filterwarnings("ignore:Async generator 'openai:ResourceWarning")
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     @pytest.mark.parametrize("client", ASYNC, ids=str)
-    def test_under_trio(self, client):
+    def test_leaving_a_stream_under_trio_closes_the_connection(self, client):
         """The async transport is not bound to asyncio."""
         pytest.importorskip("trio")
 
@@ -295,7 +295,7 @@ async def anext_twice(stream):
 
 
 @pytest.mark.parametrize("client", clients(), ids=str)
-def test_compressed_in_spite_of_the_request(client):
+def test_compressed_response_is_read(client):
     """The shim asks for an uncompressed stream, and copes with a server that compresses all the same."""
     packed = gzip.compress(stream(GOOD))
     headers = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")]
@@ -307,7 +307,7 @@ def test_compressed_in_spite_of_the_request(client):
 
 
 @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-def test_content_length_of_the_old_body(client):
+def test_content_length_of_the_old_body_is_dropped(client):
     """A length that described the service's bytes is not that of the repaired ones."""
     body = stream(GOOD, done=b"")
     head = response_head(
@@ -320,7 +320,7 @@ def test_content_length_of_the_old_body(client):
 
 
 @pytest.mark.parametrize("client", clients(), ids=str)
-def test_nobody_listens(client):
+def test_refused_connection_names_the_address(client):
     """A refused connection is openai's error, and its cause says which address and what to do."""
     with RawServer([Close()]) as server:
         base_url = server.base_url
@@ -333,7 +333,7 @@ def test_nobody_listens(client):
 
 
 @pytest.mark.parametrize("library", FAMILIES.values(), ids=list(FAMILIES))
-def test_connection_error_in_a_circle(library):
+def test_circular_causes_of_an_error_are_read_once(library):
     """An error that is the cause of its own cause is told like any other, and once under two transports."""
 
     class Refusing(library.BaseTransport):
@@ -349,7 +349,7 @@ def test_connection_error_in_a_circle(library):
 
 
 @pytest.mark.parametrize("client", clients(), ids=str)
-def test_reset_before_the_response(client):
+def test_reset_before_the_response_is_a_connection_error(client):
     """A connection that breaks before any response is openai's connection error."""
     with RawServer([Reset()]) as server:
         answer = client.ask(server.base_url)
@@ -364,6 +364,6 @@ def test_retries_stay_the_clients(client):
         assert len(server.requests) == 1
 
 
-def test_majors_under_test():
+def test_openai_under_test_is_supported():
     """The openai under test is one of those that the shim supports."""
     assert MAJOR in (1, 2, 3)

@@ -1,4 +1,4 @@
-"""Errors as a program sees them: the right exception, the right status, a message that helps (design, section 5)."""
+"""Contract lines 10 and 12: errors are openai's, with the right status and a message that helps."""
 
 import asyncio
 import inspect
@@ -75,7 +75,7 @@ class TestFirstEvent:
     """A stream that begins with an error is the HTTP error that the service gives without streaming."""
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_bad_parameter(self, client):
+    def test_bad_parameter_is_a_bad_request(self, client):
         """200 and an error event becomes BadRequestError, its message without the place in the service's source."""
         with RawServer(sse_response([event({"error": BAD_PARAMETER})])) as server:
             answer = client.ask(server.base_url)
@@ -96,14 +96,14 @@ class TestFirstEvent:
             ("only words", openai.InternalServerError),
         ],
     )
-    def test_status(self, error, kind):
+    def test_status_follows_from_the_error(self, error, kind):
         """The status follows from what the error says."""
         with RawServer(sse_response([event({"error": error})])) as server:
             answer = SYNC.ask(server.base_url)
         assert type(answer.error) is kind
         assert (error if isinstance(error, str) else error["message"]) in str(answer.error)
 
-    def test_betalgo_failure(self):
+    def test_failed_chunk_is_an_error_with_its_status(self):
         """A chunk that says it failed is the error with the status that it names."""
         failed = {**betalgo()[0], "Successful": False, "HttpStatusCode": 400, "error": {"message": "no such thing"}}
         with RawServer(sse_response([event(failed), DONE])) as server:
@@ -112,14 +112,14 @@ class TestFirstEvent:
         assert "no such thing" in str(answer.error)
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_comments_before_it(self, client):
+    def test_comments_before_the_error_change_nothing(self, client):
         """Keep-alive comments before the error change nothing."""
         with RawServer(sse_response([b": keep-alive\n\n"] * 3 + [event({"error": BAD_PARAMETER})])) as server:
             answer = client.ask(server.base_url)
         assert isinstance(answer.error, openai.BadRequestError)
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_error_later_on(self, client):
+    def test_later_error_is_raised_after_the_text(self, client):
         """An error behind text is an APIError behind that text, without the place in the service's source."""
         good = conforming()
         with RawServer(sse_response([*map(event, good[:2]), event({"error": BAD_PARAMETER})])) as server:
@@ -129,14 +129,14 @@ class TestFirstEvent:
         assert answer.error.message == "temperature must be in the range [0.0, 2.0]"
 
     @pytest.mark.parametrize(("kind", "requests"), [("server_error", 1), ("rate_limit_error", 2)])
-    def test_retries(self, kind, requests):
+    def test_request_is_repeated_only_where_the_service_asks(self, kind, requests):
         """openai does not repeat a request whose stream had begun, unless the service asks to come later."""
         with RawServer(sse_response([event({"error": {"message": "busy", "type": kind}})])) as server:
             SYNC.ask_often(server.base_url, 1, make={"max_retries": 1})
             assert len(server.requests) == requests
 
     @pytest.mark.parametrize("code", [shim.Repair.ERROR_STATUS, shim.Repair.ERROR_BODY])
-    def test_needed(self, code):
+    def test_error_is_worse_without_the_repair(self, code):
         """Without the status it is an APIError without one, without the body the message keeps the place."""
         made = {"http_client": shim.http_client(policy=shim.Policy(off=frozenset({code})))}
         with RawServer(sse_response([event({"error": BAD_PARAMETER})])) as server:
@@ -148,13 +148,13 @@ class TestFirstEvent:
             assert "search_options.cc" in str(answer.error)
 
     @pytest.mark.parametrize("mode", ["sync", "async"])
-    def test_plain_client(self, mode):
+    def test_plain_client_has_no_status(self, mode):
         """The official client alone has no status for it."""
         with RawServer(sse_response([event({"error": BAD_PARAMETER})])) as server:
             answer = Client(default_family(), mode, repaired=False).ask(server.base_url)
         assert type(answer.error) is openai.APIError
 
-    def test_raw_path(self):
+    def test_raw_path_raises_the_same(self):
         """The raw path raises the same."""
         with RawServer(sse_response([event({"error": BAD_PARAMETER})])) as server:
             with pytest.raises(openai.BadRequestError, match="temperature must be"):
@@ -166,7 +166,7 @@ class TestEmptyStream:
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize("end", ["terminated", "cut", "reset"])
-    def test_unknown_model(self, client, end):
+    def test_unknown_model_is_not_found_and_named(self, client, end):
         """A model that is not loaded is NotFoundError: names the model, lists what is loaded, says how to load."""
         with RawServer(Foundry(sse_response([], end=end))) as server:
             [answer] = client.ask_often(server.base_url, 1, make={"max_retries": 2}, model="nope")
@@ -178,7 +178,7 @@ class TestEmptyStream:
             assert told in str(answer.error)
 
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-    def test_reason_of_the_same_request_without_streaming(self, client):
+    def test_reason_is_taken_from_the_request_without_streaming(self, client):
         """Where the model is there, the service tells without streaming what is wrong, and that is the error."""
         words = "This request requires 400012 total tokens"
         told = as_json({"error": {"message": words, "type": "invalid_request_error", "code": None}}, 400)
@@ -191,7 +191,7 @@ class TestEmptyStream:
         assert second == {"model": "a:1", "messages": MESSAGES}
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_answer_without_streaming(self, client):
+    def test_answer_without_streaming_is_streamed(self, client):
         """Where the same request works without streaming, its answer is streamed to the client."""
         with RawServer(Foundry(sse_response([]), without_streaming=as_json(PLAIN))) as server:
             answer = client.ask(server.base_url, model="a")  # 1.x takes an id without its version
@@ -200,7 +200,7 @@ class TestEmptyStream:
 
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
     @pytest.mark.parametrize(("loaded", "listed"), [(("a:1",), None), (None, ("a:1",)), (None, None), ((), ("a:1",))])
-    def test_known_reasons(self, client, loaded, listed):
+    def test_unknown_reason_lists_the_known_ones(self, client, loaded, listed):
         """Where nobody knows, the error lists the known reasons; openai does not ask three times."""
         with RawServer(Foundry(sse_response([]), loaded=loaded, listed=listed)) as server:
             [answer] = client.ask_often(server.base_url, 1, make={"max_retries": 2}, model="a:1")
@@ -210,7 +210,7 @@ class TestEmptyStream:
         assert "more tokens" in str(answer.error)
         assert "no messages" in str(answer.error)
 
-    def test_refusal_without_words(self):
+    def test_silent_refusal_lists_the_known_reasons(self):
         """1.0.0 says nothing without streaming either: then the known reasons are told."""
         with RawServer(Foundry(sse_response([]), without_streaming=refusal(500))) as server:
             [answer] = SYNC.ask_often(server.base_url, 1, make={"max_retries": 2}, model="a:1")
@@ -229,7 +229,7 @@ class TestEmptyStream:
 
     @pytest.mark.parametrize("family", FAMILIES)
     @pytest.mark.parametrize("mode", ["sync", "async"])
-    def test_error_body_that_breaks_off(self, family, mode):
+    def test_broken_error_body_is_a_connection_error(self, family, mode):
         """An error response whose body is cut is a broken connection, and no connection stays open."""
         cut = [SendBytes(response_head(500, [("Content-Length", "50")], chunked=False) + b"half"), Close()]
         with RawServer(cut) as server:
@@ -238,7 +238,7 @@ class TestEmptyStream:
         assert isinstance(answer.error, openai.APIConnectionError)
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_service_gone(self, client):
+    def test_stopped_service_is_reported(self, client):
         """A service that does not answer any more has stopped, and the error says so."""
         with RawServer(Foundry([SendBytes(response_head()), Close()], lookups=False)) as server:
             [answer] = client.ask_often(server.base_url, 1, make={"max_retries": 2}, model="a:1")
@@ -246,13 +246,13 @@ class TestEmptyStream:
         assert isinstance(answer.error, openai.InternalServerError)
         assert "has stopped" in str(answer.error)
 
-    def test_no_model_loaded(self):
+    def test_missing_model_is_reported_where_none_is_loaded(self):
         """Nothing loaded is said in a sentence."""
         with RawServer(Foundry(sse_response([]), loaded=(), listed=())) as server:
             answer = SYNC.ask(server.base_url, model="nope")
         assert "no model loaded" in str(answer.error)
 
-    def test_many_models(self):
+    def test_long_list_of_models_is_cut(self):
         """A long list is cut, and says how much."""
         with RawServer(Foundry(sse_response([]), loaded=[f"m{number}" for number in range(20)])) as server:
             answer = SYNC.ask(server.base_url, model="nope")
@@ -269,7 +269,7 @@ class TestEmptyStream:
         assert lookup.header("content-type") is None
 
     @pytest.mark.parametrize("end", ["terminated", "cut"])
-    def test_needed(self, end):
+    def test_stream_is_truncated_without_the_repair(self, end):
         """With the repair off, it is a truncated stream or a broken connection, and the service is not asked."""
         made = {"http_client": shim.http_client(policy=shim.Policy(off=frozenset({shim.Repair.EMPTY_STREAM})))}
         with RawServer(Foundry(sse_response([], end=end))) as server:
@@ -289,7 +289,7 @@ class TestEmptyStream:
         assert "Timeout" in type(answer.error).__name__  # openai's own in 3.x, the HTTP library's before
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_cancelled_before_the_first_event(self, family):
+    def test_cancellation_before_the_first_event_closes_the_connection(self, family):
         """A program that gives up while it waits for the first event leaves no connection behind."""
 
         async def run(server):
@@ -308,7 +308,7 @@ class TestEmptyStream:
             asyncio.run(run(server))
             assert server.open_connections == 0
 
-    def test_raw_path(self):
+    def test_raw_path_raises_the_same(self):
         """The raw path raises the same."""
         with RawServer(Foundry(sse_response([], end="cut"))) as server:
             with pytest.raises(openai.NotFoundError, match="'nope'"):
@@ -330,7 +330,7 @@ class TestErrorStatus:
             (as_json({"error": {**BAD_PARAMETER}}, 400), openai.BadRequestError, "400 - temperature must"),
         ],
     )
-    def test_story(self, mode, streamed, script, kind, words):
+    def test_message_reads_the_same_in_every_major(self, mode, streamed, script, kind, words):
         """str(error) tells the story in every major, in 3.x too."""
         error = ask_for_error(mode, script, stream=streamed)
         assert type(error) is kind
@@ -349,7 +349,7 @@ class TestErrorStatus:
             refusal(500),  # 1.0.0
         ],
     )
-    def test_unknown_model(self, mode, streamed, script):
+    def test_unknown_model_is_not_found_however_it_is_said(self, mode, streamed, script):
         """Every way to say that a model is unknown is NotFoundError, with what is loaded."""
         error = ask_for_error(mode, Foundry(script), stream=streamed, model="nope")
         assert isinstance(error, openai.NotFoundError)
@@ -363,12 +363,12 @@ class TestErrorStatus:
         assert isinstance(error, openai.NotFoundError)
         assert "must be loaded before inference" in str(error)
 
-    def test_wordless_failure_of_a_known_model(self):
+    def test_silent_failure_of_a_known_model_keeps_its_status(self):
         """A service that says nothing about a model that it has failed in some other way."""
         error = ask_for_error("sync", Foundry(refusal(500)), model="a:1")
         assert isinstance(error, openai.InternalServerError)
 
-    def test_without_an_answer_to_the_look_up(self):
+    def test_failed_look_up_keeps_the_status(self):
         """Where the service does not tell its models, its own error is raised."""
         script = as_json({"error": {"message": "Model 'nope' is not loaded"}}, 400)
         error = ask_for_error("sync", Foundry(script, lookups=False), model="nope")
@@ -386,21 +386,21 @@ class TestErrorStatus:
         assert answer.content == body
         assert not shim.report(answer).repairs
 
-    def test_other_paths(self):
+    def test_errors_of_other_paths_are_repaired(self):
         """An error of any path of the service is told."""
         with RawServer(refusal(404)) as server, shim.OpenAI(base_url=server.base_url) as client:
             with pytest.raises(openai.NotFoundError) as caught:
                 client.completions.create(model="m", prompt="x")
         assert "POST /v1/completions" in caught.value.body["message"]
 
-    def test_status_off(self):
+    def test_status_stays_with_the_repair_off(self):
         """With the repair off the status of an unknown model stays the service's."""
         off = shim.http_client(policy=shim.Policy(off=frozenset({shim.Repair.ERROR_STATUS})))
         script = as_json({"error": {"message": "Model 'nope' is not loaded"}}, 400)
         error = ask_for_error("sync", Foundry(script), model="nope", make={"http_client": off})
         assert isinstance(error, openai.BadRequestError)
 
-    def test_failure_in_a_plain_200(self):
+    def test_failure_in_a_plain_200_is_raised(self):
         """A Betalgo body that says it failed is an error, not a completion without choices."""
         body = {"Successful": False, "HttpStatusCode": 400, "error": {"message": "no room"}, "choices": None}
         error = ask_for_error("sync", as_json(body))
@@ -431,7 +431,7 @@ class TestNotAStream:
 
     @pytest.mark.parametrize("client", clients(), ids=str)
     @pytest.mark.parametrize("indent", [None, 2])
-    def test_as_chunks(self, client, indent):
+    def test_plain_answer_arrives_as_chunks(self, client, indent):
         """The answer arrives as chunks with a proper end."""
         body = json.dumps(PLAIN, indent=indent).encode()
         with RawServer(plain_response(body)) as server:
@@ -441,7 +441,7 @@ class TestNotAStream:
         assert answer.chunks[-1].usage.total_tokens == 3
         assert "not-a-stream" in answer.report.repairs
 
-    def test_plain_client(self):
+    def test_plain_client_sees_nothing(self):
         """The official client alone finds nothing, and says nothing."""
         with RawServer(as_json(PLAIN)) as server:
             answer = Client(default_family(), "sync", repaired=False).ask(server.base_url)
@@ -459,7 +459,7 @@ class TestStalled:
         return {"http_client": make(policy=self.policy(**options))}
 
     @pytest.mark.parametrize("client", [c for c in clients() if c.family == default_family()], ids=str)
-    def test_answered_as_chunks(self, client):
+    def test_stalled_stream_is_answered_and_remembered(self, client):
         """The answer comes all the same, and the model is remembered: the second time nothing is waited for."""
         with RawServer(hangs_when_streamed) as server:
             answers = client.ask_often(server.base_url, 2, make=self.make(client.mode))
@@ -477,7 +477,7 @@ class TestStalled:
         assert streamed == ["a", "b"]
 
     @pytest.mark.parametrize("client", [c for c in clients(helpers=("create",)) if c.family == default_family()])
-    def test_slow_stream_that_has_started(self, client):
+    def test_slow_stream_that_has_started_is_waited_for(self, client):
         """The deadline is for the first byte: what comes later may take its time."""
 
         def slow(connection, _request):
@@ -492,7 +492,7 @@ class TestStalled:
         assert not answer.report.repairs["stalled"]
 
     @pytest.mark.parametrize("off", [{"off": frozenset({shim.Repair.STALLED})}, {"stream_deadline": None}])
-    def test_off(self, off):
+    def test_timeout_of_the_client_decides_without_a_deadline(self, off):
         """Without a deadline, or with the repair off, the client's own timeout decides."""
         made = shim.http_client(policy=shim.Policy(**{"stream_deadline": 0.1, **off}))
         with RawServer(hangs_when_streamed) as server:
@@ -507,7 +507,7 @@ class TestStalled:
         [answer] = SYNC.ask_often(base_url, 1, make=self.make("sync"))
         assert isinstance(answer.error, openai.APIConnectionError)
 
-    def test_strict(self):
+    def test_strict_policy_reports_the_stall(self):
         """A strict policy tells instead."""
         with RawServer(hangs_when_streamed) as server:
             [answer] = SYNC.ask_often(server.base_url, 1, make=self.make("sync", strict=True))
@@ -548,19 +548,19 @@ class TestRequestTools:
         assert int(request.header("content-length")) == len(request.body)
         assert answer.report.repairs["request-tools"] == 1
 
-    def test_off(self):
+    def test_request_is_unchanged_with_the_repair_off(self):
         """With the repair off the request is the program's."""
         request, answer = self.sent(shim.Policy(off=frozenset({shim.Repair.REQUEST_TOOLS})))
         assert request.json()["tools"] == TOOLS
         assert answer.text == TEXT
 
-    def test_strict(self):
+    def test_strict_policy_reports_the_missing_field(self):
         """A strict policy sends the program's request and tells."""
         request, answer = self.sent(shim.Policy(strict=True))
         assert request.json()["tools"] == TOOLS
         assert answer.error.code == "repair_refused"
 
-    def test_strict_without_streaming(self):
+    def test_strict_policy_reports_it_without_streaming(self):
         """The same for a plain request, which openai does not repeat."""
         made = shim.http_client(policy=shim.Policy(strict=True))
         with RawServer(as_json(PLAIN)) as server:
@@ -602,7 +602,7 @@ class TestStrict:
         assert sent == [self.tools(), lenient, lenient]
         assert [answer.report.repairs["request-strict"] for answer in answers] == [1, 1]
 
-    def test_plain_answers_and_responses(self):
+    def test_plain_answers_and_responses_are_asked_again(self):
         """The same without streaming, and where a tool is the function itself."""
         with RawServer(self.service) as server, shim.OpenAI(base_url=server.base_url) as client:
             assert client.chat.completions.create(model="m", messages=MESSAGES, tools=self.tools()).choices
@@ -610,7 +610,7 @@ class TestStrict:
             assert client.responses.create(model="m", input="Hi", tools=[tool]).id == "r"
 
     @pytest.mark.parametrize("policy", [{"off": frozenset({shim.Repair.REQUEST_STRICT})}, {"strict": True}])
-    def test_not_wanted(self, policy):
+    def test_refusal_stays_where_the_repair_is_not_wanted(self, policy):
         """With the repair off, and under a strict policy, the refusal is what the program gets."""
         with RawServer(self.service) as server:
             made = {"http_client": shim.http_client(policy=shim.Policy(**policy)), "max_retries": 0}
@@ -619,7 +619,7 @@ class TestStrict:
         assert isinstance(answer.error, openai.BadRequestError)
         assert "'strict' true is not supported" in str(answer.error)
 
-    def test_refused_all_the_same(self):
+    def test_second_refusal_is_the_answer(self):
         """A service that says so of a request without it is not asked for ever."""
         with RawServer(as_json({"error": {"message": self.message}}, 400)) as server:
             answer = SYNC.ask(server.base_url, tools=self.tools())
@@ -662,7 +662,7 @@ class TestModelAlias:
         assert models == ["phi-4-mini", self.loaded[0], self.loaded[0]]
         assert answers[1].report.repairs["model-alias"] == 1
 
-    def test_without_streaming(self):
+    def test_plain_request_is_asked_again_with_the_id(self):
         """The same for a plain request."""
         refused = as_json({"error": {"message": "Model 'phi-4-mini' is not loaded"}}, 400)
         with RawServer(self.service(refused)) as server, shim.OpenAI(base_url=server.base_url) as client:
@@ -670,14 +670,14 @@ class TestModelAlias:
         assert answer.model == self.loaded[0]
 
     @pytest.mark.parametrize("model", ["q", "qwen2", "phi-4-mini-instruct-generic-cpu:6", "nope"])
-    def test_what_is_no_alias(self, model):
+    def test_other_names_are_not_resolved(self, model):
         """Half a word, or another version of a model, is not taken for one."""
         script = self.service(sse_response([], end="cut"))
         with RawServer(script) as server:
             answer = SYNC.ask(server.base_url, model=model)
         assert isinstance(answer.error, openai.NotFoundError)
 
-    def test_ambiguous_alias(self):
+    def test_ambiguous_alias_lists_the_candidates(self):
         """Where it stands for several, the error lists them."""
         several = ("phi-4-mini-instruct-generic-cpu:5", "phi-4-mini-instruct-generic-gpu:5")
         with RawServer(Foundry(sse_response([]), loaded=several, listed=several)) as server:
@@ -685,7 +685,7 @@ class TestModelAlias:
         assert isinstance(answer.error, openai.NotFoundError)
         assert f"stands for several: {', '.join(several)}" in str(answer.error)
 
-    def test_id_that_is_refused_later(self):
+    def test_remembered_id_that_is_refused_is_forgotten(self):
         """What was remembered is forgotten when the service refuses it."""
         present = list(self.loaded)
 
@@ -702,7 +702,7 @@ class TestModelAlias:
         assert first.text == back.text == TEXT
         assert isinstance(gone.error, openai.NotFoundError)
 
-    def test_off(self):
+    def test_alias_is_refused_with_the_repair_off(self):
         """With the repair off the name is refused."""
         made = {"http_client": shim.http_client(policy=shim.Policy(off=frozenset({shim.Repair.MODEL_ALIAS})))}
         with RawServer(self.service(sse_response([], end="cut"))) as server:

@@ -60,7 +60,7 @@ def test_every_chunk_arrives(client, wire):
 
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_what_the_plain_client_makes_of_it(wire, mode):
+def test_plain_client_fails_as_listed(wire, mode):
     """The official client alone loses chunks in silence or fails with an error that is not its own."""
     body, chunks, error = WIRES[wire]
     with RawServer(sse_response(body)) as server:
@@ -71,7 +71,7 @@ def test_what_the_plain_client_makes_of_it(wire, mode):
 
 @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
 @pytest.mark.parametrize("per_event", [True, False])
-def test_one_write_or_many(client, per_event):
+def test_number_of_writes_changes_nothing(client, per_event):
     """A conforming stream arrives the same in one segment and in one for each event, with nothing repaired."""
     with RawServer(sse_response([*EVENTS, DONE], per_event=per_event)) as server:
         answer = client.ask(server.base_url)
@@ -91,7 +91,7 @@ def test_one_write_or_many(client, per_event):
         ([], True),
     ],
 )
-def test_label_of_the_stream(client, headers, counted):
+def test_missing_or_wrong_label_is_repaired(client, headers, counted):
     """An event stream is labelled as one, once, whatever the service says."""
     with RawServer(sse_response([stream(GOOD)], headers=headers)) as server:
         answer = client.ask(server.base_url)
@@ -99,7 +99,7 @@ def test_label_of_the_stream(client, headers, counted):
     assert bool(answer.report.repairs[shim.Repair.CONTENT_TYPE]) is counted
 
 
-def test_label_that_a_program_sees():
+def test_program_sees_the_right_label():
     """The repaired headers are those of the response that the official client shows."""
     headers = [("Content-Type", "text/event-stream")] * 2 + [
         ("X-One", "1"),
@@ -122,7 +122,7 @@ def test_label_that_a_program_sees():
 
 
 @pytest.mark.parametrize("client", [each for each in clients() if each.family == default_family()], ids=str)
-def test_strict_policy(client):
+def test_strict_policy_names_the_first_repair(client):
     """A strict policy turns the first repair into an openai error that names it, before any chunk."""
     make = shim.http_client if client.mode == "sync" else shim.async_http_client
     strict = {"http_client": make(policy=shim.Policy(strict=True))}

@@ -36,7 +36,7 @@ class TestRawPath:
         ],
         ids=["conforming", "CRLF", "1.x", "one newline", "byte by byte"],
     )
-    def test_chunks(self, body):
+    def test_chunks_are_openais(self, body):
         """The chunks are openai's, with everything in its place, whatever the framing and the dialect."""
         with RawServer(sse_response(body)) as server:
             chunks = list(shim.raw.stream_chat(server.base_url, **ASK))
@@ -46,7 +46,7 @@ class TestRawPath:
         assert len({each.id for each in chunks}) == 1
         assert chunks[-1].choices[0].finish_reason == "stop"
 
-    def test_request(self):
+    def test_request_arrives_as_asked(self):
         """What is asked for arrives: parameters, key, headers, query; arguments that are left out do not."""
         message = openai.types.chat.ChatCompletionMessage(role="assistant", content="before")
         with RawServer(sse_response([stream(GOOD)])) as server:
@@ -76,7 +76,7 @@ class TestRawPath:
             "stream": True,
         }
 
-    def test_message_that_is_no_json(self):
+    def test_message_that_is_not_json_is_an_error(self):
         """A message that cannot be sent is an error that names its type."""
         with pytest.raises(TypeError):
             list(shim.raw.stream_chat("http://127.0.0.1:9", model="m", messages=[object()]))
@@ -92,7 +92,7 @@ class TestRawPath:
         ],
     )
     @pytest.mark.parametrize("body", [b'{"error":{"message":"because","code":"c"}}', b"because", b'["because"]'])
-    def test_status(self, status, error, body):
+    def test_refusal_is_openais_exception(self, status, error, body):
         """A refusal is openai's exception for the status, with the service's words."""
         with RawServer(plain_response(body, status)) as server, pytest.raises(error) as caught:
             list(shim.raw.stream_chat(server.base_url, **ASK))
@@ -100,7 +100,7 @@ class TestRawPath:
         assert caught.value.status_code == status
         assert "because" in str(caught.value)
 
-    def test_error_event(self):
+    def test_error_event_is_raised_after_the_text(self):
         """An error in the stream is an APIError with its members, behind what came before it."""
         failure = event({"error": {"message": "no", "type": "server_error", "code": "c"}})
         with RawServer(sse_response([event(GOOD[0]), event(GOOD[1]), failure])) as server:
@@ -110,7 +110,7 @@ class TestRawPath:
                 next(chunks)
         assert caught.value.code == "c"
 
-    def test_error_event_that_is_text(self):
+    def test_error_event_of_plain_text_is_raised(self):
         """An error that is no object is told all the same."""
         with (
             RawServer(sse_response([event({"error": "broken"})])) as server,
@@ -118,14 +118,14 @@ class TestRawPath:
         ):
             list(shim.raw.stream_chat(server.base_url, **ASK))
 
-    def test_truncated(self):
+    def test_unfinished_stream_is_an_error(self):
         """An unfinished stream is an error here, too."""
         with RawServer(sse_response([event(GOOD[0])])) as server, pytest.raises(openai.APIError) as caught:
             list(shim.raw.stream_chat(server.base_url, **ASK))
         assert caught.value.code == "stream_truncated"
 
     @pytest.mark.parametrize("end", ["cut", "reset"])
-    def test_connection_that_breaks(self, end):
+    def test_broken_connection_is_raised_after_the_text(self, end):
         """A broken connection is openai's connection error, behind all that came whole."""
         events = [event(GOOD[0]), event(GOOD[1]).removesuffix(b"\n")]
         with RawServer(sse_response(events, end=end, gap=0.05)) as server:
@@ -137,14 +137,14 @@ class TestRawPath:
             assert text(got) == PIECES[0]
         assert caught.value.__cause__ is not None
 
-    def test_nobody_listens(self):
+    def test_refused_connection_is_openais_exception(self):
         """A refused connection is openai's connection error with the reason in it."""
         with RawServer([Close()]) as server:
             base_url = server.base_url
         with pytest.raises(openai.APIConnectionError, match=r"refused|connect"):
             list(shim.raw.stream_chat(base_url, **ASK))
 
-    def test_timeout(self):
+    def test_silence_is_openais_timeout(self):
         """Silence longer than the timeout is openai's timeout error."""
         with (
             RawServer(sse_response([event(GOOD[0])], end="held")) as server,
@@ -164,25 +164,25 @@ class TestRawPath:
             server.wait_until_no_connection_is_open(5)
 
     @pytest.mark.parametrize("family", FAMILIES)
-    def test_http_client_of_ones_own(self, family):
+    def test_uses_an_own_http_client(self, family):
         """A client of either library is used and left open."""
         with RawServer(sse_response([stream(betalgo(PIECES))])) as server, FAMILIES[family].Client() as own:
             assert text(shim.raw.stream_chat(server.base_url, **ASK, http_client=own)) == TEXT
             assert not own.is_closed
 
-    def test_compressed(self):
+    def test_compressed_stream_is_read(self):
         """A compressed stream is read, too."""
         headers = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")]
         with RawServer(sse_response([gzip.compress(stream(GOOD))], headers=headers)) as server:
             assert text(shim.raw.stream_chat(server.base_url, **ASK)) == TEXT
 
-    def test_damaged_compression(self):
+    def test_damaged_compression_is_a_connection_error(self):
         """A compressed stream that cannot be unpacked is openai's connection error."""
         headers = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")]
         with RawServer(sse_response([b"no gzip"], headers=headers)) as server, pytest.raises(openai.APIConnectionError):
             list(shim.raw.stream_chat(server.base_url, **ASK))
 
-    def test_error_of_the_http_client(self):
+    def test_other_error_of_the_http_client_is_raised_unchanged(self):
         """What is neither a connection's nor the service's failure is raised as it is."""
 
         def broken(_request):
@@ -191,7 +191,7 @@ class TestRawPath:
         with httpx.Client(transport=httpx.MockTransport(broken)) as own, pytest.raises(KeyError):
             list(shim.raw.stream_chat("http://x/v1", **ASK, http_client=own))
 
-    def test_one_event_in_many_pieces(self):
+    def test_event_in_many_pieces_is_one_chunk(self):
         """A large event in small pieces arrives whole (sseclient-py alone needs quadratic time for it)."""
         long = "x" * 200_000
         body = stream([chunk({"role": "assistant", "content": long}), chunk({}, "stop")])
@@ -222,7 +222,7 @@ class TestFallback:
         ],
         ids=["nothing found", "empty event", "decoder fails"],
     )
-    def test_a_client_that_cannot(self, broken, caplog):
+    def test_raw_path_is_used_where_the_client_fails(self, broken, caplog):
         """A plain official client that finds nothing, or fails to decode, is replaced; the text comes once."""
         with RawServer(sse_response(broken)) as server, plain_client(server, default_headers={"X-Own": "1"}) as client:
             assert text(shim.stream_chat(client, **ASK, temperature=1)) == TEXT
@@ -255,7 +255,7 @@ class TestFallback:
                     list(shim.stream_chat(client, **ASK))
                 assert len(server.requests) == 1
 
-    def test_failure_of_both(self):
+    def test_error_of_the_raw_path_is_raised_where_both_fail(self):
         """Where the raw path finds nothing either, its error is raised."""
         with RawServer(sse_response([])) as server, plain_client(server) as client:
             with pytest.raises(openai.APIError) as caught:
@@ -273,13 +273,13 @@ class TestFallback:
             assert server.requests[1].header("x-two") == "2"
             assert server.connections == 1
 
-    def test_asynchronous_client(self):
+    def test_asynchronous_client_is_refused(self):
         """An asynchronous client is refused in one sentence."""
         client = openai.AsyncOpenAI(base_url="http://x", api_key="k")
         with pytest.raises(TypeError, match="synchronous client"):
             next(shim.stream_chat(client, **ASK))
 
-    def test_early_end(self):
+    def test_leaving_early_closes_the_stream(self):
         """Leaving early closes the stream, on either path."""
         with (
             RawServer(sse_response([*map(event, GOOD)], end="held")) as server,

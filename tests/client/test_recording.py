@@ -8,7 +8,7 @@ import httpcore
 import httpx
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import shim
@@ -79,7 +79,7 @@ def test_replay_equals_live(end, repaired):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_bytes_and_pieces(end):
+def test_every_byte_and_piece_is_recorded(end):
     """Every byte of the connection is noted, as its reads gave it, and how it ended."""
     script = [each for step in sse_response(EVENTS, end=end) for each in (Sleep(GAP), step)]
     sent = [step.data for step in script if isinstance(step, Send)]
@@ -112,7 +112,7 @@ def test_bytes_and_pieces(end):
     assert not recording.is_filled
 
 
-def test_two_requests_on_a_connection():
+def test_requests_on_one_connection_are_kept_apart():
     """A connection that is used again is one connection and two recordings."""
     scripts = [plain_response(b'{"a": 1}'), plain_response(b'{"b": 2}')]
     with RawServer(in_turn(*scripts)) as server, RecordingTransport(verify=False) as transport:
@@ -126,7 +126,7 @@ def test_two_requests_on_a_connection():
         assert recording.ended is None
 
 
-def test_an_answer_that_is_left():
+def test_left_answer_is_recorded_as_far_as_it_was_read():
     """What a client does not wait for is not noted, and not taken for the service's doing."""
     with RawServer(sse_response(EVENTS[:2], end="held", gap=GAP)) as server:
         with RecordingTransport(verify=False) as transport, httpx.Client(transport=transport) as client:
@@ -139,7 +139,7 @@ def test_an_answer_that_is_left():
     assert recording.ended is None
 
 
-def test_settling_read():
+def test_wait_after_the_end_marker_is_recorded():
     """The short wait for the end behind the end marker is noted, and its shutdown is not the service's."""
     recording, got = record(sse_response(EVENTS, end="held"))
     assert recording.ended is None
@@ -148,7 +148,7 @@ def test_settling_read():
 
 
 @pytest.mark.parametrize("phase", ["read", "write"])
-def test_deadline_against_a_drip(phase):
+def test_deadline_ends_a_slow_answer(phase):
     """No request lasts beyond the deadline, though each single read or write is short."""
     drip = [Send(response_head()), *(step for _ in range(400) for step in (Sleep(0.05), Send(b"1\r\nx\r\n")))]
     with RawServer(drip if phase == "read" else [Hold()]) as server, RecordingTransport(verify=False) as transport:
@@ -169,7 +169,7 @@ def test_deadline_against_a_drip(phase):
     assert transport.recordings[0].ended == ("deadline" if phase == "read" else None)
 
 
-def test_deadline_of_a_handshake():
+def test_deadline_ends_a_handshake():
     """A service that does not answer a TLS handshake is given up at the deadline."""
     with RawServer([Hold()]) as server:
         with RecordingTransport(verify=False, deadline=time.monotonic() + 0.3) as transport:
@@ -178,7 +178,7 @@ def test_deadline_of_a_handshake():
     assert transport.connections == 1
 
 
-def test_timeout_of_the_client():
+def test_timeout_of_the_client_is_recorded():
     """A client's own timeout, where it comes first, is noted the same way."""
     with RawServer([Send(response_head()), Hold()]) as server:
         with RecordingTransport(verify=False, deadline=time.monotonic() + 60) as transport:
@@ -187,7 +187,7 @@ def test_timeout_of_the_client():
     assert transport.recordings[0].ended == "deadline"
 
 
-def test_nobody_listens():
+def test_refused_connection_is_recorded():
     """A request that is never answered is noted, too."""
     with RecordingTransport(verify=False) as transport, httpx.Client(transport=transport) as client:
         with pytest.raises(httpx.ConnectError):
@@ -196,7 +196,7 @@ def test_nobody_listens():
     assert transport.connections == 0
 
 
-def test_pools_of_httpx():
+def test_httpx_keeps_its_pool_in_the_expected_place():
     """httpx keeps its pool where these transports put theirs, with the same settings."""
     theirs = httpx.HTTPTransport()._pool
     for transport in (RecordingTransport(), ReplayTransport(Recording("GET", "/", [], b""))):
@@ -210,7 +210,7 @@ def test_pools_of_httpx():
 class TestReplay:
     """What a replay does besides giving the pieces."""
 
-    def test_small_reads(self):
+    def test_small_reads_get_a_piece_in_parts(self):
         """A reader that wants less than a piece gets it in parts."""
         backend = ReplayTransport(Recording("GET", "/", [], b"", [Piece(0.0, b"abc")]))._pool._network_backend
         stream = backend.connect_tcp("h", 1)
@@ -228,7 +228,7 @@ class TestReplay:
             for url in ("http://h/a", "http://h/b", "https://h/c"):
                 assert client.get(url).json() == {}
 
-    def test_pieces_in_time(self):
+    def test_timed_replay_keeps_times_and_timeouts(self):
         """A timed replay keeps the times, and a client's timeout."""
         [answer] = plain_response(b"{}")
         recording = Recording("GET", "/", [], b"", [Piece(0.0, answer.data[:9]), Piece(0.3, answer.data[9:])])
@@ -242,7 +242,7 @@ class TestReplay:
     @pytest.mark.parametrize(
         "leave", [lambda stream: stream.close(), lambda stream: stream.get_extra_info("socket").shutdown(2)]
     )
-    def test_left_from_another_thread(self, leave):
+    def test_close_from_another_thread_ends_the_replay(self, leave):
         """A read that waits ends when the connection is closed or shut down, as that of a socket."""
         pieces = [Piece(0.0, b"a"), Piece(60.0, b"b")]
         backend = ReplayTransport(Recording("GET", "/", [], b"", pieces), timed=True)._pool._network_backend
@@ -268,7 +268,6 @@ BODIES = (
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     st.builds(
         Recording,
@@ -281,14 +280,14 @@ BODIES = (
         is_filled=st.booleans(),
     )
 )
-def test_saved_is_loaded(tmp_path_factory, recording):
+def test_saved_recording_is_loaded_unchanged(tmp_path_factory, recording):
     """What was saved is loaded to the byte."""
     path = tmp_path_factory.mktemp("capture") / "capture.json"
     recording.save(path)
     assert Recording.load(path) == recording
 
 
-def test_other_spellings_of_json(tmp_path):
+def test_other_spellings_of_json_are_loaded(tmp_path):
     """A body that JSON would not write the same way again is kept as text."""
     recording = Recording("POST", "/", [], b'{"a":  1}')
     recording.save(tmp_path / "capture.json")
@@ -350,20 +349,20 @@ def test_files_that_are_refused(tmp_path, content, said):
     assert caught.value.remedy
 
 
-def test_no_file(tmp_path):
+def test_missing_file_is_refused(tmp_path):
     """So is a file that is not there."""
     with pytest.raises(ServiceError, match=r"cannot be read: No such file"):
         Recording.load(tmp_path / "nothing")
 
 
-def test_a_good_file(tmp_path):
+def test_undamaged_file_is_a_capture(tmp_path):
     """The file that the damaged ones were made of is a capture."""
     path = tmp_path / "file"
     path.write_text(json.dumps(GOOD), encoding="ascii")
     assert Recording.load(path) == Recording("GET", "/", [], b"", details={})
 
 
-def test_package_not_installed(monkeypatch):
+def test_details_report_packages_that_are_not_installed(monkeypatch):
     """Details of what is not installed as a package say so."""
     monkeypatch.setattr("shim.capture.recording._PACKAGES", {"shim": "no-such-package-here"})
     assert Recording("GET", "/", [], b"").details["shim"] == "unknown"

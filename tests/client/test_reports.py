@@ -1,4 +1,4 @@
-"""What a program learns of the repair: the report of anything it holds, hooks, captures, the log."""
+"""Contract line 5: what a program learns of the repair, by reports, hooks, captures and the log."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ def shim_client(server, http_client=None):
 class TestReport:
     """report() takes whatever a program has in its hands."""
 
-    def test_completion(self):
+    def test_completion_has_its_report(self):
         """A completion knows its report, and the log says that it was an answer, not a stream."""
         with RawServer(plain()) as server, shim_client(server) as client:
             completion = client.chat.completions.create(**ASK)
@@ -54,7 +54,7 @@ class TestReport:
             assert found.repairs == {Repair.BODY_ENVELOPE: 1, Repair.BODY_MEMBERS: 1}
             assert (found.events, found.generation) == (0, "1.x")
 
-    def test_two_completions(self):
+    def test_each_completion_has_its_own_report(self):
         """Each completion has the report of its own."""
         answers = iter([plain(), plain(id="chatcmpl-own", IsDelta=True), plain(id="chatcmpl-clean")])
 
@@ -68,7 +68,7 @@ class TestReport:
         assert Repair.BODY_ENVELOPE not in shim.report(completions[1]).repairs
         assert shim.report(completions[0].choices[0]) is None
 
-    def test_async_completion_and_response(self):
+    def test_async_completion_and_response_have_their_reports(self):
         """The same for the asynchronous client, for /v1/responses, and for a chunk."""
         part = {"type": "output_text", "text": "x"}
         item = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
@@ -88,7 +88,7 @@ class TestReport:
         assert shim.report(answer).repairs == {Repair.RESPONSES_CONTENT: 1}
 
     @pytest.mark.parametrize("client", clients(), ids=str)
-    def test_chunks_and_accumulated_completion(self, client):
+    def test_chunks_and_accumulated_completion_share_a_report(self, client):
         """A chunk and what the helper made of all of them lead to the report of their stream."""
         with RawServer(OLD) as server:
             answer = client.ask(server.base_url)
@@ -112,7 +112,7 @@ class TestReport:
         ],
         ids=["first-event", "truncated", "cut", "status", "no-answer"],
     )
-    def test_exceptions(self, client, script, codes):
+    def test_exceptions_lead_to_the_report(self, client, script, codes):
         """Whatever is raised leads to the report: a refusal, an error in the stream, a broken connection."""
         with RawServer(script) as server:
             answer = client.ask(server.base_url)
@@ -123,14 +123,14 @@ class TestReport:
             source = source.__cause__
         assert codes <= set(shim.report(source).repairs)
 
-    def test_exception_of_the_raw_path(self):
+    def test_exception_of_the_raw_path_leads_to_the_report(self):
         """The raw path raises the same exceptions, with the same report behind them."""
         with RawServer(sse_response([stream(betalgo()[:1], done=b"")])) as server:
             with pytest.raises(openai.APIError) as raised:
                 list(shim.raw.stream_chat(server.base_url, **ASK))
         assert Repair.TRUNCATED in shim.report(raised.value).repairs
 
-    def test_what_has_none(self):
+    def test_foreign_objects_have_no_report(self):
         """Things that the shim had nothing to do with have no report."""
         for source in (None, object(), ValueError("x"), openai.OpenAIError("x"), "chatcmpl-unknown"):
             assert shim.report(source) is None
@@ -148,7 +148,7 @@ class TestReport:
         assert shim.report(kept[0]) is None
         assert shim.report(kept[1]) is not None
 
-    def test_generation(self):
+    def test_generation_is_detected_from_the_answer(self):
         """The generation is told by what stands in the answer, or by the server's own name; not at all otherwise."""
         without = [{name: value for name, value in each.items() if name != "usage"} for each in betalgo()]
         null = [{**each, "usage": None} for each in betalgo()]
@@ -171,7 +171,7 @@ class TestReport:
 class TestHook:
     """`Policy(on_repair=…)` is told of every repair."""
 
-    def test_every_repair(self):
+    def test_hook_sees_every_repair_without_text(self):
         """Code, event, shape and evidence, as often as the report counts; never a word of the answer."""
         told = []
         with RawServer(OLD) as server, policy_client(server, on_repair=told.append) as client:
@@ -189,7 +189,7 @@ class TestHook:
         assert found[Repair.EMPTY_TOOL_CALLS] == "a list of 0"
         assert WORDS not in repr(told)
 
-    def test_event_of_a_plain_answer(self):
+    def test_hook_sees_repairs_of_a_plain_answer(self):
         """A repair of what is no stream belongs to no event."""
         told = []
         with RawServer(plain()) as server, policy_client(server, on_repair=told.append) as client:
@@ -198,7 +198,7 @@ class TestHook:
         with pytest.raises(AttributeError):
             told[0].event = 1
 
-    def test_one_that_raises(self, caplog):
+    def test_hook_that_raises_is_logged_once(self, caplog):
         """What a hook raises is logged once, and the stream goes on as without it."""
 
         def hook(_):
@@ -212,14 +212,14 @@ class TestHook:
         assert record.exc_info[0] is ZeroDivisionError
         assert WORDS not in caplog.text
 
-    def test_one_of_the_raw_path(self):
+    def test_hook_sees_repairs_of_the_raw_path(self):
         """The raw path tells the hook of its policy, too."""
         told = []
         with RawServer(OLD) as server:
             list(shim.raw.stream_chat(server.base_url, **ASK, policy=shim.Policy(on_repair=told.append)))
         assert Repair.ID in {each.repair for each in told}
 
-    def test_strict(self):
+    def test_hook_sees_nothing_under_a_strict_policy(self):
         """Under a strict policy nothing is mended, so the hook is told nothing; the answer is named in the error."""
         told = []
         with RawServer(plain()) as server, policy_client(server, strict=True, on_repair=told.append) as client:
@@ -231,7 +231,7 @@ class TestHook:
 class TestCapture:
     """`capture_repairs()` collects over all requests of a block."""
 
-    def test_block(self):
+    def test_block_counts_its_requests_only(self):
         """All requests within count, none before or behind; a stream counts to its end."""
         with RawServer(OLD) as server, shim_client(server) as client:
             list(client.chat.completions.create(**ASK, stream=True))
@@ -244,7 +244,7 @@ class TestCapture:
         assert captured.events == 6
         assert captured.reports[1] is shim.report(late)
 
-    def test_nothing_to_repair(self):
+    def test_conforming_service_captures_nothing(self):
         """A conforming service leaves nothing to be captured."""
         with RawServer(CONFORMING) as server, shim_client(server) as client:
             with shim.capture_repairs() as captured:
@@ -252,7 +252,7 @@ class TestCapture:
         assert not captured.repairs
         assert captured.events == 4
 
-    def test_nested(self):
+    def test_inner_block_is_part_of_the_outer(self):
         """An inner block is part of the outer one, and of nothing else."""
         with RawServer(OLD) as server, shim_client(server) as client, shim.capture_repairs() as outer:
             list(client.chat.completions.create(**ASK, stream=True))
@@ -260,7 +260,7 @@ class TestCapture:
                 list(client.chat.completions.create(**ASK, stream=True))
         assert (outer.events, inner.events) == (6, 3)
 
-    def test_tasks(self):
+    def test_tasks_started_in_a_block_belong_to_it(self):
         """A task started in a block belongs to it; a block in another task does not see it."""
 
         async def ask(client):
@@ -286,7 +286,7 @@ class TestLog:
     def messages(self, caplog, level):
         return [record.getMessage() for record in caplog.records if (record.name, record.levelname) == ("shim", level)]
 
-    def test_stream(self, caplog):
+    def test_stream_has_one_line(self, caplog):
         """One line for the stream, and with DEBUG one for each repair."""
         caplog.set_level("DEBUG", logger="shim")
         with RawServer(OLD) as server, shim_client(server) as client:
@@ -301,7 +301,7 @@ class TestLog:
         assert WORDS not in caplog.text.replace("httpx", "")
         assert MESSAGES[0]["content"] not in "".join(occurrences) + summary
 
-    def test_plain_answer(self, caplog):
+    def test_plain_answer_is_named_so(self, caplog):
         """A plain answer is called one."""
         caplog.set_level("INFO", logger="shim")
         with RawServer(plain()) as server, shim_client(server) as client:
@@ -309,14 +309,14 @@ class TestLog:
         assert self.messages(caplog, "INFO") == ["repaired an answer: body-envelope 1, body-members 1"]
         assert not self.messages(caplog, "DEBUG")
 
-    def test_nothing_to_say(self, caplog):
+    def test_conforming_stream_has_no_line(self, caplog):
         """A conforming stream leaves no line."""
         caplog.set_level("DEBUG", logger="shim")
         with RawServer(CONFORMING) as server, shim_client(server) as client:
             list(client.chat.completions.create(**ASK, stream=True))
         assert not [record for record in caplog.records if record.name == "shim"]
 
-    def test_quiet_by_default(self, caplog):
+    def test_logger_is_silent_by_default(self, caplog):
         """Without a level of its own the logger costs and says nothing."""
         assert logging.getLogger("shim").level == logging.NOTSET
         with RawServer(OLD) as server, shim_client(server) as client:

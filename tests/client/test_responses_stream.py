@@ -32,7 +32,7 @@ def read(base_url, mode, *, repaired):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_answer_that_is_ahead_of_its_stream(mode):
+def test_text_arrives_once_where_the_answer_is_ahead(mode):
     """Each piece of the text comes once."""
     with RawServer(sse_response([AHEAD])) as server:
         texts, final, codes = read(server.base_url, mode, repaired=True)

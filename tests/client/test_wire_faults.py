@@ -1,4 +1,4 @@
-"""Faults on the wire: the right exception in time, what came before it delivered, and nothing left behind."""
+"""Contract line 3, for faults on the wire: the right exception in time, after everything received before it."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from support.talk import MAJOR, MODES
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", WIRE_FAULTS)
-def test_wire_fault(name, mode):
+def test_client_sees_the_listed_outcome(name, mode):
     """The client sees what the list of faults states; `python tests/checks/faults` tries every byte cut, this some."""
     outcome = play(name, mode, str(MAJOR), some=True)
     assert outcome.right, outcome

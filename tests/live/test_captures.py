@@ -43,7 +43,7 @@ def shape(chunks):
 
 @pytest.mark.parametrize("tools", [False, True], ids=["text", "tools"])
 @pytest.mark.parametrize("script", ["haiku", "emoji", "tool", "think", "crlf"])
-def test_what_is_left_of_a_stream(service, script, tools, tmp_path):
+def test_redacted_stream_is_repaired_alike(service, script, tools, tmp_path):
     """The repairs and the shape stay; the key, the prompt and the answer go."""
     transport = RecordingTransport(verify=False)
     chunks, repairs, error = ask(transport, service, script, tools)
@@ -67,7 +67,7 @@ def test_what_is_left_of_a_stream(service, script, tools, tmp_path):
     assert not {char for char in told if not char.isascii()}
 
 
-def test_an_error_that_is_told(service):
+def test_error_message_stays_in_a_redacted_recording(service):
     """What the service says of a bad request is in the file."""
     transport = RecordingTransport(verify=False)
     with httpx.Client(transport=transport, timeout=60) as client:

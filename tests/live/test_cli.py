@@ -24,7 +24,7 @@ def run(environment):
 
 
 @pytest.mark.parametrize("path", [[], ["--raw"]], ids=["client", "raw"])
-def test_answer(service, run, path):
+def test_chat_prints_the_answer(service, run, path):
     """The answer is the model's text, whatever characters it has; the tokens are counted by the service."""
     done = run("chat", "<|emoji|>", "--base-url", service.base_url, *path)
     assert (done.returncode, done.stdout) == (0, SCRIPTS["emoji"] + "\n")
@@ -34,14 +34,14 @@ def test_answer(service, run, path):
     assert service.alive
 
 
-def test_repairs(service, run):
+def test_chat_shows_the_repairs(service, run):
     """Some release needs many repairs and some few; what is told is what was done."""
     done = run("chat", "<|haiku|>", "--base-url", service.base_url, "--show-repairs")
     codes = {line.split()[0] for line in done.stderr.splitlines()[2:]}
     assert ("foreign-members" in codes) == service.version.startswith("1.")
 
 
-def test_models(service, run):
+def test_models_lists_the_loaded_model(service, run):
     """The model is there, and loaded; what the service does not tell is null."""
     done = run("models", "--base-url", service.base_url, "--json")
     assert done.returncode == 0
@@ -51,7 +51,7 @@ def test_models(service, run):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
-def test_conversation(service, environment):
+def test_interrupted_conversation_goes_on(service, environment):
     """Ctrl-C in the middle of a long answer stops it, and the service answers the next question."""
     with Terminal(command("chat", "--base-url", service.base_url), environment) as terminal:
         terminal.read_until("> ")
@@ -71,9 +71,8 @@ def test_conversation(service, environment):
 class TestWithoutService:
     """No service runs, and there is no internet."""
 
-    def test_offline_model(self, run):
+    def test_chat_starts_the_offline_model(self, run, offline_model):
         """Foundry Local starts with the offline model, and says so."""
-        offline.ensure_model()
         done = run("chat", "Say hello", "--max-tokens", 12)
         assert done.returncode == 0
         assert len(done.stdout.split()) > 3
@@ -83,7 +82,7 @@ class TestWithoutService:
         assert "cut at the limit of tokens" in done.stderr
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
-    def test_interrupt(self, environment):
+    def test_interrupt_ends_command_and_service(self, environment):
         """A model of one's own is served; Ctrl-C in the middle of its answer ends the command and the service."""
         model = ensure_scripted_model(offline.cache_root(), boundary_ids=True)
         with Terminal(command("chat", "<|long|>", "--model-path", model), environment) as terminal:
@@ -97,13 +96,13 @@ class TestWithoutService:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
-    def test_named_model(self, run):
+    def test_named_model_is_not_replaced(self, run):
         """A model that is named is never replaced by another."""
         done = run("chat", "Say hello", "--model", "phi-4-mini")
         assert (done.returncode, done.stdout) == (1, "")
         assert "catalog cannot be reached" in done.stderr.splitlines()[-1]
 
-    def test_models_of_a_catalog(self, run):
+    def test_models_lists_a_catalog(self, run):
         """What the SDK reads out of a catalog: every model, and that none is on this machine."""
         names = ("scripted-a-generic-cpu", "scripted-b-generic-cpu")
         catalog = json.dumps({"totalCount": 2, "continuationToken": "", "summaries": [*map(catalog_entry, names)]})
@@ -115,7 +114,7 @@ class TestWithoutService:
         assert [model["alias"] for model in found] == ["scripted-a", "scripted-b"]
         assert {(model["loaded"], model["cached"]) for model in found} == {(False, False)}
 
-    def test_catalog(self, run):
+    def test_empty_catalog_is_explained(self, run):
         """The catalog is empty, for a reason."""
         done = run("models", "--json")
         assert (done.returncode, json.loads(done.stdout)) == (0, [])

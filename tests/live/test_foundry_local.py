@@ -68,7 +68,7 @@ START = """
 class TestOwnModel:
     """A model folder of one's own, on the runtime that is installed with the extra `service`."""
 
-    def test_start_use_stop(self, run, model_folder):
+    def test_block_starts_and_stops_the_service(self, run, model_folder):
         """The block starts the service, gives an address, an id and a client, and stops it; a second one works."""
         code = (
             START
@@ -113,7 +113,7 @@ class TestOwnModel:
         assert instance == "None"
         assert not listens(base_url)
 
-    def test_second_one_at_the_same_time(self, run, model_folder):
+    def test_second_service_at_the_same_time_is_refused(self, run, model_folder):
         """Two at once in one process: one sentence says why not, and the first goes on."""
         code = (
             START
@@ -131,7 +131,7 @@ class TestOwnModel:
         assert "running in this process already" in told
         assert int(length) == len(SCRIPTS["haiku"])
 
-    def test_port(self, run, model_folder):
+    def test_requested_port_is_used(self, run, model_folder):
         """The port that is asked for is taken; one in use is an error that says so, and nothing stays running."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             taken_port = taken.getsockname()[1]
@@ -158,12 +158,12 @@ class TestOwnModel:
         assert told.startswith(f"Port {taken_port} is in use")
         assert int(length) == len(SCRIPTS["haiku"])
 
-    def test_folder_without_a_model(self, run, tmp_path):
+    def test_folder_without_a_model_is_refused(self, run, tmp_path):
         """A folder that is no model is one sentence."""
         with pytest.raises(shim.ServiceError, match=r"has no genai_config\.json"):
             shim.FoundryLocal(model_path=tmp_path).start()
 
-    def test_broken_model(self, run, tmp_path):
+    def test_broken_model_is_refused(self, run, tmp_path):
         """A model that the runtime cannot load is an error with the runtime's words, and nothing stays running."""
         (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
         code = """
@@ -178,7 +178,7 @@ class TestOwnModel:
         assert done.stdout.startswith("None The model "), done.stderr
         assert "could not be loaded" in done.stdout
 
-    def test_async_client(self, run, model_folder):
+    def test_async_client_talks_to_the_service(self, run, model_folder):
         """The asynchronous client of a service."""
         code = """
             import asyncio, sys, shim
@@ -197,7 +197,7 @@ class TestOwnModel:
 class TestCatalog:
     """Models of Foundry's catalog, as far as they can be had without the internet."""
 
-    def test_catalog_out_of_reach(self, run, tmp_path):
+    def test_unreachable_catalog_is_an_error(self, run, tmp_path):
         """Without a catalog and without models the error says so, and what to do."""
         code = """
             import shim
@@ -211,7 +211,7 @@ class TestCatalog:
         assert "catalog cannot be reached" in done.stdout, done.stderr
         assert done.stderr == ""
 
-    def test_model_of_a_catalog(self, run, model_folder, tmp_path):
+    def test_model_of_a_catalog_is_downloaded_and_served(self, run, model_folder, tmp_path):
         """An alias is resolved over the catalog, an ambiguous or unknown one is an error that lists what there is."""
         names = ("scripted-a-generic-cpu", "scripted-b-generic-cpu")
         for name in names:
@@ -241,7 +241,7 @@ class TestCatalog:
         assert "scripted-a-generic-cpu:1, scripted-b-generic-cpu:1" in ambiguous
         assert "does not have the model 'nothing'" in unknown
 
-    def test_download_that_fails(self, run, tmp_path):
+    def test_failed_download_is_an_error(self, run, tmp_path):
         """A model that is listed but cannot be downloaded is an error with the reason, and nothing stays running."""
         code = """
             import sys, shim
@@ -258,14 +258,14 @@ class TestCatalog:
         assert len(done.stdout.splitlines()) == 1
 
 
-def test_exactly_one_of_alias_and_path():
+def test_alias_and_path_exclude_each_other():
     """Neither or both is a mistake of the program."""
     for given in ({}, {"alias": "a", "model_path": "b"}):
         with pytest.raises(TypeError, match="either"):
             shim.FoundryLocal(**given)
 
 
-def test_without_the_extra(run):
+def test_missing_extra_names_what_to_install(run):
     """Without foundry-local-sdk the error says what to install."""
     code = """
         import sys, shim
@@ -289,7 +289,7 @@ class TestAttach:
         monkeypatch.delenv("FOUNDRY_LOCAL_ENDPOINT", raising=False)
         return tmp_path
 
-    def test_real_service(self, service, monkeypatch):
+    def test_finds_service_and_model(self, service, monkeypatch):
         """Each release is found by the variable, and the model by its id, by its name, or as the only one."""
         monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", service.base_url)
         for name in (service.model_id, "scripted-generic-cpu", "scripted", None):
@@ -301,12 +301,12 @@ class TestAttach:
                 assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == SCRIPTS["haiku"]
         assert service.alive
 
-    def test_unknown_model(self, service):
+    def test_unknown_model_lists_the_known_ones(self, service):
         """A model that the service does not have is an error that lists what it has."""
         with pytest.raises(shim.ServiceError, match="scripted-generic-cpu"):
             _ = shim.FoundryLocal.attach("nothing", base_url=service.base_url).model_id
 
-    def test_daemon_file(self, home):
+    def test_reads_the_daemon_file(self, home):
         """`~/.foundry/daemon.json` is read; an address that does not answer any more is passed over."""
         (home / ".foundry").mkdir()
         with RawServer(models("a:1")) as gone:
@@ -319,7 +319,7 @@ class TestAttach:
             assert found.model_id == "a:1"
 
     @pytest.mark.skipif(os.name == "nt", reason="the stand-in for the command is a shell script")
-    def test_status_command(self, home):
+    def test_asks_the_status_command(self, home):
         """`foundry service status` is asked, and the address taken out of what it says."""
         with RawServer(models("a:1")) as server:
             (home / "bin").mkdir()
@@ -330,7 +330,7 @@ class TestAttach:
             assert shim.FoundryLocal.attach().base_url == server.base_url
 
     @pytest.mark.skipif(os.name == "nt", reason="the stand-in for the command is a shell script")
-    def test_status_command_that_hangs(self, home, monkeypatch):
+    def test_hanging_status_command_is_given_up(self, home, monkeypatch):
         """A command that does not answer, or cannot be run, does not hold up the search."""
         monkeypatch.setattr("shim.service.find._PROBE_SECONDS", 0.1)
         (home / "bin").mkdir()
@@ -342,7 +342,7 @@ class TestAttach:
                 find_service()
 
     @pytest.mark.parametrize("daemon", [None, "{", "[]", "{}"])
-    def test_nothing_runs(self, home, daemon):
+    def test_missing_service_names_where_it_looked(self, home, daemon):
         """Where nothing is to be found the error says where was looked."""
         if daemon:
             (home / ".foundry").mkdir()
@@ -358,12 +358,12 @@ class TestAttach:
             (plain_response(b"", 404), "status 404"),
         ],
     )
-    def test_something_else_answers(self, script, told):
+    def test_other_server_is_named(self, script, told):
         """A server that is not Foundry Local is named as such."""
         with RawServer(script) as server, pytest.raises(shim.ServiceError, match=told):
             find_service(server.url)
 
-    def test_nobody_answers(self):
+    def test_unreachable_or_invalid_address_is_one_sentence(self):
         """An address where nobody listens, or that is none, is one sentence."""
         with RawServer([Hold()]) as server:
             gone = server.url
@@ -371,7 +371,7 @@ class TestAttach:
             with pytest.raises(shim.ServiceError, match="No Foundry Local service answers"):
                 find_service(address)
 
-    def test_several_models(self):
+    def test_several_models_are_listed(self):
         """Several candidates are an error that lists them; what is loaded may settle it."""
         listed = models("qwen-cpu:1", "qwen-gpu:2", "phi:3")
 
@@ -415,6 +415,6 @@ def models(*ids):
         ("localhost:5273", "http://localhost:5273/v1"),
     ],
 )
-def test_normalised(address, base_url):
+def test_address_becomes_the_base_url(address, base_url):
     """Whatever a person or a status command gives becomes the base URL."""
     assert normalised(address) == base_url

@@ -20,12 +20,6 @@ PROGRAM = Path(__file__).parents[2] / "examples" / "haiku.py"
 SECONDS = 120
 
 
-@pytest.fixture(scope="module")
-def offline_model():
-    """The real model, in the cache before the internet is cut off."""
-    return offline.ensure_model()
-
-
 @pytest.fixture
 def interruptible():
     """Programs that are started now listen to Ctrl-C, even where the tests themselves run in the background."""
@@ -65,7 +59,7 @@ def is_open(port):
 class TestOfflineModel:
     """Without the internet, with the real model and the real runtime."""
 
-    def test_streams_and_stops(self, offline_model):
+    def test_answer_streams_and_the_service_stops(self, offline_model):
         """The endpoint is shown, the answer comes piece by piece, and the port is closed afterwards."""
         with start() as process:
             line = process.stdout.readline().decode()
@@ -83,7 +77,7 @@ class TestOfflineModel:
         assert told.count("\n") == 1
         assert not is_open(port_of(line))
 
-    def test_every_path_says_the_same(self, offline_model):
+    def test_every_path_gives_the_same_answer(self, offline_model):
         """The official client, the asynchronous one and the raw path give the same answer of the same model."""
         answers = [haiku("--model-path", offline_model, *path) for path in ([], ["--raw"], ["--async"])]
         assert [answer.returncode for answer in answers] == [0, 0, 0]
@@ -92,7 +86,7 @@ class TestOfflineModel:
         assert not any(answer.stderr for answer in answers)
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-    def test_interrupt(self, offline_model, interruptible):
+    def test_interrupt_stops_the_service(self, offline_model, interruptible):
         """Ctrl-C in the middle of the answer stops the service."""
         with start("--model-path", offline_model) as process:
             line = process.stdout.readline().decode()
@@ -104,7 +98,7 @@ class TestOfflineModel:
         assert not is_open(port_of(line))
 
 
-def test_progress_bar(capsys):
+def test_progress_bar_prints_each_percent_once(capsys):
     """The bar of a download: a line for each whole percent, and nothing said twice."""
     bar = runpy.run_path(str(PROGRAM))["Bar"]()
     for percent in (0.0, 0.4, 50.0, 50.9, 100.0):
@@ -115,7 +109,7 @@ def test_progress_bar(capsys):
 
 
 @pytest.mark.parametrize("path", [[], ["--raw"], ["--async"]], ids=["client", "raw", "async"])
-def test_running_service(service, path):
+def test_running_service_is_used_and_left_running(service, path):
     """With --base-url the same program uses a service that runs already, of either kind, and leaves it running."""
     done = haiku("--base-url", service.base_url, *path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -136,25 +130,25 @@ class TestBadInput:
         return done.stderr
 
     @pytest.mark.live
-    def test_model_that_cannot_be_had(self):
+    def test_unreachable_catalog_is_one_line(self):
         """A model of the catalog, without the catalog."""
         assert "catalog cannot be reached" in self.told(haiku("--model", "no-such-model"))
 
-    def test_unknown_alias(self, service):
+    def test_unknown_alias_is_one_line(self, service):
         """An alias that the service does not know."""
         told = self.told(haiku("--base-url", service.base_url, "--model", "no-such-model"))
         assert "does not have the model 'no-such-model'" in told
         assert "scripted-generic-cpu" in told
 
     @pytest.mark.live
-    def test_port_in_use(self):
+    def test_port_in_use_is_one_line(self):
         """A port that another program has."""
         model = ensure_scripted_model(offline.cache_root())
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             assert f"Port {port} is in use" in self.told(haiku("--model-path", model, "--port", port))
 
-    def test_missing_extra(self):
+    def test_missing_extra_is_one_line(self):
         """foundry-local-sdk is not installed."""
         code = (
             "import runpy, sys; sys.modules['foundry_local_sdk'] = None; "
@@ -163,13 +157,13 @@ class TestBadInput:
         told = self.told(haiku(python=[sys.executable, "-c", code]))
         assert 'pip install "foundry-local-shim[service]"' in told
 
-    def test_nobody_listens(self):
+    def test_refused_connection_is_one_line(self):
         """An endpoint where nothing runs."""
         with RawServer([Hold()]) as server:
             gone = server.base_url
         assert gone in self.told(haiku("--base-url", gone))
 
-    def test_service_that_goes_away(self):
+    def test_service_that_goes_away_is_one_line(self):
         """A service that answers the search for it and is gone then."""
         listing = b'{"data":[{"id":"a:1"}]}'
         head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(listing)
@@ -183,11 +177,11 @@ class TestBadInput:
         with RawServer(once) as server:
             assert "onnection error" in self.told(haiku("--base-url", server.base_url))
 
-    def test_folder_without_a_model(self, tmp_path):
+    def test_folder_without_a_model_is_one_line(self, tmp_path):
         """A folder that holds no model."""
         assert "has no genai_config.json" in self.told(haiku("--model-path", tmp_path))
 
-    def test_two_paths_at_once(self):
+    def test_two_paths_at_once_are_a_usage_error(self):
         """The raw path and the asynchronous client exclude each other: a mistake of usage."""
         done = haiku("--raw", "--async")
         assert done.returncode == 2

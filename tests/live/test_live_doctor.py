@@ -22,7 +22,7 @@ def found(diagnosis):
     return {finding.probe: finding for finding in diagnosis.findings}
 
 
-def test_generation_and_deviations(service):
+def test_generation_is_recognized_and_deviations_are_repaired(service):
     """Each release is known for what it is; all of its deviations are found, mended, and told in the report."""
     diagnosis = diagnose(service.base_url)
     assert diagnosis.generation == GENERATIONS[service.version]
@@ -44,7 +44,7 @@ def test_generation_and_deviations(service):
     assert service.alive
 
 
-def test_what_each_side_sees(service):
+def test_each_side_is_shown(service):
     """Alone it fails where the release makes it fail; with the shim it gets the answer, or the reason."""
     findings = found(diagnose(service.base_url))
     first_generation = service.version.startswith("1.")
@@ -59,7 +59,7 @@ def test_what_each_side_sees(service):
     assert len(findings["stream"].timing.gaps) == 15
 
 
-def test_tool_calls(service):
+def test_tool_calls_are_examined(service):
     """A model that calls a function: as text in some releases, and a call with the shim in all."""
     finding = found(diagnose(service.base_url, prompt=marker("tool")))["tools"]
     assert finding.mended == "1 tool call, finish reason tool_calls"
@@ -69,7 +69,7 @@ def test_tool_calls(service):
 
 
 @pytest.mark.parametrize("given", ["origin", "status"])
-def test_address_as_a_person_has_it(service, given):
+def test_address_is_accepted_in_any_form(service, given):
     """The address of the server alone, or of its status page, is enough."""
     origin = service.base_url.removesuffix("/v1").removesuffix("/catalogs/local")
     diagnosis = diagnose(origin if given == "origin" else f"{origin}/openai/status")

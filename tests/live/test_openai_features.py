@@ -155,7 +155,7 @@ def bodies(server):
 class TestStreamHelper:
     """`.stream()`: the events, in their order."""
 
-    def test_text(self, service, use):
+    def test_text_accumulates(self, service, use):
         """Each delta follows its chunk and carries the text so far; the end says all of it, once."""
         events, completion, _ = use(service.base_url, streamed(**asking(service, "haiku")))
         types = [event.type for event in events]
@@ -171,14 +171,14 @@ class TestStreamHelper:
         assert text == events[-1].content == completion.choices[0].message.content == SCRIPTS["haiku"]
         assert completion.choices[0].finish_reason == "stop"
 
-    def test_usage(self, service, use):
+    def test_usage_accumulates(self, service, use):
         """The accumulated answer knows the tokens if they were asked for."""
         asked = asking(service, "haiku", stream_options={"include_usage": True})
         _, completion, _ = use(service.base_url, streamed(**asked))
         assert completion.usage.total_tokens > completion.usage.completion_tokens > 0
 
     @pytest.mark.parametrize("tool", [STRICT, WEATHER], ids=["strict", "plain"])
-    def test_tool_calls(self, service, use, tool, request):
+    def test_tool_calls_accumulate(self, service, use, tool, request):
         """Arguments grow, are parsed while they do, and are done once for each call, in order."""
         if MAJOR < 3 and tool is WEATHER and request.node.callspec.params["use"] == "async":
             pytest.skip("before 3.x the asynchronous helper takes strict functions only")
@@ -204,14 +204,14 @@ class TestStreamHelper:
         assert (report.repairs["request-strict"] == 1) is (tool is STRICT and refuses)
         assert completion.choices[0].finish_reason == "tool_calls"
 
-    def test_parsed_content(self, service, use):
+    def test_content_is_parsed(self, service, use):
         """A Pydantic model as response_format: the end carries an instance of it."""
         events, completion, _ = use(service.base_url, streamed(**asking(service, "array", response_format=Calls)))
         assert events[-1].type == "content.done"
         assert events[-1].parsed == completion.choices[0].message.parsed
         assert events[-1].parsed.root == [Call(name="get_weather", parameters=Weather(city="Paris"))]
 
-    def test_logprobs(self, use):
+    def test_logprobs_arrive(self, use):
         """Those of a server that sends them arrive, with the events that the helper makes of them."""
         logprobs = {
             "content": [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": []}],
@@ -233,7 +233,7 @@ class TestStreamHelper:
 class TestParse:
     """`.parse()`, without streaming."""
 
-    def test_content(self, service, use):
+    def test_content_becomes_an_instance(self, service, use):
         """The content becomes an instance of the model."""
 
         async def scenario(client):
@@ -242,7 +242,7 @@ class TestParse:
         message = use(service.base_url, scenario).choices[0].message
         assert message.parsed == Calls([Call(name="get_weather", parameters=Weather(city="Paris"))])
 
-    def test_content_that_does_not_fit(self, service, use):
+    def test_content_that_does_not_fit_is_an_error(self, service, use):
         """What is no such model is Pydantic's error, as with OpenAI."""
 
         async def scenario(client):
@@ -251,7 +251,7 @@ class TestParse:
 
         use(service.base_url, scenario)
 
-    def test_tools(self, service, use):
+    def test_arguments_become_instances(self, service, use):
         """The arguments of a strict function become instances."""
 
         async def scenario(client):
@@ -279,7 +279,7 @@ RESPONSE_TEXT = [
 class TestResponses:
     """The API of responses, streamed."""
 
-    def test_create(self, service, use):
+    def test_events_are_in_openais_order(self, service, use):
         """The events in OpenAI's order, numbered without a gap."""
 
         async def scenario(client):
@@ -293,7 +293,7 @@ class TestResponses:
         text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
         assert text == events[-1].response.output_text == SCRIPTS["haiku"]
 
-    def test_stream(self, service, use):
+    def test_helper_gives_text_and_final_response(self, service, use):
         """The helper carries the text so far and gives the final response."""
 
         async def scenario(client):
@@ -310,7 +310,7 @@ class TestResponses:
         assert text == response.output_text == SCRIPTS["haiku"]
         assert response.status == "completed"
 
-    def test_tool_calls(self, service, use):
+    def test_tool_calls_accumulate(self, service, use):
         """Calls accumulate, with parsed arguments."""
         if RELEASES[service.version].major == 1:
             pytest.skip("1.x knows no functions in this API: it says the call as text, and the shim leaves it as it is")
@@ -333,7 +333,7 @@ class TestRawAndStreamingResponse:
     """`with_raw_response` and `with_streaming_response`: whoever reads the answer alone reads the repaired one."""
 
     @pytest.mark.parametrize("way", ["iter_lines", "iter_bytes", "iter_text"])
-    def test_iterators(self, service, use, way):
+    def test_iterators_give_openais_stream(self, service, use, way):
         """Lines, bytes and text are those of a stream as OpenAI sends it."""
         # 2.x sends U+2028 as it is, at which the HTTP library cuts a line, without the shim, too.
         script = "crlf" if way == "iter_lines" and RELEASES[service.version].major > 1 else "emoji"
@@ -356,7 +356,7 @@ class TestRawAndStreamingResponse:
         text = "".join(payload["choices"][0]["delta"].get("content") or "" for payload in payloads)
         assert text == SCRIPTS[script]
 
-    def test_parse_of_a_streaming_response(self, service, use):
+    def test_streaming_response_is_parsed(self, service, use):
         """parse() gives the stream of chunks; without streaming, the completion."""
 
         async def scenario(client):
@@ -370,7 +370,7 @@ class TestRawAndStreamingResponse:
         text = "".join(each.choices[0].delta.content or "" for each in chunks)
         assert text == completion.choices[0].message.content == SCRIPTS["haiku"]
 
-    def test_parse_of_a_raw_response(self, service, use):
+    def test_raw_response_is_parsed(self, service, use):
         """The same for with_raw_response, which has read the plain answer already."""
 
         async def scenario(client):
@@ -387,7 +387,7 @@ class TestRawAndStreamingResponse:
         assert text == completion.choices[0].message.content == SCRIPTS["haiku"]
         assert "IsDelta" not in plain.http_response.json()
 
-    def test_responses(self, service, use):
+    def test_responses_are_read_by_lines(self, service, use):
         """The API of responses by its lines."""
 
         async def scenario(client):
@@ -405,7 +405,7 @@ class TestVision:
 
     MESSAGES = ({"role": "user", "content": [{"type": "text", "text": marker("haiku")}, IMAGE]},)
 
-    def test_answer(self, service, use):
+    def test_question_with_a_picture_is_answered(self, service, use):
         """The scripted model is blind: the services take the picture and answer the text, streamed or not."""
         asked = asking(service, "haiku", messages=list(self.MESSAGES))
         plain = use(service.base_url, created(**asked))
@@ -413,7 +413,7 @@ class TestVision:
         assert plain.choices[0].message.content == completion.choices[0].message.content == SCRIPTS["haiku"]
 
     @pytest.mark.parametrize("streaming", [True, False])
-    def test_what_is_sent(self, streaming):
+    def test_request_is_sent_unchanged(self, streaming):
         """The service gets the very bytes that it would get without the shim."""
         asked = {
             **ASK, "messages": list(self.MESSAGES), "stream": streaming, "tools": [WEATHER], "logprobs": True,
@@ -430,7 +430,7 @@ class TestVision:
         assert json.loads(with_shim)["messages"] == list(self.MESSAGES)
 
 
-def test_logprobs(service, use):
+def test_missing_logprobs_are_not_invented(service, use):
     """The services take the wish and do not fulfil it; nothing is made up for it."""
     asked = asking(service, "haiku", logprobs=True, top_logprobs=2)
     _, completion, _ = use(service.base_url, streamed(**asked))
@@ -449,7 +449,7 @@ class TestRetries:
 
     @pytest.mark.parametrize("streaming", [True, False])
     @pytest.mark.parametrize("status", [500, 429, 408])
-    def test_until_it_works(self, use, status, streaming):
+    def test_retries_until_it_works(self, use, status, streaming):
         """Two errors, then an answer: three requests."""
         script = in_turn(refusal(status, AT_ONCE), refusal(status, AT_ONCE), STREAM if streaming else COMPLETION)
 
@@ -466,7 +466,7 @@ class TestRetries:
         ("status", "headers", "requests"),
         [(500, [AT_ONCE], 3), (400, [AT_ONCE], 1), (500, [("x-should-retry", "false")], 1)],
     )
-    def test_until_it_gives_up(self, use, status, headers, requests, streaming):
+    def test_retries_until_it_gives_up(self, use, status, headers, requests, streaming):
         """The last error is raised; what cannot get better is asked once."""
         with RawServer(refusal(status, *headers)) as server:
             error = use(server.base_url, failing(openai.APIStatusError, **ASK, stream=streaming), max_retries=2)
@@ -474,7 +474,7 @@ class TestRetries:
         assert error.status_code == status
         assert "out of order" in str(error)
 
-    def test_number_for_one_request(self, use):
+    def test_number_of_retries_holds_for_one_request(self, use):
         """with_options(max_retries=…) wins over the client's."""
 
         async def scenario(client):
@@ -484,13 +484,13 @@ class TestRetries:
             use(server.base_url, scenario, max_retries=5)
             assert len(bodies(server)) == 2
 
-    def test_connection_that_breaks(self, use):
+    def test_retries_after_a_reset(self, use):
         """A connection that is reset before the answer is tried again, and then an APIConnectionError."""
         with RawServer([Reset()]) as server:
             use(server.base_url, failing(openai.APIConnectionError, **ASK), max_retries=1)
             assert len(bodies(server)) == 2
 
-    def test_stream_that_has_begun(self, use):
+    def test_started_stream_is_not_retried(self, use):
         """What fails in the middle of a stream is never asked again."""
 
         async def scenario(client):
@@ -511,20 +511,20 @@ class TestTimeouts:
 
     @pytest.mark.parametrize("streaming", [True, False])
     @pytest.mark.parametrize("kind", TIMEOUTS)
-    def test_of_the_client(self, use, kind, streaming):
+    def test_timeout_of_the_client_holds(self, use, kind, streaming):
         """A service that says nothing."""
         with RawServer([Hold()]) as server:
             scenario = failing(openai.APITimeoutError, **ASK, stream=streaming)
             use(server.base_url, scenario, timeout=TIMEOUTS[kind]())
 
     @pytest.mark.parametrize("kind", TIMEOUTS)
-    def test_of_a_request(self, use, kind):
+    def test_timeout_of_a_request_wins(self, use, kind):
         """It wins over the client's."""
         with RawServer([Hold()]) as server:
             scenario = failing(openai.APITimeoutError, **ASK, stream=True, timeout=TIMEOUTS[kind]())
             use(server.base_url, scenario, timeout=600)
 
-    def test_of_a_copy(self, use):
+    def test_timeout_of_a_copy_holds(self, use):
         """with_options(timeout=…) and copy(timeout=…)."""
 
         async def scenario(client):
@@ -534,7 +534,7 @@ class TestTimeouts:
         with RawServer([Hold()]) as server:
             use(server.base_url, scenario, timeout=600)
 
-    def test_in_the_middle_of_a_stream(self, use):
+    def test_timeout_holds_in_the_middle_of_a_stream(self, use):
         """Silence between two events ends a stream; what had come has been delivered."""
 
         async def scenario(client):
@@ -553,7 +553,7 @@ class TestTimeouts:
 class TestRequests:
     """What a program adds to its requests."""
 
-    def test_headers_and_query(self, use):
+    def test_headers_query_and_body_arrive(self, use):
         """default_headers, extra_headers, default_query, extra_query, extra_body, with_options(): all arrive."""
 
         async def scenario(client):
@@ -573,7 +573,7 @@ class TestRequests:
         assert "".join(each.choices[0].delta.content or "" for each in chunks) == TEXT
         assert len({each.id for each in chunks}) == 1  # repaired all the same
 
-    def test_on_the_services(self, service, use):
+    def test_services_accept_them(self, service, use):
         """A real service takes them, too."""
 
         async def scenario(client):
@@ -586,7 +586,7 @@ class TestRequests:
         assert not any(each.model_extra for each in chunks)
 
 
-def test_error_of_the_wire_below_a_raw_response(use):
+def test_broken_raw_response_is_an_error(use):
     """with_raw_response raises what create() raises."""
 
     async def scenario(client):
@@ -599,7 +599,7 @@ def test_error_of_the_wire_below_a_raw_response(use):
         use(server.base_url, scenario)
 
 
-def test_module_level_client(service):
+def test_module_level_client_is_repaired(service):
     """`openai.http_client = shim.http_client()`, and the calls on the module are repaired."""
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", MODULE_LEVEL, service.base_url, service.model_id, marker("haiku")],

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.releases import HERE
 from support.scripted_model import SCRIPTS, marker
 from support.service import (
     LIVE_VARIABLE,
@@ -59,25 +60,25 @@ def test_the_service_is_shared(service, get_service):
 def test_a_service_that_died_is_replaced(monkeypatch):
     monkeypatch.delenv(LIVE_VARIABLE, raising=False)  # those are not ours to kill
     with ServicePool(nullcontext) as pool:
-        first = pool.get("1.2.4")
+        first = pool.get(HERE)
         os.kill(first.pid, signal.SIGTERM)
         first.wait()
-        second = pool.get("1.2.4")
+        second = pool.get(HERE)
         assert second.pid != first.pid
         assert stream_text(second, "haiku") == SCRIPTS["haiku"]
     assert not second.alive
 
 
 def test_a_service_stops_when_its_parent_is_gone(launch_service):
-    service = launch_service("1.2.4")
+    service = launch_service(HERE)
     service._process.stdin.close()  # as the operating system does
     assert service.wait() == 0
 
 
 @pytest.mark.live
 def test_a_service_that_does_not_start_says_why(tmp_path):
-    service = LiveService("1.2.4", model=tmp_path)
-    with pytest.raises(ServiceFailedError, match="No models found"):
+    service = LiveService(HERE, model=tmp_path)
+    with pytest.raises(ServiceFailedError, match=r"must contain a regular genai_config\.json"):
         service.start()
     assert not service.alive
 
@@ -108,8 +109,8 @@ def test_services_are_handed_on_to_another_test_run():
 
 
 def test_a_service_of_somebody_else_is_used_and_left_alone(launch_service, monkeypatch):
-    mine = launch_service("1.2.4")
+    mine = launch_service(HERE)
     monkeypatch.setenv(LIVE_VARIABLE, live_setting([mine]))
     with ServicePool(nullcontext) as pool:
-        assert pool.get("1.2.4").base_url == mine.base_url
+        assert pool.get(HERE).base_url == mine.base_url
     assert mine.alive

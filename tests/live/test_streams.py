@@ -68,7 +68,7 @@ def test_text_arrives_exactly(service, client, script):
 
 
 @pytest.mark.parametrize("script", ["haiku", "emoji", "crlf", "count", "empty"])
-def test_raw_path(service, script):
+def test_raw_path_and_fallback_give_the_text(service, script):
     """The same texts on the raw path, and by way of the fallback from a client that works."""
     options = {"model": service.model_id, "messages": prompt(script), "max_tokens": 4000}
     with shim.OpenAI(base_url=service.base_url) as client:
@@ -80,7 +80,7 @@ def test_raw_path(service, script):
 
 
 @pytest.mark.parametrize("client", clients(), ids=str)
-def test_cut_at_the_limit_of_tokens(service, client):
+def test_limit_of_tokens_is_the_finish_reason(service, client):
     """An answer that is cut by max_tokens says so."""
     answer = client.ask(service.base_url, model=service.model_id, messages=prompt("count"), max_tokens=4)
     if client.helper == "stream":
@@ -93,7 +93,7 @@ def test_cut_at_the_limit_of_tokens(service, client):
 
 @pytest.mark.parametrize("client", clients(), ids=str)
 @pytest.mark.parametrize("asked", [True, False])
-def test_usage(service, client, asked):
+def test_usage_arrives_only_when_requested(service, client, asked):
     """Usage comes once, at the end, when it was asked for, and not otherwise."""
     options = {"stream_options": {"include_usage": True}} if asked else {}
     answer = ask(client, service, "haiku", **options)
@@ -110,7 +110,7 @@ def test_usage(service, client, asked):
 class TestBothSides:
     """What the official client does alone, beside what it does with the shim, on the same service."""
 
-    def test_1_2_4(self, service_1x, mode):
+    def test_plain_client_fails_on_1_2_4(self, service_1x, mode):
         """On 1.2.4 the plain client shows a constant id, a role in each delta, foreign members, and then fails."""
         plain = ask(getattr(PLAIN, mode), service_1x, "haiku")
         assert isinstance(plain.error, IndexError)  # a last chunk without choices, which nobody asked for
@@ -126,7 +126,7 @@ class TestBothSides:
             repaired.report.repairs
         )
 
-    def test_2_2_1(self, service_2x, mode):
+    def test_chunks_of_2_2_1_are_unchanged(self, service_2x, mode):
         """On 2.2.1 the chunks are the same in every member; only a header was sent twice."""
         plain = ask(getattr(PLAIN, mode), service_2x, "haiku")
         repaired = ask(Client(default_family(), mode), service_2x, "haiku")
@@ -153,7 +153,7 @@ def calls_of(answer):
     ("script", "choice", "cities"),
     [("tool", "auto", ["Paris"]), ("tools", "auto", ["Paris", "Rome"]), ("tool", "required", ["Paris"])],
 )
-def test_tool_calls(service, client, script, choice, cities):
+def test_tool_calls_arrive_as_calls(service, client, script, choice, cities):
     """Calls arrive as calls from every release, whether it sends them as text or as calls."""
     tool = WEATHER
     if client.helper == "stream" and client.mode == "async" and MAJOR < 3:
@@ -186,7 +186,7 @@ def test_tool_calls(service, client, script, choice, cities):
 
 
 @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-def test_tool_choice_none(service, client):
+def test_tool_choice_none_keeps_the_text(service, client):
     """Without leave to call, what looks like a call is the text that it is."""
     answer = ask(client, service, "tool", tools=[WEATHER], tool_choice="none")
     assert (answer.error, answer.text, answer.reason) == (None, SCRIPTS["tool"], "stop")
@@ -196,14 +196,14 @@ def test_tool_choice_none(service, client):
 class TestErrors:
     """Errors are the same exceptions from every release, streamed as without streaming."""
 
-    def test_unknown_model(self, service, client):
+    def test_unknown_model_is_named_beside_the_known(self, service, client):
         """A model that the service does not have: named, beside those that it has."""
         answer = client.ask(service.base_url, model="no-such-model")
         assert isinstance(answer.error, openai.NotFoundError)
         assert "'no-such-model'" in str(answer.error)
         assert service.model_id in str(answer.error)
 
-    def test_too_many_tokens(self, service, client):
+    def test_too_many_tokens_are_a_bad_request(self, service, client):
         """More tokens than the model has room for."""
         answer = client.ask(service.base_url, model=service.model_id, messages=prompt("haiku"), max_tokens=400_000)
         wordless = service.version == "1.0.0"  # it does not tell, streamed or not
@@ -212,7 +212,7 @@ class TestErrors:
         assert "tokens" in str(answer.error)
         assert not answer.chunks
 
-    def test_bad_parameter(self, service, client):
+    def test_bad_parameter_is_a_bad_request(self, service, client):
         """A temperature of 99, which 1.x ignores."""
         answer = ask(client, service, "haiku", temperature=99)
         if RELEASES[service.version].major == 1:
@@ -225,7 +225,7 @@ class TestErrors:
 
 
 @pytest.mark.parametrize("client", clients(), ids=str)
-def test_model_by_its_alias(service, client):
+def test_alias_is_resolved(service, client):
     """The beginning of an id that means one model is as good as the id."""
     answer = client.ask(service.base_url, model="scripted", messages=prompt("haiku"), max_tokens=100)
     assert (answer.error, answer.text) == (None, SCRIPTS["haiku"])
@@ -236,7 +236,7 @@ def test_model_by_its_alias(service, client):
 class TestWithoutStreaming:
     """The other answers of the API."""
 
-    def test_tool_call(self, service, family):
+    def test_tool_call_arrives_as_a_call(self, service, family):
         """A call in a plain answer."""
         with Client(family, "sync").make(service.base_url) as official:
             answer = official.chat.completions.create(
@@ -249,14 +249,14 @@ class TestWithoutStreaming:
         assert not answer.id.startswith("chat.id")
         assert not answer.model_extra
 
-    def test_models(self, service, family):
+    def test_models_have_openais_fields(self, service, family):
         """The list of models has OpenAI's members."""
         with Client(family, "sync").make(service.base_url) as official:
             [model] = official.models.list().data
         assert service.model_id.startswith(model.id)
         assert not {"IsDelta", "Successful", "HttpStatusCode", "CreatedTime"} & (model.model_extra or {}).keys()
 
-    def test_responses(self, service, family):
+    def test_responses_have_lists(self, service, family):
         """A response, streamed and plain, has lists where OpenAI has lists."""
         with Client(family, "sync").make(service.base_url) as official:
             asked = {"model": service.model_id, "input": marker("haiku"), "max_output_tokens": 100}
@@ -270,7 +270,7 @@ class TestWithoutStreaming:
 
 
 @pytest.mark.parametrize("client", clients(helpers=("create",), modes=("sync",)), ids=str)
-def test_leaving_early(service, client):
+def test_service_answers_after_a_left_stream(service, client):
     """A stream that is left in the middle leaves the service able to answer at once."""
     with client.make(service.base_url) as official:
         options = {"model": service.model_id, "max_tokens": 12_000, "stream": True}
@@ -285,7 +285,7 @@ def test_leaving_early(service, client):
 
 
 @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
-def test_request_without_a_stream(service, client):
+def test_request_without_a_stream_is_answered(service, client):
     """A plain request passes as it is."""
     official = Client(client.family, "sync").make(service.base_url)
     with official:

@@ -51,7 +51,7 @@ def joined(lines, name):
 # What the page asks the proxy.
 
 
-def test_both_sides(address, upstream):
+def test_lines_hold_both_sides(address, upstream):
     """The lines have the very bytes that came, and those that left; between them the repairs, counted at the end."""
     lines = ask(address)
     assert joined(lines, "came") == b"".join(upstream.events).decode()
@@ -88,7 +88,7 @@ def test_repairs_stand_before_what_has_left(address, upstream):
         upstream.may_send.release()
 
 
-def test_upstream_request(address, upstream):
+def test_request_is_sent_with_streaming(address, upstream):
     """Streaming is asked for, all members are sent, and nothing that was for the proxy."""
     ask(address, {**ASKED, "stream": False, "seed": 7}, headers={"cookie": "a=b", "authorization": "Bearer x"})
     (request,) = upstream.prompts
@@ -98,7 +98,7 @@ def test_upstream_request(address, upstream):
     assert request.header("authorization") is None
 
 
-def test_cut_characters(address, upstream):
+def test_character_in_two_pieces_is_one(address, upstream):
     """A character that comes in two pieces is one."""
     body = stream(conforming(["🐸", "水"]))
     at = body.index("🐸".encode()) + 2
@@ -108,7 +108,7 @@ def test_cut_characters(address, upstream):
     assert joined(lines, "left") == body.decode()
 
 
-def test_no_cookies(address, upstream):
+def test_cookies_are_not_shown(address, upstream):
     """What the service wants to be remembered is not shown."""
     headers = [("Content-Type", "text/event-stream"), ("Set-Cookie", "secret=1"), ("X-Other", "shown")]
     upstream.answer = sse_response(upstream.events, headers=headers)
@@ -130,7 +130,7 @@ def test_departure_closes_upstream(address, upstream, events, seen):
     wait_until(lambda: all(line in httpx.get(address + "metrics", trust_env=False).text for line in counted))
 
 
-def test_departure_within_the_request(address, upstream):
+def test_departure_within_the_request_closes_upstream(address, upstream):
     """A page that leaves before it has said all is counted, and nothing is sent to the service."""
     url = httpx.URL(address)
     with socket.create_connection((url.host, url.port)) as connection:
@@ -150,7 +150,7 @@ def test_departure_within_the_request(address, upstream):
         (b"{}", {"host": "example.com"}, 421, "host_refused"),
     ],
 )
-def test_refused(serve, upstream, content, headers, status, code):
+def test_refused_request_is_not_sent(serve, upstream, content, headers, status, code):
     """What may not be asked is refused before anything is sent to the service."""
     address = serve(upstream.server.base_url, guard=Guard(api_key="right"), max_body_bytes=500)
     headers = {"authorization": "Bearer right", **headers}
@@ -159,18 +159,18 @@ def test_refused(serve, upstream, content, headers, status, code):
     assert not upstream.server.requests
 
 
-def test_key(serve, upstream):
+def test_key_is_needed_for_an_answer(serve, upstream):
     """With the key there is an answer; the page itself needs none, for it asks for it."""
     address = serve(upstream.server.base_url, guard=Guard(api_key="right"))
     assert ask(address, headers={"authorization": "Bearer right"})[-1]["done"]
     assert httpx.get(address, trust_env=False).status_code == 200
 
 
-def test_other_methods(address):
+def test_other_methods_are_refused(address):
     assert httpx.put(address, trust_env=False).status_code == 405
 
 
-def test_error_of_the_service(address, upstream):
+def test_error_of_the_service_is_a_line(address, upstream):
     """An error status is told as one, with the service's words; it is counted."""
     upstream.answer = plain_response(b"max_length is too large", 400, [("Content-Type", "text/plain")])
     lines = ask(address)
@@ -183,7 +183,7 @@ def test_error_of_the_service(address, upstream):
     assert 'requests_total{status="400"} 1' in httpx.get(address + "metrics", trust_env=False).text
 
 
-def test_redirect(address, upstream):
+def test_redirect_is_an_error(address, upstream):
     """A redirect is not followed, and an error."""
     upstream.answer = plain_response(b"", 302, [("Location", "http://127.0.0.1:1/")])
     (error,) = (line["error"] for line in ask(address) if "error" in line)
@@ -191,7 +191,7 @@ def test_redirect(address, upstream):
     assert len(upstream.server.requests) == 1
 
 
-def test_nobody_there(serve):
+def test_refused_connection_is_an_error(serve):
     base_url = nobody()
     lines = ask(serve(base_url))
     (error,) = (line["error"] for line in lines if "error" in line)
@@ -200,7 +200,7 @@ def test_nobody_there(serve):
     assert lines[-1]["done"] is True
 
 
-def test_cut(address, upstream):
+def test_broken_connection_is_an_error(address, upstream):
     """A connection that breaks in the middle is an error, behind what had come."""
     upstream.answer = sse_response(upstream.events[:2], end="cut")
     lines = ask(address)
@@ -209,7 +209,7 @@ def test_cut(address, upstream):
     assert error["code"] == "broke_off"
 
 
-def test_silence(serve, upstream, monkeypatch):
+def test_silent_service_is_given_up(serve, upstream, monkeypatch):
     """A service that says nothing for too long is given up."""
     monkeypatch.setattr(page_module, "TIMEOUT", httpx.Timeout(0.2))
     upstream.answer = sse_response([], end="held")
@@ -217,14 +217,14 @@ def test_silence(serve, upstream, monkeypatch):
     assert "in time" in error["message"]
 
 
-def test_moved_service(serve, upstream):
+def test_moved_service_is_found(serve, upstream):
     """The page asks where the proxy has found the service last."""
     address = serve(nobody(), find=lambda: upstream.server.base_url)
     assert httpx.get(address + "v1/models", trust_env=False).status_code == 200
     assert text_of(list(payloads(joined(ask(address), "left").encode()))[:-1]) == ANSWER
 
 
-def test_policy(serve, upstream):
+def test_policy_of_the_proxy_holds(serve, upstream):
     """The policy of the proxy is kept, its own hook too."""
     noted = []
     policy = Policy(off=frozenset({Repair.ROLE}), on_repair=noted.append)
@@ -234,7 +234,7 @@ def test_policy(serve, upstream):
     assert "role" not in told
 
 
-def test_live_lines(serve, service_1x):
+def test_lines_of_a_real_service_hold_both_sides(serve, service_1x):
     """The same with the service of 1.x itself."""
     asked = {"model": service_1x.model_id, "messages": [{"role": "user", "content": "<|haiku|>"}]}
     lines = ask(serve(service_1x.base_url), asked)
@@ -247,7 +247,7 @@ def test_live_lines(serve, service_1x):
 # What the browser is told.
 
 
-def test_headers(address):
+def test_headers_allow_only_the_pages_own_code(address):
     """Nothing but the page's own style and script is allowed, by their hashes, and nobody may frame it."""
     answer = httpx.get(address, trust_env=False)
     directives = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
@@ -266,7 +266,7 @@ def test_headers(address):
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_rules(address):
+def test_page_knows_every_repair(address):
     """The page knows the words of every repair, and no word of a rule can end the element that they stand in."""
     (told,) = re.findall(r'id="rules">(.*?)</script>', httpx.get(address, trust_env=False).text, re.DOTALL)
     assert "<" not in told
@@ -279,7 +279,7 @@ def test_rules(address):
 
 
 @pytest.mark.parametrize("keys", ["Control+Enter", "Meta+Enter"])
-def test_keyboard(address, upstream, open_page, keys):
+def test_prompt_is_sent_by_keyboard(address, upstream, open_page, keys):
     """A prompt is sent by keyboard alone, and its answer grows with each event."""
     upstream.waits = True
     page = open_page(address)
@@ -302,7 +302,7 @@ def test_keyboard(address, upstream, open_page, keys):
     assert not page.complaints
 
 
-def test_tab_order(address, open_page):
+def test_everything_is_reached_with_the_tab_key(address, open_page):
     """Everything can be reached with the Tab key, has a name, and shows that it has the focus."""
     page = open_page(address)
     page.type("x")
@@ -319,7 +319,7 @@ def test_tab_order(address, open_page):
     assert page.evaluate("document.getElementById('answer').ariaLive") == "polite"
 
 
-def test_button(address, open_page):
+def test_prompt_is_sent_by_button(address, open_page):
     """The button does the same as the keys, and an empty prompt is not sent."""
     page = open_page(address)
     page.press("Control+Enter")
@@ -331,7 +331,7 @@ def test_button(address, open_page):
     assert page.text("#answer") == ANSWER
 
 
-def test_wire(address, upstream, open_page):
+def test_wire_shows_every_event_and_repair(address, upstream, open_page):
     """Both sides are shown, event by event, what was repaired is marked, named, explained and counted."""
     page = open_page(address)
     page.type("x")
@@ -355,7 +355,7 @@ def test_wire(address, upstream, open_page):
     assert "Foundry Local 1.x" in page.text("#generation")
 
 
-def test_removed_event(address, upstream, open_page):
+def test_removed_event_has_an_empty_side(address, upstream, open_page):
     """An event that does not leave has nothing beside it, and one that leaves as it came has no repair."""
     chunks = conforming(["a", "b"])
     usage = {**chunks[0], "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
@@ -370,7 +370,7 @@ def test_removed_event(address, upstream, open_page):
     assert page.texts("#wire .event del") == page.texts("#wire .event ins") == []
 
 
-def test_added_event(address, upstream, open_page):
+def test_added_event_stands_beside_the_last(address, upstream, open_page):
     """An event that is added stands beside the last that came."""
     upstream.events = [stream(conforming(["a", "b"])[:-1])]
     page = open_page(address)
@@ -384,7 +384,7 @@ def test_added_event(address, upstream, open_page):
     assert page.texts("#wire .event:nth-child(4) .code") == ["finish-reason"]
 
 
-def test_plain_answer(address, upstream, open_page):
+def test_plain_answer_stands_beside_its_chunks(address, upstream, open_page):
     """A plain completion instead of a stream stands beside all that was made of it."""
     message = {"role": "assistant", "content": ANSWER}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -411,7 +411,7 @@ FRAMINGS = {
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_framing(address, upstream, open_page, framing):
+def test_events_are_told_apart_in_any_framing(address, upstream, open_page, framing):
     """Events are told apart however they are framed, and in whatever pieces they come."""
     body = FRAMINGS[framing]
     upstream.events = [body[at : at + 97] for at in range(0, len(body), 97)]
@@ -425,7 +425,7 @@ def test_framing(address, upstream, open_page, framing):
     assert "".join("".join(came).split()) == "".join(body.decode().split())
 
 
-def test_long_answer(address, upstream, open_page):
+def test_long_answer_is_shown_whole(address, upstream, open_page):
     """An answer of any length is shown whole; of the wire only the first rows are."""
     words = [f"{number} " for number in range(1200)]
     upstream.events = [*map(event, betalgo(words)), DONE]
@@ -438,7 +438,7 @@ def test_long_answer(address, upstream, open_page):
     assert "not shown" in page.texts("#wire li")[-1]
 
 
-def test_timing(address, open_page):
+def test_timing_is_drawn_and_described(address, open_page):
     """The picture has a stroke for each piece, and says in words what it shows."""
     page = open_page(address)
     page.type("x")
@@ -458,7 +458,7 @@ def test_timing(address, open_page):
     ],
     ids=["status", "cut", "event"],
 )
-def test_error(address, upstream, open_page, answer, words):
+def test_error_is_shown_until_the_next_prompt(address, upstream, open_page, answer, words):
     """An error is shown as one, and the next prompt takes it away."""
     upstream.answer = answer
     page = open_page(address)
@@ -475,7 +475,7 @@ def test_error(address, upstream, open_page, answer, words):
     assert page.text("#answer") == ANSWER
 
 
-def test_unknown_model(address, upstream, open_page):
+def test_looked_up_error_is_shown(address, upstream, open_page):
     """What the repair has looked up is shown as what it is, and the answer to the prompt behind it."""
     upstream.answer = plain_response(b"Model x is not loaded", 400, [("Content-Type", "text/plain")])
     page = open_page(address)
@@ -489,13 +489,13 @@ def test_unknown_model(address, upstream, open_page):
     assert page.texts("#wire .left")[1:-1] == [""] * (len(page.texts("#wire .left")) - 2)
 
 
-def test_no_service(serve, open_page):
+def test_missing_service_is_shown(serve, open_page):
     page = open_page(serve(nobody()))
     assert "Nothing answers at" in page.text("#error")
 
 
 @pytest.mark.parametrize("by", ["Escape", "button"])
-def test_stop(address, upstream, open_page, by):
+def test_stop_keeps_the_text_and_closes_the_connection(address, upstream, open_page, by):
     """What has come stays, and the connection to the service is closed at once."""
     upstream.answer = sse_response(upstream.events[:1], end="held")
     page = open_page(address)
@@ -516,7 +516,7 @@ def test_stop(address, upstream, open_page, by):
     assert page.evaluate("document.activeElement.id") == "prompt"
 
 
-def test_text_is_text(address, upstream, open_page):
+def test_text_is_never_html(address, upstream, open_page):
     """What a model says is never taken for HTML, neither in the answer nor on the wire nor in an error."""
     attack = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
     upstream.events = [*map(event, betalgo([attack], reason=None)), event({"error": {"message": attack}})]
@@ -545,7 +545,7 @@ def test_policy_is_enforced(address, upstream, open_page):
     assert any("Content Security Policy" in text for text in page.complaints)
 
 
-def test_nothing_from_elsewhere(address, open_page):
+def test_nothing_is_loaded_from_elsewhere(address, open_page):
     """All that the page asks for is the proxy's own."""
     page = open_page(address)
     page.type("x")
@@ -555,7 +555,7 @@ def test_nothing_from_elsewhere(address, open_page):
     assert asked == {address, f"{address}v1/models", f"{address}healthz"}
 
 
-def test_key_in_the_page(serve, upstream, open_page):
+def test_page_sends_its_key(serve, upstream, open_page):
     """The page asks for the key where the proxy wants one, and keeps it nowhere."""
     page = open_page(serve(upstream.server.base_url, guard=Guard(api_key="right")))
     assert "key" in page.text("#error")
@@ -571,12 +571,12 @@ def test_key_in_the_page(serve, upstream, open_page):
     assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
 
 
-def test_no_key(address, open_page):
+def test_missing_key_is_asked_for(address, open_page):
     assert open_page(address).evaluate("document.getElementById('key-part').hidden") is True
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_width(address, upstream, open_page, width):
+def test_nothing_overflows(address, upstream, open_page, width):
     """Nothing sticks out at the side, however long a word is."""
     upstream.events = [*map(event, betalgo(["x" * 500, " " + "y" * 500])), DONE]
     page = open_page(address, width=width)
@@ -602,7 +602,7 @@ def contrast(first, second):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours(address, upstream, open_page, scheme):
+def test_colours_are_readable_in_dark_and_light(address, upstream, open_page, scheme):
     """Dark and light as the system is, and all text can be read in both (WCAG 2.2, AA)."""
     page = open_page(address, prefers_color_scheme=scheme)
     page.type("x")
@@ -624,7 +624,7 @@ def test_colours(address, upstream, open_page, scheme):
 
 
 @pytest.mark.parametrize(("motion", "animation"), [("reduce", "none"), ("no-preference", "blink")])
-def test_motion(address, upstream, open_page, motion, animation):
+def test_nothing_moves_where_motion_is_unwanted(address, upstream, open_page, motion, animation):
     """Nothing moves for those who do not want that."""
     upstream.answer = sse_response(upstream.events[:1], end="held")
     page = open_page(address, prefers_reduced_motion=motion)
@@ -635,7 +635,7 @@ def test_motion(address, upstream, open_page, motion, animation):
     assert page.evaluate(style) == animation
 
 
-def test_live_page(serve, service_1x, open_page):
+def test_page_shows_a_real_service(serve, service_1x, open_page):
     """The page with the service of 1.x itself."""
     page = open_page(serve(service_1x.base_url))
     page.type("<|haiku|>")

@@ -4,6 +4,7 @@ The project itself is not installed there, since several clones of it share them
 """
 
 import os
+from importlib.metadata import version
 
 from support.environments import REPOSITORY, Environment
 
@@ -16,13 +17,14 @@ _TOOLS = (
     "platformdirs>=4,<5",
     "pytest>=8.3",
     "pytest-cov>=7,<8",
+    "pytest-xdist>=3.7",
     "sseclient-py>=1.8,<2",
     "trio>=0.27",
 )
 
 
 def _client(name: str, *pins: str) -> Environment:
-    return Environment("clients", name, ((*pins, *_TOOLS),), "90 MB")
+    return Environment("clients", name, ((*pins, *_TOOLS),), 90)
 
 
 CLIENTS: dict[str, Environment] = {
@@ -33,6 +35,8 @@ CLIENTS: dict[str, Environment] = {
         _client("openai-3", "openai==3.54.0", "httpx==0.28.1", "httpx2==2.16.2"),
     )
 }
+
+INSTALLED_MAJOR = f"openai-{version('openai').partition('.')[0]}"
 
 
 def client_environment(**extra: str) -> dict[str, str]:

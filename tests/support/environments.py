@@ -26,6 +26,7 @@ else:
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPLETE = "complete.json"
+PYTHON_TAG = f"py{sys.version_info.major}.{sys.version_info.minor}"
 INSTALL_SECONDS = 1800.0
 _LOCK_POLL_SECONDS = 0.2
 _PIP = ("-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries", "2", "install", "--quiet")
@@ -43,18 +44,18 @@ class Environment:
         kind: The folder for environments of this kind.
         name: The folder of this one.
         installs: The arguments of pip, one call after another.
-        size: About how much it takes on disk, for the person who waits.
+        megabytes: About how much it takes on disk.
     """
 
     kind: str
     name: str
     installs: tuple[tuple[str, ...], ...]
-    size: str
+    megabytes: int
 
     @property
     def folder(self) -> Path:
-        """Return where it lies or will lie."""
-        return cache_root().absolute() / self.kind / self.name
+        """Return its folder. Each CPython has one of its own: packages with extensions are built for one version."""
+        return cache_root().absolute() / self.kind / f"{self.name}-{PYTHON_TAG}"
 
     @property
     def python(self) -> Path:
@@ -84,7 +85,7 @@ class Environment:
         if not self.cached():
             try:
                 self.folder.parent.mkdir(parents=True, exist_ok=True)
-                with _locked(self.folder.with_name(f"{self.name}.lock"), self.name):
+                with _locked(self.folder.with_name(f"{self.folder.name}.lock"), self.name):
                     if not self.cached():  # while this process waited for the lock
                         self._make()
             except OSError as error:
@@ -93,7 +94,7 @@ class Environment:
 
     def _make(self) -> None:
         started = time.monotonic()
-        _say(f"{self.kind}: making {self.name}, about {self.size}, in {self.folder} ... ")
+        _say(f"{self.kind}: making {self.name}, about {self.megabytes} MB, in {self.folder} ... ")
         try:
             shutil.rmtree(self.folder, ignore_errors=True)
             venv.create(self.folder, with_pip=True)

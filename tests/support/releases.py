@@ -2,11 +2,15 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from support.environments import Environment
 
 DEFAULT_VERSIONS = ("1.2.4", "2.2.1")
+# The one that the extra `test` installs.
+HERE = "2.2.1"
 
 # What the SDK of 1.x declares apart from the runtime.
 _SDK_1_NEEDS = ("pydantic>=2,<3", "requests>=2.32.4,<3", "openai>=2.24,<4", "numpy>=2,<3")
@@ -31,8 +35,33 @@ class Release:
         """Return 1 or 2."""
         return int(self.version.split(".")[0])
 
+    @property
+    def is_installed(self) -> bool:
+        """Return whether the Python that runs this has the release, so that nothing has to be installed for it."""
+        return self.version == _installed_version()
 
-def _release_1(version: str, onnxruntime: str, genai: str) -> Release:
+    def cached(self) -> bool:
+        """Return whether it can be used without installing anything."""
+        return self.is_installed or self.environment.cached()
+
+    def ensure(self) -> Path:
+        """Return a Python that has the release: the one that runs this, or that of its own environment.
+
+        Raises:
+            Unprovisioned: It could not be installed.
+        """
+        return Path(sys.executable) if self.is_installed else self.environment.ensure()
+
+
+@cache
+def _installed_version() -> str | None:
+    try:
+        return version("foundry-local-sdk")
+    except PackageNotFoundError:
+        return None
+
+
+def _release_1(number: str, onnxruntime: str, genai: str) -> Release:
     """Return a release of 1.x.
 
     On Linux its SDK asks for the CUDA builds of the runtime, twice the size of the CPU builds; these serve just as
@@ -40,16 +69,16 @@ def _release_1(version: str, onnxruntime: str, genai: str) -> Release:
     """
     if sys.platform == "linux":
         runtime = (f"onnxruntime=={onnxruntime}", f"onnxruntime-genai=={genai}")
-        pinned = (f"foundry-local-sdk=={version}", f"foundry-local-core=={version}", *runtime)
+        pinned = (f"foundry-local-sdk=={number}", f"foundry-local-core=={number}", *runtime)
         installs = (("--no-deps", *pinned), _SDK_1_NEEDS)
     else:
-        installs = ((f"foundry-local-sdk=={version}", *_SDK_1_NEEDS),)
-    return Release(version, Environment("releases", version, installs, "490 MB"))
+        installs = ((f"foundry-local-sdk=={number}", *_SDK_1_NEEDS),)
+    return Release(number, Environment("releases", number, installs, 490))
 
 
-def _release_2(version: str, *, boundary_ids: bool = False) -> Release:
-    installs = ((f"foundry-local-sdk=={version}",),)
-    return Release(version, Environment("releases", version, installs, "280 MB"), boundary_ids)
+def _release_2(number: str, *, boundary_ids: bool = False) -> Release:
+    installs = ((f"foundry-local-sdk=={number}",),)
+    return Release(number, Environment("releases", number, installs, 280), boundary_ids)
 
 
 RELEASES: dict[str, Release] = {
@@ -64,12 +93,3 @@ RELEASES: dict[str, Release] = {
         _release_2("2.2.1", boundary_ids=True),
     )
 }
-
-
-def ensure_release(version: str) -> Path:
-    """Return the Python of a release; install the release first if need be.
-
-    Raises:
-        Unprovisioned: It could not be installed.
-    """
-    return RELEASES[version].environment.ensure()

@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from shim.offline.fetch import cache_root
-from support.releases import RELEASES, ensure_release
+from support.releases import RELEASES
 
 MODEL_ID = "scripted-generic-cpu:1"
 LIVE_VARIABLE = "FOUNDRY_SHIM_LIVE"
@@ -141,7 +141,7 @@ class LiveService:
             Unprovisioned: The release could not be installed.
             ServiceFailedError: It did not come up; the message shows the end of its standard error.
         """
-        python = ensure_release(self.version)
+        python = RELEASES[self.version].ensure()
         model = self._model or _scripted_model(self.version)
         self._folder = Path(tempfile.mkdtemp(prefix=f"foundry-local-{self.version}-"))
         try:
@@ -172,7 +172,7 @@ class LiveService:
                 stderr=stderr,
                 # Told that it runs in CI, the runtime sends no telemetry. Where it cannot, 2.1.0 crashes in it within
                 # a second of its start.
-                env={**os.environ, "NO_PROXY": "127.0.0.1", "CI": "true"},
+                env={**_without_coverage(), "NO_PROXY": "127.0.0.1", "CI": "true"},
             )
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
@@ -217,6 +217,11 @@ def answers(base_url: str) -> bool:
         except (OSError, http.client.HTTPException):
             return False
     return True
+
+
+def _without_coverage() -> dict[str, str]:
+    """Return this process's variables but for those that would have coverage trace the service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 def _scripted_model(version: str) -> Path:

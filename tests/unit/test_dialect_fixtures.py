@@ -56,13 +56,13 @@ def bytes_of_quote(file, position):
     return [line.removeprefix("data: ") for line in text.splitlines() if line][position].encode()
 
 
-def test_releases():
+def test_every_release_is_covered():
     """Every release that the tests are to cover is there, and Q01 and Q02, which are older than they, in one more."""
     assert tuple(DIALECTS) == RELEASES
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_cases(release):
+def test_every_release_has_every_kind_of_answer(release):
     """Every release has every kind of answer."""
     wanted = CASES | (DAEMON_CASES if release == "0.10" else set())
     assert wanted <= DIALECTS[release].answers.keys()
@@ -72,21 +72,21 @@ class TestComposition:
     """A composed chunk is the quoted one but for what the description changes."""
 
     @pytest.mark.parametrize(("release", "which", "content", "position"), QUOTED_CHUNKS)
-    def test_the_sample_itself(self, release, which, content, position):
+    def test_sample_is_composed_byte_for_byte(self, release, which, content, position):
         """Given the sample's own values the composer writes the sample's own bytes."""
         dialect = DIALECTS[release]
         quote = bytes_of_quote(dialect.sample, which)
         assert dump(dialect.chunk(content, position)) == quote
         assert event(dialect.chunk(content, position)) == b"data: " + quote + b"\n\n"
 
-    def test_the_trimmed_sample(self):
+    def test_trimmed_sample_is_the_remainder(self):
         """The daemon's sample is what remains when the members that its author cut off are cut off again."""
         dialect = DIALECTS["0.10"]
         chunk = dialect.chunk("Hello")
         del chunk["CreatedAt"], chunk["choices"][0]["message"], chunk["choices"][0]["delta"]["tool_calls"]
         assert dump(chunk) == bytes_of_quote(dialect.sample, 0)
 
-    def test_the_chunks_that_the_reporters_tell_of(self):
+    def test_reported_chunks_are_composed(self):
         """The chunk behind the quoted one, of which only some values could be read."""
         following = DIALECTS["0.4"].chunk(" maybe", 198)
         assert (following["id"], following["choices"][0]["index"]) == ("chat.id.4115", 198)
@@ -117,7 +117,7 @@ class TestComposition:
         assert list(composed["choices"][0]) == list(recorded["choices"][0])
         assert composed["choices"][0]["message"].keys() == recorded["choices"][0]["message"].keys()
 
-    def test_tokens_cut_through_the_tags(self):
+    def test_tokens_cut_through_the_tags_are_composed(self):
         """A tag comes in several pieces, and none is lost."""
         assert tokens("<tool_call>\n{") == ["<", "tool", "_", "call", ">", "\n", "{"]
         assert "".join(tokens(TEXT)) == TEXT
@@ -127,11 +127,11 @@ class TestComposition:
 class TestFacts:
     """What a dialect says of itself is what its streams show."""
 
-    def test_properties(self, release):
+    def test_properties_are_complete(self, release):
         """Nothing is left open, and there is nothing else."""
         assert DIALECTS[release].facts.keys() == PROPERTIES.keys()
 
-    def test_stream(self, release):
+    def test_properties_hold_for_the_stream(self, release):
         """Each property, against the bytes of the ordinary stream."""
         dialect = DIALECTS[release]
         answer = dialect.answers["ordinary"]
@@ -174,7 +174,7 @@ class TestFacts:
         else:
             assert all("finish_reason" in choice and "finish_details" in choice for choice in choices)
 
-    def test_text(self, release):
+    def test_deltas_add_up_to_the_text(self, release):
         """The deltas of the streams hold the text that the answer is said to have, and no more."""
         answers = DIALECTS[release].answers
         pieces = [chunk["choices"][0]["delta"]["content"] for chunk in chunks_of(answers["ordinary"])]
@@ -186,7 +186,7 @@ class TestFacts:
         assert cut[-1]["choices"][0].get("finish_reason") == ("length" if told else None)
         assert ("length.http" in answers["length"].origin["case"]) is told
 
-    def test_calls_as_text(self, release):
+    def test_calls_as_text_have_many_pieces(self, release):
         """A call comes in many pieces of text, Qwen's in its tags and Phi's as quoted, and nothing is structured."""
         answers = DIALECTS[release].answers
         for case, whole in (
@@ -198,7 +198,7 @@ class TestFacts:
             assert "".join(delta["content"] for delta in deltas) == whole
             assert not any(delta["tool_calls"] for delta in deltas)
 
-    def test_bodies(self, release):
+    def test_bodies_have_the_known_fields(self, release):
         """A plain body has the text in delta and message, and the list of models the members that are known."""
         answers = DIALECTS[release].answers
         body = json.loads(answers["plain"].body)
@@ -235,7 +235,7 @@ def null_or_absent(chunks, name):
 class TestDaemonCases:
     """The calls of the 0.10 daemon, as they are described."""
 
-    def test_structured(self):
+    def test_structured_call_has_a_message(self):
         """The chunk with the parsed call has `message`, no `delta`, and no `index` in the call."""
         [chunk] = chunks_of(DIALECTS["0.10"].answers["structured"])
         [choice] = chunk["choices"]
@@ -246,7 +246,7 @@ class TestDaemonCases:
         assert json.loads(call["function"]["arguments"]) == {"first": 7, "second": 6}
 
     @pytest.mark.parametrize("case", ["doubled", "doubled-at-once"])
-    def test_doubled(self, case):
+    def test_doubled_call_is_text_and_structure(self, case):
         """The markup and the structured call are both there, in turn or in one chunk."""
         parts = [
             choice.get("delta") or choice["message"]
@@ -258,7 +258,7 @@ class TestDaemonCases:
         assert text.endswith("</tool_call>")
         assert [call["function"]["name"] for part in parts for call in part["tool_calls"]] == ["multiply_numbers"]
 
-    def test_doubled_body(self):
+    def test_doubled_call_is_in_the_body(self):
         """In the body, too, as in the fixture of Microsoft's C++ SDK."""
         [choice] = json.loads(DIALECTS["0.10"].answers["plain-doubled"].body)["choices"]
         assert choice["message"]["content"] == (
@@ -273,7 +273,7 @@ class TestDaemonCases:
         for case in ("error", "error-first"):
             assert DIALECTS["0.10"].answers[case].pieces[-1] == line + b"\n"
 
-    def test_endings(self):
+    def test_endings_lack_reason_marker_or_both(self):
         """A stream may lack the reason, the end marker, or both."""
         answers = DIALECTS["0.10"].answers
         for case, reason, done in (
@@ -302,7 +302,7 @@ class TestOrigin:
             assert source == QUOTES[name]["source"]
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_of_properties(self, release):
+    def test_properties_name_their_source(self, release):
         """Each property of a dialect."""
         dialect = DIALECTS[release]
         assert dialect.origin.keys() == dialect.facts.keys()
@@ -310,7 +310,7 @@ class TestOrigin:
             self.check(origin)
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_of_answers(self, release):
+    def test_answers_name_their_source(self, release):
         """The status, the label, the other headers, the members and the content of each answer."""
         for answer in DIALECTS[release].answers.values():
             assert answer.origin.keys() == {"status", "content_type", "headers", "members", "case"}
@@ -325,7 +325,7 @@ class TestOrigin:
         assert any(origin.startswith("quoted") for origin in dialect.origin.values()) is own
 
     @pytest.mark.parametrize("origin", ["quoted: none.sse, x", "composed after Q99, https://x", "measured", ""])
-    def test_that_names_nothing(self, origin):
+    def test_missing_source_is_refused(self, origin):
         """The check refuses what names no file and no description."""
         with pytest.raises((AssertionError, AttributeError, KeyError)):
             self.check(origin)
@@ -354,7 +354,7 @@ class TestFiles:
         assert {path.name for path in FOLDER.iterdir()} == {"index.json", *(each["file"] for each in INDEX["samples"])}
 
     @pytest.mark.parametrize("file", QUOTES)
-    def test_digest(self, file):
+    def test_digests_match_the_index(self, file):
         """The size and the digest are those of the index."""
         stored = (QUOTES[file]["path"] / file).read_bytes()
         assert (len(stored), hashlib.sha256(stored).hexdigest()) == (QUOTES[file]["bytes"], QUOTES[file]["sha256"])
@@ -371,7 +371,7 @@ class TestServing:
     """What the raw server sends of it."""
 
     @pytest.mark.parametrize("release", RELEASES)
-    def test_whole_responses(self, release):
+    def test_responses_are_served_whole(self, release):
         """Status line, headers and body stand on the wire, a stream in one chunk for each event."""
         dialect = DIALECTS[release]
         sent = self.bytes_for(dialect, "ordinary", "/v1/chat/completions")
@@ -384,7 +384,7 @@ class TestServing:
         assert refused.startswith(b"HTTP/1.1 " + status)
         assert told in refused.partition(b"\r\n\r\n")[2]
 
-    def test_routes(self):
+    def test_only_models_and_answers_are_served(self):
         """The models are listed whatever the case; there is nothing else."""
         dialect = DIALECTS["0.8.101"]
         assert self.bytes_for(dialect, "length", "/v1/models").endswith(dialect.answers["models"].body)

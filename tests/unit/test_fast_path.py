@@ -1,16 +1,17 @@
-"""The short way for events that repeat the last: the same bytes and the same counts as the long way."""
+"""Contract line 6, for the fast path: the same bytes and the same counts as the full path."""
 
 import json
-import os
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shim.core.fast_path import FastStreamRepairer
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
+from support import hypothesis_profiles
 from support.dialects import DIALECTS
 from support.streams import DONE, MINTED, NOW, betalgo, chunk, conforming, event, recorded_body, recordings
 from unit.test_split import FRAGMENTS, cut
@@ -23,23 +24,18 @@ PIECES = (
 texts = st.lists(st.sampled_from(PIECES), min_size=3, max_size=9)
 
 
-def long_way(repairer):
-    repairer._repeats = None
-    return repairer
-
-
-def outcome(pieces, request, policy, prepare=lambda repairer: repairer):
-    """All that is to be seen of a repair: what leaves and when, and the report."""
-    repairer = prepare(StreamRepairer(request, policy, new_id=lambda: MINTED, now=lambda: NOW))
+def outcome(pieces, request, policy, repairer_class=FastStreamRepairer):
+    """Everything visible of a repair: what is emitted and when, and the report."""
+    repairer = repairer_class(request, policy, new_id=lambda: MINTED, now=lambda: NOW)
     left = [repairer.feed(piece) for piece in pieces]
     left.append(repairer.finish())
     left = [re.sub(rb"call_[0-9a-f]{24}", b"call_", piece) for piece in left]
     report = repairer.report
-    return left, dict(+report.repairs), report.events, report.generation, repairer.complete, repairer.opening_error
+    return left, dict(+report.repairs), report.events, report.generation, repairer.state, repairer.opening_error
 
 
 def assert_same(pieces, request=None, policy=None):
-    assert outcome(pieces, request, policy) == outcome(pieces, request, policy, long_way)
+    assert outcome(pieces, request, policy) == outcome(pieces, request, policy, StreamRepairer)
 
 
 def ascii_event(payload):
@@ -86,10 +82,10 @@ policies = st.builds(
 )
 
 
-@settings(max_examples=max(500, int(os.environ.get("FOUNDRY_SHIM_EXAMPLES", "0"))), deadline=None)
+@hypothesis_profiles.often()
 @given(streams, st.lists(st.integers(0, 600), max_size=12), requests, policies)
 @example(b"".join(FORMS["2.x"](["a", "b", "c"])) + DONE + event(chunk({"content": "d"})), [], None, None)
-def test_the_same_by_either_way(body, sizes, request_, policy):
+def test_both_paths_emit_the_same(body, sizes, request_, policy):
     """Runs of events that repeat one another, between whatever else, cut anywhere, under any policy."""
     assert_same([body], request_, policy)
     assert_same(cut(body, sizes), request_, policy)
@@ -154,7 +150,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_what_only_seems_to_repeat(case):
+def test_events_that_only_seem_similar_are_the_same(case):
     """Events that are nearly what is known: together, one by one, and byte by byte."""
     pieces, *how = ODD[case] if isinstance(ODD[case], tuple) else (ODD[case],)
     body = b"".join(pieces)
@@ -163,17 +159,32 @@ def test_what_only_seems_to_repeat(case):
     assert_same([body[at : at + 1] for at in range(len(body))], *how)
 
 
-def test_calls_never_go_the_short_way():
-    """A call is put together from its pieces."""
-    repairer = StreamRepairer()
-    for piece in FORMS["calls"](["a", "b", "c", "d"]):
+@pytest.fixture
+def full_path(monkeypatch):
+    """The pieces that took the full path, as a list that grows."""
+    pieces = []
+    feed = StreamRepairer.feed
+
+    def note(repairer, data):
+        pieces.append(data)
+        return feed(repairer, data)
+
+    monkeypatch.setattr(StreamRepairer, "feed", note)
+    return pieces
+
+
+def test_pieces_of_calls_take_the_full_path(full_path):
+    """The pieces of a call are joined, so each of them counts."""
+    repairer = FastStreamRepairer()
+    pieces = FORMS["calls"](["a", "b", "c", "d"])
+    for piece in pieces:
         repairer.feed(piece)
-        assert repairer._known is None
+    assert full_path == pieces
 
 
 @pytest.mark.parametrize("path", [*recordings("1.0.0"), *recordings("2.2.1")], ids=lambda path: path.stem)
 @pytest.mark.parametrize("request_", [None, ChatRequest(include_usage=True, tools=TOOLS)], ids=["plain", "tools"])
-def test_recorded_streams(path, request_):
+def test_recorded_streams_are_the_same_by_either_path(path, request_):
     """Everything that was recorded, whole and in reads of 100 bytes."""
     body = recorded_body(path)
     assert_same([body], request_)
@@ -181,7 +192,7 @@ def test_recorded_streams(path, request_):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
-def test_dialects(dialect):
+def test_dialects_are_the_same_by_either_path(dialect):
     """All that the older releases answer."""
     for answer in dialect.answers.values():
         assert_same([answer.body])
@@ -189,32 +200,33 @@ def test_dialects(dialect):
 
 @pytest.mark.parametrize("release", ["1.0.0", "2.2.1"])
 @pytest.mark.parametrize("request_", [None, ChatRequest(tools=TOOLS)], ids=["plain", "tools"])
-def test_most_events_go_the_short_way(release, request_, monkeypatch):
-    """Recorded streams of both generations: behind the first few events hardly one is taken apart."""
+def test_most_events_take_the_fast_path(release, request_, full_path):
+    """Recorded streams of both generations: after the first few events hardly one is parsed."""
     body = recorded_body(next(path for path in recordings(release) if path.stem == "haiku"))
-    repairer = StreamRepairer(request_)
-    lengths = []
-    monkeypatch.setattr(repairer, "_fed", lambda piece, fed=repairer._fed: (lengths.append(len(piece)), fed(piece))[1])
+    repairer = FastStreamRepairer(request_)
     repairer.feed(body)
-    assert repairer.complete
-    assert len(lengths) < repairer.report.events * 0.6
+    assert repairer.is_complete
+    assert len(full_path) < repairer.report.events * 0.6
 
 
-def test_a_hook_is_told_of_every_repair():
-    """Where somebody listens no repair is only counted."""
+def test_a_hook_receives_every_repair():
+    """With a listener no repair is only counted."""
     told = []
     pieces = [event(each) for each in betalgo([f"{number}" for number in range(9)])]
-    repairer = StreamRepairer(None, Policy(on_repair=told.append))
+    repairer = FastStreamRepairer(None, Policy(on_repair=told.append))
     for piece in pieces:
         repairer.feed(piece)
     assert len(told) == repairer.report.repairs.total()
     assert {each.event for each in told} == set(range(1, len(pieces) + 1))
 
 
-def test_what_was_cut_within_an_event_is_learned_whole():
-    """An event that comes in two reads does not end what is known."""
-    repairer = StreamRepairer()
-    for each in conforming(["a", "b", "c", "d"])[:-1]:
-        repairer.feed(event(each)[:50])
-        repairer.feed(event(each)[50:])
-    assert repairer._known is not None
+def test_an_event_that_is_received_in_two_reads_is_learned_whole(full_path):
+    """After such events the next one takes the fast path."""
+    repairer = FastStreamRepairer()
+    *events, last = map(event, conforming(["a", "b", "c", "d"])[:-1])
+    for each in events:
+        repairer.feed(each[:50])
+        repairer.feed(each[50:])
+    full_path.clear()
+    assert repairer.feed(last) == last
+    assert not full_path

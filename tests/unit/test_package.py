@@ -28,7 +28,7 @@ def test_import_is_lazy():
     assert run(f"import sys, shim; shim.RepairTransport; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
-def test_exports():
+def test_every_public_name_is_exported():
     """Every name that is promised is there; another one is an AttributeError."""
     assert all(getattr(shim, name) is not None for name in shim.__all__)
     assert dir(shim) == shim.__all__
@@ -36,20 +36,20 @@ def test_exports():
         _ = shim.nothing
 
 
-def test_typed():
+def test_package_is_marked_as_typed():
     """The marker for type checkers is in the package."""
     assert (ROOT / "shim" / "py.typed").exists()
 
 
 @pytest.mark.parametrize("extra", ["service", "offline", "cli", "proxy", "test"])
-def test_extras(extra):
+def test_every_extra_is_declared(extra):
     """Each extra that an error may name is declared."""
     declared = metadata("foundry-local-shim").get_all("Provides-Extra") or []
     assert extra in declared
     assert any(f'extra == "{extra}"' in each.replace("'", '"') for each in requires("foundry-local-shim") or [])
 
 
-def test_missing_extra():
+def test_missing_extra_names_what_to_install():
     """The error is an ImportError that says what to install."""
     with pytest.raises(shim.MissingExtraError) as caught:
         import_extra("cli", "no_such_package")
@@ -60,7 +60,7 @@ def test_missing_extra():
     assert caught.value.remedy.endswith('pip install "foundry-local-shim[cli]"')
 
 
-def test_error_object():
+def test_error_object_has_openais_fields():
     """The error that is written into a stream has the members of OpenAI's error object."""
     assert StreamError("m", code="c").as_object() == {
         "error": {"message": "m", "type": "server_error", "param": None, "code": "c"}
@@ -85,12 +85,12 @@ def test_error_object():
         ("no such model", "no such model"),
     ],
 )
-def test_source_locations(told, left):
+def test_source_location_is_cut_out(told, left):
     """The place in Foundry Local's source is cut out of a message, and nothing else."""
     assert without_source_location(told) == left
 
 
-def test_table_in_the_readme():
+def test_readme_has_the_table_of_repairs():
     """The README's table is what `python -m shim.repairs` prints."""
     printed = run("import runpy; runpy.run_module('shim.repairs', run_name='__main__')")
     assert printed == table()

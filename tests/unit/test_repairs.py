@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
@@ -11,6 +10,7 @@ from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
 from shim.repairs import RULES, Policy, Repair, table
+from support.defects import DEFECTS, GOOD, HEAD, LAST, MIDDLE, TEXT, lines_of
 from support.streams import (
     DONE,
     END,
@@ -29,9 +29,6 @@ from support.streams import (
     text_of,
 )
 
-GOOD = conforming()
-TEXT = "Hello world"
-HEAD, *MIDDLE, LAST = GOOD
 CALL = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
@@ -65,119 +62,12 @@ def right(result: Repaired) -> bool:
     )
 
 
-@dataclass
-class Case:
-    """A stream with one defect."""
-
-    code: Repair
-    body: bytes
-    request: ChatRequest
-    name: str
-
-
-def case(code, body, name="", **request):
-    return pytest.param(
-        Case(code, body, ChatRequest(model=MODEL, **request), name), id=f"{code.value}-{name}" if name else code.value
-    )
-
-
-def each_with(**members):
-    """The good stream with members changed, given as functions of the chunk's number or as values; ... removes one."""
-    changed = []
-    for number, good in enumerate(GOOD):
-        new = {**good, **{k: v(number) if callable(v) else v for k, v in members.items()}}
-        changed.append({k: v for k, v in new.items() if v is not ...})
-    return changed
-
-
-def each_choice_with(**members):
-    changed = []
-    for number, good in enumerate(GOOD):
-        choice = {**good["choices"][0], **{k: v(number) if callable(v) else v for k, v in members.items()}}
-        changed.append({**good, "choices": [{k: v for k, v in choice.items() if v is not ...}]})
-    return changed
-
-
-def each_delta_with(**members):
-    return [
-        {**good, "choices": [{**good["choices"][0], "delta": {**good["choices"][0]["delta"], **members}}]}
-        for good in GOOD
-    ]
-
-
-def lines_of(chunks, before="", between="\n", after="\n"):
-    return (before + between.join(json.dumps(each) for each in chunks) + after).encode()
-
-
-SINGLE = [
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD), "json lines"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, between="", after=""), "concatenated"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, "[", ",", "]"), "array"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD, "[\n ", ",\n ", "\n]\n"), "array over lines"),
-    case(Repair.MISSING_DATA_PREFIX, lines_of(GOOD) + b"[DONE]\n", "bare end marker"),
-    case(Repair.MISSING_DATA_PREFIX, json.dumps(GOOD, indent=2).encode(), "pretty array"),
-    case(Repair.MISSING_DATA_PREFIX, stream(GOOD).replace(b"data:", b"Data:"), "capital"),
-    case(Repair.MISSING_DATA_PREFIX, stream(GOOD).replace(b"data:", b" data:"), "indented"),
-    case(Repair.MISSING_DATA_PREFIX, b"data: " + lines_of(GOOD, between="", after="\n\n") + DONE, "in one event"),
-    case(Repair.DOUBLE_DATA_PREFIX, stream(GOOD).replace(b"data:", b"data: data:")),
-    case(Repair.DOUBLE_DATA_PREFIX, stream(GOOD).replace(b"data: ", b"data:data: data:"), "thrice"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD).replace(b"\n\n", b"\n"), "one newline"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD).replace(b"\n\n", b"\r\n"), "one line end"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n"), "last blank line"),
-    case(Repair.EVENT_BOUNDARY, stream(GOOD, done=b"").removesuffix(b"\n\n"), "last line end"),
-    case(Repair.EVENT_BOUNDARY, b"\xef\xbb\xbf" + stream(GOOD), "byte order mark"),
-    case(Repair.EVENT_BOUNDARY, b": x\n\n\xef\xbb\xbf" + stream(GOOD), "byte order mark within"),
-    case(
-        Repair.EVENT_BOUNDARY, b": x\n\n\xef\xbb\xbf\xef\xbb\xbf\n" + b"\xef\xbb\xbf" + stream(GOOD), "byte order marks"
-    ),
-    case(Repair.EVENT_BOUNDARY, b"data:\n\n" + stream(GOOD), "empty data"),
-    case(Repair.EVENT_BOUNDARY, b"data: ping\n\n" + stream(GOOD), "text keep-alive"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b""), "missing"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b"data: [done]\n\n"), "small"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b"data: DONE\n\n"), "bare word"),
-    case(Repair.DONE_MARKER, stream(GOOD, done=b'data: "[DONE]"\n\n'), "quoted"),
-    case(Repair.OBJECT, stream(each_with(object="chat.completion"))),
-    case(Repair.OBJECT, stream(each_with(object=...)), "missing"),
-    case(Repair.ID, stream(each_with(id=lambda number: f"chat.id.{number}")), "counting"),
-    case(Repair.ID, stream(each_with(id=lambda number: f"chatcmpl-{number}")), "changing"),
-    case(Repair.ID, stream(each_with(id=...)), "missing"),
-    case(Repair.CREATED, stream(each_with(created=lambda number: NOW + number)), "changing"),
-    case(Repair.CREATED, stream(each_with(created=...)), "missing"),
-    case(Repair.CREATED, stream(each_with(created=lambda number: str(NOW))), "text"),
-    case(Repair.CREATED, stream(each_with(created=0)), "zero"),
-    case(Repair.CREATED, stream(each_with(created=float("inf"))), "infinite"),
-    case(Repair.MODEL, stream(each_with(model=None)), "null"),
-    case(Repair.MODEL, stream(each_with(model=...)), "missing"),
-    case(Repair.CHOICE_INDEX, stream(each_choice_with(index=lambda number: number)), "counting"),
-    case(Repair.CHOICE_INDEX, stream(each_choice_with(index=...)), "missing"),
-    case(
-        Repair.MESSAGE_TO_DELTA,
-        stream(
-            [{**g, "choices": [{"index": 0, "message": g["choices"][0]["delta"], "finish_reason": None}]} for g in GOOD]
-        ),
-    ),
-    case(
-        Repair.MESSAGE_TO_DELTA,
-        stream([*GOOD[:-1], {**LAST, "choices": [{"index": 0, "finish_reason": "stop"}]}]),
-        "neither",
-    ),
-    case(Repair.MESSAGE_BESIDE_DELTA, stream(each_choice_with(message={"role": "assistant", "content": "x"}))),
-    case(Repair.ROLE, stream(each_delta_with(role="assistant"))),
-    case(Repair.FOREIGN_MEMBERS, stream(each_choice_with(finish_details=None)), "choice"),
-    case(Repair.FINISH_REASON, stream(GOOD[:-1]), "none"),
-    case(Repair.FINISH_REASON, stream([*GOOD, LAST]), "twice"),
-    case(Repair.USAGE, stream([*GOOD, chunk({}) | {"choices": [], "usage": {"total_tokens": 1}}]), "not asked for"),
-    case(Repair.USAGE, stream(each_with(usage={"total_tokens": 1})), "in every chunk"),
-]
-
-
-@pytest.mark.parametrize("defect", SINGLE)
-def test_repair_is_made_and_needed(defect):
+@pytest.mark.parametrize("defect", DEFECTS, ids=str)
+def test_stream_with_a_defect_is_repaired_by_that_repair_alone(defect):
     """The repaired stream is what OpenAI would have sent; with that repair switched off it is not."""
-    result = repair(defect.body, defect.request)
-    off = repair(defect.body, defect.request, Policy(off=frozenset({defect.code})))
-    if defect.code is Repair.FINISH_REASON and defect.name == "none":
-        assert result.reasons == ["stop"]
+    result = repair(defect.body)
+    off = repair(defect.body, policy=Policy(off=frozenset({defect.code})))
+    assert result.reasons == ["stop"]
     assert right_or_readable(result)
     assert defect.code in result.codes
     assert not right_or_readable(off)
@@ -205,7 +95,7 @@ def right_or_readable(result: Repaired) -> bool:
         ),
     ],
 )
-def test_events_without_a_payload(sent, left):
+def test_events_without_a_payload_are_removed(sent, left):
     """What the official client takes for an event and cannot decode is removed, what stands around it is not.
 
     The client remembers an `id:` and from then on takes every blank line for an event (tests/client shows it).
@@ -219,10 +109,10 @@ def test_events_without_a_payload(sent, left):
         assert off.output == sent.removesuffix(b"\n" * (sent[-3:] == b"\n\n\n"))
 
 
-@pytest.mark.parametrize("defect", SINGLE)
+@pytest.mark.parametrize("defect", DEFECTS, ids=str)
 def test_strict_policy_refuses_what_it_would_repair(defect):
     """Under a strict policy the stream ends with an error that names the repair."""
-    result = repair(defect.body, defect.request, Policy(strict=True))
+    result = repair(defect.body, policy=Policy(strict=True))
     assert result.error is not None
     assert result.error["code"] == "repair_refused"
     assert not result.codes
@@ -237,7 +127,7 @@ def test_strict_policy_refuses_what_it_would_repair(defect):
         ({"service_tier": None, "system_fingerprint": None}, False),
     ],
 )
-def test_foreign_members_of_a_chunk(members, removed):
+def test_foreign_fields_of_a_chunk_are_removed(members, removed):
     """What only the Betalgo object has is removed; what OpenAI has too stays, null or not."""
     body = stream([{**each, **members} for each in GOOD])
     result = repair(body)
@@ -247,7 +137,7 @@ def test_foreign_members_of_a_chunk(members, removed):
     assert off.output == body
 
 
-def test_foreign_members_of_a_delta():
+def test_foreign_fields_of_a_delta_are_removed():
     """Null members of a Betalgo delta are removed, and such a member with a value stays."""
     null = {"name": None, "tool_call_id": None, "function_call": None, "IsDelta": False}
     result = repair(stream([chunk({"content": "a", **null}), chunk({"name": "n"}, "stop")]))
@@ -256,7 +146,7 @@ def test_foreign_members_of_a_delta():
 
 
 @pytest.mark.parametrize("empty", [[], None])
-def test_empty_tool_calls(empty):
+def test_empty_tool_calls_are_removed(empty):
     """`tool_calls` without a call is removed, one with a call stays."""
     body = stream(
         [chunk({"content": "a", "tool_calls": empty}), chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls")]
@@ -283,12 +173,12 @@ def test_a_call_that_stands_in_the_message_alone_is_not_lost():
     ("sent", "left"),
     [("Stop", "stop"), ("EOS", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"), ("odd", "odd"), (7, 7)],
 )
-def test_spelling_of_the_finish_reason(sent, left):
+def test_known_spellings_of_the_finish_reason_become_openais(sent, left):
     """Known spellings become OpenAI's; one that nobody knows stays as it is."""
     assert repair(stream([chunk({"content": "a"}), chunk({}, sent)])).reasons == [left]
 
 
-def test_finish_reason_of_calls():
+def test_finish_reason_of_calls_is_tool_calls():
     """`stop` after calls is `tool_calls`, except where one function was demanded by name: there OpenAI says `stop`."""
     body = stream([chunk({"tool_calls": [CALL]}), chunk({}, "stop")])
     assert repair(body).reasons == ["tool_calls"]
@@ -308,7 +198,7 @@ class TestUsage:
     asked = ChatRequest(model=MODEL, include_usage=True)
     usage: ClassVar = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
-    def test_only_in_chunks(self):
+    def test_usage_in_chunks_becomes_a_last_chunk(self):
         """As 1.0 sends it: collected into a final chunk of its own, behind the finish reason."""
         result = repair(stream(betalgo()), self.asked)
         assert [bool(each.get("usage")) for each in result.chunks] == [False, False, False, True]
@@ -316,31 +206,31 @@ class TestUsage:
         assert result.chunks[-1]["usage"]["completion_tokens"] == 3
         assert result.payloads[-1] == END
 
-    def test_in_chunks_and_at_the_end(self):
+    def test_usage_at_the_end_stays_the_only_one(self):
         """As 1.2 sends it: the service's own final chunk stays the only one."""
         last = {**betalgo()[0], "choices": [], "usage": self.usage}
         result = repair(stream([*betalgo(), last]), self.asked)
         assert [each["usage"] for each in result.chunks if each.get("usage")] == [self.usage]
 
-    def test_before_the_finish_reason_that_is_owed(self):
+    def test_usage_waits_for_the_finish_reason(self):
         """A usage chunk waits for the finish reason that the shim has to add."""
         usage = chunk({}) | {"choices": [], "usage": self.usage}
         result = repair(stream([*GOOD[:-1], usage]), self.asked)
         assert result.reasons == ["stop"]
         assert [bool(each["choices"]) for each in result.chunks] == [True, True, True, True, False]
 
-    def test_of_a_conforming_service(self):
+    def test_conforming_usage_passes(self):
         """OpenAI's own shape passes unchanged."""
         chunks = [{**each, "usage": None} for each in GOOD]
         body = stream([*chunks, chunk({}) | {"choices": [], "usage": self.usage}])
         assert repair(body, self.asked).output == body
 
-    def test_in_every_chunk_by_request(self):
+    def test_requested_usage_in_every_chunk_passes(self):
         """vLLM's continuous usage stays where it was asked for."""
         body = stream([{**each, "usage": self.usage} for each in GOOD])
         assert repair(body, ChatRequest(model=MODEL, usage_in_chunks=True)).output == body
 
-    def test_empty_choices_without_usage_stay(self):
+    def test_empty_choices_without_usage_pass(self):
         """A chunk without choices that says something else is not the shim's business."""
         body = stream([chunk({}) | {"choices": [], "prompt_filter_results": []}, *GOOD])
         assert repair(body).output == body
@@ -350,7 +240,7 @@ class TestTruncation:
     """Truncation never looks like success."""
 
     @pytest.mark.parametrize("events", range(len(GOOD)))
-    def test_end_without_reason_and_marker(self, events):
+    def test_end_without_reason_and_marker_is_an_error(self, events):
         """A clean end before the finish reason is an error that says how much had come; what came is delivered."""
         body = stream(GOOD[:events], done=b"")
         result = repair(body)
@@ -361,22 +251,22 @@ class TestTruncation:
         assert result.codes == {Repair.TRUNCATED if events else Repair.EMPTY_STREAM}
 
     @pytest.mark.parametrize("end", [b'{"choices": [', b"data: {", b"data: x\ndata: y", b": comment", b"event"])
-    def test_end_within_an_event(self, end):
+    def test_end_within_an_event_is_an_error(self, end):
         """An event that did not come whole is not handed on, and the error stands on a line of its own."""
         result = repair(event(HEAD) + end)
         assert result.error["code"] == "stream_truncated"
         assert len(result.chunks) == 1
 
-    def test_strict(self):
+    def test_strict_policy_does_not_hide_the_truncation(self):
         """A strict policy does not hide what happened behind its own error."""
         assert repair(stream(GOOD[:2], done=b""), policy=Policy(strict=True)).error["code"] == "stream_truncated"
 
-    def test_switched_off(self):
+    def test_stream_ends_silently_with_the_repair_off(self):
         """Without the repair the stream ends in silence."""
         body = stream(GOOD[:2], done=b"")
         assert repair(body, policy=Policy(off=frozenset({Repair.TRUNCATED}))).output == body
 
-    def test_every_cut_of_a_recorded_stream(self):
+    def test_every_cut_of_a_recorded_stream_is_an_error(self):
         """A recorded 1.0.0 stream cut anywhere before its last chunk is an error, and no text is invented or lost."""
         body = recorded_body(WIRE / "live" / "1.0.0" / "haiku.http")
         events = body.split(b"\n\n")[:-1]
@@ -389,7 +279,7 @@ class TestTruncation:
             assert full.startswith(result.text)
         assert repair(body[:last]).error is None
 
-    def test_one_of_two_choices_unfinished(self):
+    def test_unfinished_choice_is_an_error(self):
         """With two choices, both have to be finished."""
         request = ChatRequest(model=MODEL, several_choices=True)
         one = stream([chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop")], done=b"")
@@ -402,13 +292,13 @@ class TestTruncation:
         assert repair(stream(GOOD[:-1], done=b"")).reasons == []
         assert repair(stream(GOOD[:-1])).reasons == ["stop"]
 
-    def test_marker_alone(self):
+    def test_marker_alone_is_an_empty_answer(self):
         """A stream of nothing but the end marker is an empty answer with a finish reason."""
         result = repair(DONE)
         assert [each["choices"] for each in result.chunks] == [[{"index": 0, "delta": {}, "finish_reason": "stop"}]]
         assert result.chunks[0]["id"] == MINTED
 
-    def test_connection_cut_after_a_whole_event(self):
+    def test_event_without_its_blank_line_is_delivered_at_a_cut(self):
         """An event that came but for its blank line is delivered when the connection breaks."""
         result = repair(stream(GOOD[:2], done=b"").removesuffix(b"\n"), finish=False)
         assert result.text == ""
@@ -420,14 +310,14 @@ class TestErrors:
 
     error = event({"error": {"message": "no", "type": "server_error", "param": None, "code": None}})
 
-    def test_error_event(self):
+    def test_error_event_passes(self):
         """An error event passes unchanged; neither a finish reason nor an end marker nor a second error is added."""
         body = stream(GOOD[:2], done=b"") + self.error
         assert repair(body).output == body
         assert repair(body + DONE).output == body + DONE
 
     @pytest.mark.parametrize("name", ["0.10.x-daemon-midstream-error.sse", "2.x-post-2.0.0-buffer-limit-error.sse"])
-    def test_sampled_error_events(self, name):
+    def test_quoted_error_events_arrive_with_their_message(self, name):
         """The error events quoted in public arrive with their message."""
         body = (WIRE / name).read_bytes()
         assert repair(body).error["type"] == "server_error"
@@ -448,7 +338,7 @@ class TestErrors:
         assert b"[DONE]" not in result.output
 
     @pytest.mark.parametrize("data", [b"{", b"not json", b'{"a": 1} x', b"\xff", b"[" * 100_000])
-    def test_undecodable_event(self, data):
+    def test_undecodable_event_is_an_error_without_content(self, data):
         """An event that is not JSON ends the stream with an error that says which and how large, never its content."""
         good = event(HEAD)
         result = repair(good + b"data: " + data + b"\n\n" + stream(MIDDLE))
@@ -504,7 +394,7 @@ def test_switched_off_repairs_hand_on_the_bytes():
         ("0.7.117-issue263-first-chunk-payload.json", "Wh"),
     ],
 )
-def test_samples_of_0_x(name, text):
+def test_samples_of_0_x_are_repaired(name, text):
     """The chunks quoted from 0.x services become OpenAI's, their text unchanged."""
     body = (WIRE / name).read_bytes()
     result = repair(body if b"[DONE]" in body else body.rstrip() + b"\n\n" + DONE)
@@ -532,14 +422,14 @@ def test_several_choices_keep_their_index():
     assert [choice["index"] for choice in repair(stream([two]), request).chunks[0]["choices"]] == [0, 1]
 
 
-def test_data_line_before_an_object_without_prefix():
+def test_data_line_ends_before_an_object_without_prefix():
     """A payload that is complete ends where an object begins that is not marked as one."""
     result = repair(event(HEAD)[:-1] + lines_of([*MIDDLE, LAST]))
     assert right(result)
     assert result.codes == {Repair.EVENT_BOUNDARY, Repair.MISSING_DATA_PREFIX, Repair.DONE_MARKER}
 
 
-def test_choices_that_are_none():
+def test_missing_choices_pass_or_are_an_error():
     """What is no choice is not looked into, and an index that may not be set is not invented."""
     odd = chunk({"content": "a"}, "stop")
     odd["choices"].append("odd")
@@ -551,7 +441,7 @@ def test_choices_that_are_none():
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
-def test_objects_without_prefix_with_quotes_and_escapes(step):
+def test_quotes_and_escapes_do_not_end_an_object(step):
     """Quotes, escapes and braces inside strings do not end an object, however it is cut."""
     text = 'a "b" \\ {c} [d] \\" }'
     body = lines_of(conforming((text,)), between="", after="")
@@ -561,7 +451,7 @@ def test_objects_without_prefix_with_quotes_and_escapes(step):
 
 
 @pytest.mark.parametrize("depth", [300, 900, 1020, 5000])
-def test_deeply_nested_members(depth):
+def test_deep_nesting_passes_or_is_an_error(depth):
     """A member nested deeply, in a chunk that is rewritten, passes or is an error; nothing is raised."""
     member = b"[" * depth + b"]" * depth
     body = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}],"x":%b}\n\n' % member + DONE
@@ -571,7 +461,7 @@ def test_deeply_nested_members(depth):
     assert result.text == "a" if result.error is None else result.error["code"] == "undecodable_event"
 
 
-def test_id_and_time_of_their_own():
+def test_missing_id_and_time_are_generated():
     """A response without an id and a time gets fresh ones."""
     bare = {name: value for name, value in GOOD[1].items() if name not in ("id", "created")}
     before = int(time.time())
@@ -587,7 +477,7 @@ def test_every_code_has_a_rule():
     assert all(f"| `{code}` |" in table() for code in Repair)
 
 
-def test_requests():
+def test_request_is_read_from_its_body():
     """What is read from a request's body, and that anything else is no chat request."""
 
     def read(body):

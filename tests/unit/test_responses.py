@@ -367,7 +367,7 @@ class TestBody:
         assert body == FINAL
         assert report.repairs == {Repair.RESPONSES_CONTENT: 1}
 
-    def test_switched_off(self):
+    def test_body_is_unchanged_with_the_repair_off(self):
         """Without the repair nothing is changed."""
         sent = without_lists()[-1]["response"]
         body = copy.deepcopy(sent)
@@ -375,7 +375,7 @@ class TestBody:
         assert body == sent
 
     @pytest.mark.parametrize("body", [FINAL, {}, {"output": None}, {"output": [1, {"content": "x"}, {"content": [7]}]}])
-    def test_unchanged(self, body):
+    def test_conforming_body_passes(self, body):
         """A conforming body, and anything that is none, is left alone."""
         sent = copy.deepcopy(body)
         assert not repair_response(sent, RepairReport(Policy(strict=True)))
@@ -391,7 +391,7 @@ class TestFailure:
     def failed(self, message):
         return {"id": "r", "object": "response", "status": "failed", "error": {"code": "x", "message": message}}
 
-    def test_in_a_stream(self):
+    def test_failure_in_a_stream_loses_its_source_location(self):
         """The event keeps everything but the place."""
         events = [{"type": "response.failed", "response": self.failed(self.message), "sequence_number": 2}]
         [left], report = repair(events)
@@ -399,7 +399,7 @@ class TestFailure:
         assert report.repairs == {Repair.ERROR_BODY: 1}
         assert repair(events, self.off)[0] == events
 
-    def test_in_a_body(self):
+    def test_failure_in_a_body_loses_its_source_location(self):
         """The same for a plain response."""
         body, report = self.failed(self.message), RepairReport()
         assert repair_response(body, report)
@@ -427,7 +427,7 @@ any_event = st.dictionaries(
 
 
 @given(st.lists(any_event, max_size=4), st.frozensets(st.sampled_from(list(Repair)), max_size=2))
-def test_any_event(events, off):
+def test_any_event_is_repaired_once(events, off):
     """Nothing is raised; an event is reported as changed exactly if it is; repairing twice is repairing once."""
     report = RepairReport(Policy(off=off))
     repairer, again = ResponsesRepairer(report), ResponsesRepairer(RepairReport(Policy(strict=True, off=off)))
@@ -480,7 +480,7 @@ class TestOfficialClient:
         assert snapshots == [WORDS[0], "".join(WORDS)]
         assert final.output_text == "".join(WORDS)
 
-    def test_tool_call(self):
+    def test_tool_call_is_understood(self):
         """The helper understands the calls of 2.1 and later."""
         names, _, final = self.names_and_final(repair(as_2_2_1_calls_a_tool())[0])
         assert names[2] == "ResponseFunctionCallArgumentsDeltaEvent"

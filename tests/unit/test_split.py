@@ -90,7 +90,7 @@ def test_nothing_but_bytes_comes_out(body, policy):
     """Whatever comes, nothing is raised, and nothing leaves behind the end."""
     result = repair(body, policy=policy)
     assert isinstance(result.output, bytes)
-    if result.repairer.ended:
+    if result.repairer.has_ended:
         assert result.repairer.feed(b"data: {}\n\n") == b""
 
 
@@ -161,7 +161,7 @@ def test_an_event_is_bounded(shape, at_once):
     assert result.error["code"] == "event_too_large"
     assert "4000 bytes" in result.error["message"]
     assert "max_event_bytes" in result.error["message"]
-    assert result.repairer.ended
+    assert result.repairer.has_ended
 
 
 def test_an_event_within_the_limit_passes():

@@ -443,7 +443,7 @@ def test_lines_between_objects_without_prefix_do_not_count():
     assert frame([body], Policy(max_event_bytes=20)).data == ['{"a":1}'] * 201
 
 
-def test_bare_payloads():
+def test_bare_payload_is_told_from_a_field():
     """A payload that came as JSON alone is told from one of a field, whichever way that was spelled."""
     body = (
         b'data: {"a":1}\n\nevent: x\ndata: {"a":2}\n\nData: {"a":3}\n\n{"a":4}\n: x\n{"a":5}\ndata: {"a":6}\n\n[DONE]'

@@ -17,7 +17,7 @@ from checks.benchmarks.harness import LEAST_ROUNDS, SEED, Measure, Measured, Not
 from checks.benchmarks.machine import machine
 from checks.benchmarks.table import as_text, with_table
 from support.environments import REPOSITORY
-from support.readme import NoPlaceError
+from support.tables import NoPlaceError
 
 MEASURES: dict[str, Measure] = {
     "service": client.measure_live,

@@ -22,7 +22,7 @@ from shim.core.stream import StreamRepairer
 from support.environments import Environment, Unprovisioned
 
 # Pure Python and on httpx alone, which is here: it needs no environment of its own to run in.
-PEERS = Environment("benchmarks", "peers", (("--no-deps", "httpx-sse==0.4.3"),), "20 MB")
+PEERS = Environment("benchmarks", "peers", (("--no-deps", "httpx-sse==0.4.3"),), 20)
 SCAN = "bytes.find"
 MOST = {"1.x": 8.0, "2.x": 2.0}
 CHUNKS = 2000

@@ -22,7 +22,7 @@ from support.environments import REPOSITORY, Environment, Unprovisioned
 from support.raw_server import RawServer, plain_response, sse_response
 from support.streams import DONE, betalgo, conforming, stream
 
-LITELLM = Environment("proxies", "litellm", (("litellm[proxy]==1.106.2",),), "500 MB")
+LITELLM = Environment("proxies", "litellm", (("litellm[proxy]==1.106.2",),), 500)
 STREAMS = {"1.x": betalgo, "2.x": conforming}
 MOST = 0.10
 LISTING = plain_response(b'{"object": "list", "data": [{"id": "m", "object": "model"}]}')

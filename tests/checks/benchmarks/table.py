@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from checks.benchmarks.harness import Row
-from support.readme import Place
+from support.tables import Place, rows_in
+from support.tables import as_markdown as table
 
 PLACE = Place("benchmarks")
 HEADINGS = ("what", "figures: least (median)", "ratio", "target", "")
@@ -19,8 +20,7 @@ NOT_SHOWN = (
 
 def as_markdown(rows: Iterable[Row]) -> str:
     """Return the table of the rows that are no details."""
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(_cells(row) for row in rows if not row.detail)]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return table(HEADINGS, [_cells(row) for row in rows if not row.detail])
 
 
 def as_text(rows: Sequence[Row], *, width: int = 64) -> str:
@@ -38,9 +38,8 @@ def with_table(text: str, rows: Iterable[Row], machine: Mapping[str, Any]) -> st
     Raises:
         NoPlaceError: There is no such place.
     """
-    known = PLACE.content(text).splitlines()
-    lines = {line.split(" | ")[0]: line for line in (*known, *as_markdown(rows).splitlines()) if line.startswith("| ")}
-    return PLACE.filled(text, "\n".join(lines.values()) + f"\n\n{footnote(machine)}")
+    lines = {row[0]: row for row in (*rows_in(PLACE.content(text)), *(_cells(row) for row in rows if not row.detail))}
+    return PLACE.filled(text, f"{table(HEADINGS, lines.values())}\n\n{footnote(machine)}")
 
 
 def footnote(machine: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ TOOLS = Environment(
             "sseclient-py==1.9.0",
         ),
     ),
-    "200 MB",
+    200,
 )
 
 
@@ -57,8 +57,9 @@ LOWEST = Environment(
             "platformdirs",
             "pytest",
             "pytest-cov",
+            "pytest-xdist",
             "trio",
         ),
     ),
-    "100 MB",
+    100,
 )

@@ -3,10 +3,17 @@
 Run ``python tests/checks/distribution/licences.py`` where the project is installed with the extras in question.
 """
 
+import sys
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from support.tables import as_markdown
 
 PROJECT = "foundry-local-shim"
 EXTRAS = ("", "service", "offline", "cli", "proxy")
@@ -42,17 +49,17 @@ def licence(package: Distribution) -> str:
 
 def table() -> str:
     """Return the table: each package under the first extra that brings it."""
-    rows: list[str] = []
+    rows: list[list[str]] = []
     seen: set[str] = set()
     for extra in EXTRAS:
         packages = needed(PROJECT, {extra}, {})
         rows += [
-            f"| {package.name} | {extra or 'always'} | {package.version} | {licence(package)} |"
+            [package.name, extra or "always", package.version, licence(package)]
             for key, package in sorted(packages.items())
             if key not in seen
         ]
         seen |= set(packages)
-    return "\n".join(("| package | comes with | version tested | licence |", "| --- | --- | --- | --- |", *rows))
+    return as_markdown(("package", "comes with", "version tested", "licence"), rows)
 
 
 if __name__ == "__main__":

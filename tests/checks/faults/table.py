@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from checks.faults.outcomes import Outcome
 from checks.faults.runs import Played
+from support.tables import in_columns
 
 RIGHT, WRONG, NOT_THERE = "ok", "WRONG", "-"
 
@@ -32,8 +33,7 @@ def _table(place: str, outcomes: Sequence[Outcome]) -> str:
         longest = max(outcome.seconds for outcome in found.values())
         leaks = sum(len(outcome.leaks) for outcome in found.values())
         rows.append([fault, *cells, f"{longest:.1f} s", str(leaks), _seen(list(found.values()))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return in_columns(rows)
 
 
 def _title(place: str) -> str:

@@ -16,8 +16,8 @@ from checks.frameworks.behaviours import FRAMEWORKS
 from checks.frameworks.runs import Run, run_all
 from checks.frameworks.table import as_text, differences, table_in, table_of, with_table
 from support.environments import REPOSITORY
-from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
+from support.tables import NoPlaceError
 
 
 def main(

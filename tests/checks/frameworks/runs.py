@@ -71,7 +71,7 @@ def run_all(releases: Iterable[str], names: Iterable[str] = tuple(FRAMEWORKS)) -
     """Ask all the given releases through all the given frameworks, installing first what is not there."""
     run = Run()
     pythons = {name: python for name in names if (python := ready(run, name, ENVIRONMENTS[name].ensure))}
-    releases = [release for release in releases if ready(run, release, RELEASES[release].environment.ensure)]
+    releases = [release for release in releases if ready(run, release, RELEASES[release].ensure)]
     found: list[Result] = []
     for release in releases:
         try:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from checks.frameworks.behaviours import FRAMEWORKS, TRIES, Framework
 from checks.frameworks.runs import Result, Run
-from support.readme import Place
+from support import tables
+from support.tables import Place
 
 PLACE = Place("frameworks")
 WRONG = " ✗"
 HEADING = ("framework", "tested version", "how", *TRIES, "without the shim")
-Table = dict[str, str]
-"""The line of each framework, by its first cell."""
+Table = dict[str, list[str]]
+"""The cells of each framework, by the first of them."""
 
 
 def table_of(run: Run) -> Table:
@@ -23,10 +24,10 @@ def table_of(run: Run) -> Table:
     }
 
 
-def _line(framework: Framework, version: str, results: Sequence[Result]) -> str:
+def _line(framework: Framework, version: str, results: Sequence[Result]) -> list[str]:
     seen = {client: _by_try(results, client) for client in ("alone", "shim")}
     with_shim = [_with_shim(framework.right(what), seen["shim"][what]) for what in TRIES]
-    return _row([framework.link, version, framework.how, *with_shim, _without(seen["alone"], seen["shim"])])
+    return [framework.link, version, framework.how, *with_shim, _without(seen["alone"], seen["shim"])]
 
 
 def _by_try(results: Sequence[Result], client: str) -> dict[str, dict[str, str]]:
@@ -52,14 +53,9 @@ def _without(alone: Mapping[str, Mapping[str, str]], shim: Mapping[str, Mapping[
     return ". ".join(parts)
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
 def as_markdown(table: Table) -> str:
     """Return the table, in the order of the frameworks."""
-    lines = [table[framework.link] for framework in FRAMEWORKS.values() if framework.link in table]
-    return "\n".join([_row(HEADING), _row(["---"] * len(HEADING)), *lines])
+    return tables.as_markdown(HEADING, [table[each.link] for each in FRAMEWORKS.values() if each.link in table])
 
 
 def legend(releases: Sequence[str]) -> str:
@@ -90,18 +86,13 @@ def table_in(text: str) -> Table:
     Raises:
         NoPlaceError: There is no place for one.
     """
-    return _lines(PLACE.content(text))
-
-
-def _lines(table: str) -> Table:
-    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
-    return {row[2:].partition(" | ")[0]: row for row in rows}
+    return {row[0]: row for row in tables.rows_in(PLACE.content(text))}
 
 
 def differences(committed: Table, fresh: Table) -> list[str]:
     """Return a text for each framework that was run and whose line is not the same."""
     return [
-        f"{title}: the README says\n  {committed.get(title, 'nothing')}\nthis run\n  {line}"
+        f"{title}: the README says\n  {' | '.join(committed.get(title, ['nothing']))}\nthis run\n  {' | '.join(line)}"
         for title, line in fresh.items()
         if committed.get(title) != line
     ]

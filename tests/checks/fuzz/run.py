@@ -18,7 +18,7 @@ from shim.offline.fetch import cache_root
 from support.clients import client_environment
 from support.environments import Environment
 
-FUZZER = Environment("fuzzers", "atheris", (("atheris==3.0.0", "orjson>=3.10,<4", "httpx>=0.27,<1"),), "90 MB")
+FUZZER = Environment("fuzzers", "atheris", (("atheris==3.0.0", "orjson>=3.10,<4", "httpx>=0.27,<1"),), 90)
 """It has no build for Windows; elsewhere one up to Python 3.13."""
 
 TESTS = Path(__file__).resolve().parents[2]

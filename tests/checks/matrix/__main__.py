@@ -13,8 +13,8 @@ if __name__ == "__main__":
 from checks.matrix.runs import Run, run_all
 from checks.matrix.table import as_text, differences, table_in, table_of, with_table
 from support.environments import REPOSITORY
-from support.readme import NoPlaceError
 from support.releases import DEFAULT_VERSIONS, RELEASES
+from support.tables import NoPlaceError
 
 
 def main(
@@ -66,7 +66,7 @@ def _versions(choice: str | None) -> list[str]:
     return [
         version
         for version, release in RELEASES.items()
-        if choice == "all" or version in DEFAULT_VERSIONS or release.environment.cached()
+        if choice == "all" or version in DEFAULT_VERSIONS or release.cached()
     ]
 
 

@@ -79,7 +79,7 @@ def run_all(versions: Iterable[str]) -> Run:
     """Ask all the given releases with all majors of the client, installing first what is not there."""
     run = Run()
     pythons = {major_of(name): python for name in CLIENTS if (python := ready(run, name, CLIENTS[name].ensure))}
-    versions = [version for version in versions if ready(run, version, RELEASES[version].environment.ensure)]
+    versions = [version for version in versions if ready(run, version, RELEASES[version].ensure)]
 
     def results(version: str) -> list[Result]:
         try:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from checks.matrix.behaviours import BEHAVIOURS, CLIENTS, DIED, right_outcome
 from checks.matrix.runs import Result, Run
+from support import tables
 from support.clients import CLIENTS as ENVIRONMENTS
-from support.readme import Place
 from support.releases import RELEASES
+from support.tables import Place
 
 PLACE = Place("matrix")
 NOT_RUN = "not run"
@@ -70,13 +71,8 @@ def as_markdown(table: Table) -> str:
         return [table.get((title, release), NOT_RUN) for title in BEHAVIOURS]
 
     groups = [list(group) for _, group in itertools.groupby(releases, column)]
-    rows = [
-        ["", *map(_span, groups)],
-        *([title, *(table.get((title, group[0]), NOT_RUN) for group in groups)] for title in BEHAVIOURS),
-    ]
-    lines = ["| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows]
-    lines.insert(1, "| " + " | ".join(["---"] * len(rows[0])) + " |")
-    return "\n".join(lines)
+    rows = [[title, *(table.get((title, group[0]), NOT_RUN) for group in groups)] for title in BEHAVIOURS]
+    return tables.as_markdown(["", *map(_span, groups)], rows)
 
 
 def _span(releases: Sequence[str]) -> str:
@@ -109,14 +105,11 @@ def table_in(text: str) -> Table:
     Raises:
         NoPlaceError: There is no place for one.
     """
-    lines = [line for line in PLACE.content(text).splitlines() if line.startswith("|")]
-    rows = [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    if not rows:
-        return {}
-    columns = [_releases(heading) for heading in rows[0][1:]]
+    heading, rows = tables.heading_and_rows_in(PLACE.content(text))
+    columns = [_releases(span) for span in heading[1:]]
     return {
         (row[0], release): cell
-        for row in rows[2:]
+        for row in rows
         for releases, cell in zip(columns, row[1:], strict=True)
         for release in releases
     }
@@ -164,8 +157,7 @@ def _overview(results: Sequence[Result]) -> str:
             right = {client: sum(result.right for result in tries) for client, tries in found.items()}
             row.append(f"{right['shim']}/{len(found['shim'])} ({right['plain']}/{len(found['plain'])})")
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return tables.in_columns(rows)
 
 
 def _row(results: Sequence[Result], title: str) -> str:

@@ -32,7 +32,7 @@ VERSIONS = {1: "1.109.1", 2: "2.54.0", 3: "3.54.0"}
 
 def _environment(major: int, *pins: str) -> Environment:
     pinned = (f"openai=={VERSIONS[major]}", *pins, *_TOOLS)
-    return Environment(KIND, f"openai-tests-{major}", (pinned,), "120 MB")
+    return Environment(KIND, f"openai-tests-{major}", (pinned,), 120)
 
 
 ENVIRONMENTS: dict[int, Environment] = {

@@ -23,6 +23,7 @@ from support.environments import Unprovisioned
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.service import ServiceFailedError, running_services
 from support.service_pool import ServicePool
+from support.tables import in_columns
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             for version in versions:
                 if version not in running_services():
-                    RELEASES[version].environment.ensure()
+                    RELEASES[version].ensure()
             services = [pool.get(version) for version in versions]
         except (Unprovisioned, ServiceFailedError) as error:
             print(error)
@@ -87,17 +88,8 @@ def as_text(soaked: Soaked, versions: Sequence[str]) -> str:
     ]
     told = [f"wrong: {each}" for each in soaked.wrong] + [f"error: {each}" for each in soaked.errors]
     verdict = [f"FAILED: {fault}" for fault in soaked.faults()] or ["Nothing is wrong."]
-    return "\n".join((*_aligned(rows), "", *_aligned(figures), "", *told, *verdict))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            (row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)))
-        )
-        for row in rows
-    ]
+    parts = (in_columns(rows, right_aligned=True), "", in_columns(figures, right_aligned=True), "")
+    return "\n".join((*parts, *told, *verdict))
 
 
 def as_members(soaked: Soaked) -> dict:

@@ -15,6 +15,8 @@ from support.clients import client_environment
 from support.environments import REPOSITORY
 from support.provision import skipped_without
 
+pytestmark = pytest.mark.extended
+
 TYPED = REPOSITORY / "tests" / "typing"
 RIGHT = TYPED / "public_api.py"
 WRONG = TYPED / "mistakes.py"
@@ -102,13 +104,13 @@ everywhere = pytest.mark.parametrize("found", [pyright, mypy, ty], indirect=True
 
 
 @everywhere
-def test_right_uses(found):
+def test_right_uses_pass(found):
     """No checker finds anything wrong with the public names as people use them."""
     assert found[RIGHT] == {}
 
 
 @everywhere
-def test_mistakes(found):
+def test_mistakes_are_reported(found):
     """Each checker finds each mistake of a user, and no other."""
     lines = WRONG.read_text(encoding="utf-8").splitlines()
     marked = {number for number, line in enumerate(lines, 1) if line.endswith("# mistake")}
@@ -116,7 +118,7 @@ def test_mistakes(found):
     assert set(found[WRONG]) == marked, found[WRONG]
 
 
-def test_every_public_name():
+def test_every_public_name_is_checked():
     """No public name is missing from what is checked."""
     import shim  # noqa: PLC0415 - the rest of the file does without
 

@@ -33,6 +33,8 @@ from support.commands import command, lonely
 from support.raw_server import RawServer, sse_response
 from support.streams import betalgo, stream
 
+pytestmark = pytest.mark.extended
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -111,7 +113,7 @@ def of(language: str, *, live: bool = False) -> list[pytest.param]:
     ]
 
 
-def test_every_block_is_provided_for():
+def test_every_block_is_checked():
     """Each block is of a kind that one of the tests below takes."""
     kinds = {(block.language, block.declared.partition(" ")[0]) for block in BLOCKS}
     assert kinds == {("python", ""), ("python", "live"), ("sh", ""), ("text", "doctor")}
@@ -134,7 +136,7 @@ def without_chance(text: str) -> str:
 
 
 @pytest.mark.parametrize("block", of("python"))
-def test_python_runs(block):
+def test_python_block_runs_and_prints_what_follows(block):
     """It runs against a service that answers as 1.x does, and prints what the document says."""
     with RawServer(sse_response([stream(betalgo(["Cherry ", "blossoms"]))])) as server:
         printed = run(block, server.base_url)
@@ -145,14 +147,14 @@ def test_python_runs(block):
 
 
 @pytest.mark.parametrize("block", of("python", live=True))
-def test_python_runs_against_a_release(block, get_service):
+def test_python_block_runs_against_a_release(block, get_service):
     """It prints what the document says of that release."""
     printed = run(block, get_service(block.declared.removeprefix("live ")).base_url)
     assert printed == block.printed
 
 
 @pytest.mark.parametrize("block", of("text", live=True))
-def test_the_doctor_says_so(block, get_service, tmp_path):
+def test_doctor_prints_the_quoted_lines(block, get_service, tmp_path):
     """Every quoted line is one of those that the doctor prints for that release, in this order."""
     service = get_service(block.declared.removeprefix("doctor "))
     done = subprocess.run(
@@ -450,9 +452,12 @@ def test_the_terminal_is_what_its_program_draws():
 
 
 def test_workflows_call_the_same_command():
-    """What GitHub runs is what .ci/run is; the release is built behind it."""
+    """GitHub runs .ci/run, and the README's command on every supported Python; a release is built after both."""
     ci = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     release = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
     assert re.findall(r"^ +run: (\.ci/.*)$", ci, re.MULTILINE) == [".ci/run"]
+    assert "      - run: python -m pytest\n" in ci
+    supported = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", each)]
+    assert re.findall(r"python: \[(.*)\]", ci) == [", ".join(f'"{version}"' for version in supported)]
     assert "uses: ./.github/workflows/ci.yml" in release
     assert "needs: [test, build]" in release

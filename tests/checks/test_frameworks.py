@@ -1,14 +1,7 @@
-"""What people get with their frameworks; and the program that makes the README's table of it finds what is wrong.
-
-The environments of the frameworks are gigabytes. Those that are there already are tried, and those that are asked for:
-by their names in FOUNDRY_SHIM_FRAMEWORKS (``all``, ``none`` or a list) or in FOUNDRY_SHIM_REQUIRE.
-"""
+"""The examples for frameworks, and the program that tries them: ``python tests/checks/frameworks``."""
 
 import ast
-import os
 import runpy
-from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,13 +9,10 @@ import pytest
 from checks import frameworks
 from checks.frameworks.behaviours import CLIENTS, FRAMEWORKS, TRIES
 from checks.frameworks.environments import ENVIRONMENTS
-from checks.frameworks.runs import Result, Run, run_framework
-from checks.frameworks.services import service_of
+from checks.frameworks.runs import Result, Run
 from checks.frameworks.table import PLACE, as_text, differences, table_in, table_of, with_table
-from support.environments import REPOSITORY, required
-from support.provision import skipped_without
-from support.readme import NoPlaceError
-from support.releases import DEFAULT_VERSIONS, RELEASES
+from support.environments import REPOSITORY
+from support.releases import DEFAULT_VERSIONS
 
 FOLDER = Path(frameworks.__file__ or "").parent
 EXAMPLES = REPOSITORY / "examples" / "frameworks"
@@ -30,45 +20,6 @@ EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 MAX_LINES = 30
 main = runpy.run_path(str(FOLDER / "__main__.py"), run_name="checks.frameworks.__main__")["main"]
 by_name = pytest.mark.parametrize("name", FRAMEWORKS)
-
-
-def chosen(name):
-    """Whether a framework is to be tried here: it is asked for, or it is there."""
-    choice = os.environ.get("FOUNDRY_SHIM_FRAMEWORKS")
-    if choice is not None and not required(name):
-        return choice == "all" or name in choice.replace(" ", "").split(",")
-    return required(name) or ENVIRONMENTS[name].cached()
-
-
-@pytest.fixture(scope="module")
-def get_speaker():
-    """A function that gives the service of a release with the model that says a little more."""
-    with ExitStack() as stack:
-
-        @cache
-        def get(version):
-            with skipped_without(version):
-                RELEASES[version].environment.ensure()
-            return stack.enter_context(service_of(version))
-
-        yield get
-
-
-@pytest.mark.live
-@pytest.mark.parametrize("release", DEFAULT_VERSIONS)
-@by_name
-def test_framework_gets_what_it_should(name, release, get_speaker):
-    """Streams, calls tools and shows an error, with the shim, through the example."""
-    if not chosen(name):
-        pytest.skip(
-            f"{name} is not installed, or not chosen; FOUNDRY_SHIM_FRAMEWORKS={name} chooses it and installs it"
-        )
-    with skipped_without(name):
-        python = ENVIRONMENTS[name].ensure()
-    results = run_framework(FRAMEWORKS[name], python, get_speaker(release))
-    assert {(result.client, result.what) for result in results} == {(c, what) for c in CLIENTS for what in TRIES}
-    wrong = {result.what: result.outcome for result in results if result.client == "shim" and not result.right}
-    assert not wrong
 
 
 class TestExamples:
@@ -147,14 +98,14 @@ class TestTable:
 
     def test_says_what_is_different_without_the_shim(self):
         """For each release; and that nothing is, where it is so."""
-        assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link].endswith(
-            "| 1.2.4: stream: junk. 2.2.1: stream: junk |"
+        assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link][-1] == (
+            "1.2.4: stream: junk. 2.2.1: stream: junk"
         )
-        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link].endswith("| 1.2.4: the same. 2.2.1: the same |")
+        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-1] == "1.2.4: the same. 2.2.1: the same"
 
     def test_marks_what_is_wrong_with_the_shim(self):
         """With the release in which it is."""
-        assert "| 2.2.1: junk ✗ |" in table_of(run_of("llm", releases=["2.2.1"], shim="junk"))[FRAMEWORKS["llm"].link]
+        assert "2.2.1: junk ✗" in table_of(run_of("llm", releases=["2.2.1"], shim="junk"))[FRAMEWORKS["llm"].link]
 
     def test_changed_line_is_found(self):
         """One line that differs is one difference; a framework that was not run says nothing."""
@@ -163,12 +114,6 @@ class TestTable:
         (difference,) = differences(committed, table_of(run_of("llm", alone="junk")))
         assert difference.startswith("[`llm`](")
         assert len(differences({}, committed)) == 2
-
-    @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
-    def test_needs_its_place(self, text):
-        """Without both markers, in their order, there is none."""
-        with pytest.raises(NoPlaceError):
-            table_in(text)
 
 
 class TestCommand:

@@ -1,4 +1,4 @@
-"""The benchmarks: they compare what they say, in the order they say. How long anything takes is no matter here."""
+"""The benchmarks: their arithmetic, and that they measure what they claim. How long anything takes does not matter."""
 
 import gc
 import itertools
@@ -25,26 +25,12 @@ from checks.benchmarks.harness import (
     interleaved,
     timed,
 )
-from checks.benchmarks.table import NOT_SHOWN, PLACE, as_markdown, as_text, with_table
-from support.readme import NoPlaceError
 from support.streams import DONE, payloads, text_of
 from support.streams import END as END_MARKER
 
 PROGRAM = runpy.run_path(str(Path(benchmarks.__file__).with_name("__main__.py")), run_name="checks.benchmarks.__main__")
 main, MEASURES = PROGRAM["main"], PROGRAM["MEASURES"]
-EMPTY = f"Before.\n\n{PLACE.begin}\n{PLACE.end}\n\nAfter.\n"
 QUICK = Settings(rounds=1, quick=True)
-MACHINE = {
-    "date": "2026-11-23",
-    "cpu": "a processor",
-    "cpus": 2,
-    "system": "a system",
-    "python": "CPython 3.11",
-    "versions": {"openai": "3.54.0"},
-    "peers": ["httpx-sse==0.4.3"],
-    "foundry_local": ["1.2.4", "2.2.1"],
-    "rounds": 9,
-}
 
 
 class TestHarness:
@@ -132,66 +118,13 @@ class TestHarness:
         assert percentile([1.0], 99) == 1.0
 
 
-class TestTable:
-    """What a person reads."""
-
-    rows = (
-        Row("a | b", "1 µs", "0.50", "≤ 0.90", met=True),
-        Row("c", "2 µs", "1.50", "≤ 0.90", met=False),
-        Row("d", "3 µs"),
-        Row("e", "4 µs", detail=True),
-    )
-
-    def test_markdown_leaves_details_out(self):
-        """Each row has a cell for each heading; no cell ends early."""
-        assert as_markdown(self.rows).splitlines()[1:] == [
-            "| --- | --- | --- | --- | --- |",
-            r"| a \| b | 1 µs | 0.50 | ≤ 0.90 | met |",
-            "| c | 2 µs | 1.50 | ≤ 0.90 | **not met** |",
-            "| d | 3 µs |  |  |  |",
-        ]
-
-    def test_terminal_shows_all(self):
-        """The details, too."""
-        text = as_text(self.rows)
-        assert all(row.what in text and row.figures in text for row in self.rows)
-        assert text.count("not met") == 1
-
-    def test_table_replaces_the_last_one_in_its_place(self):
-        """What stands before and behind the place stays; the machine and what is not shown stand below the table."""
-        once = with_table(EMPTY, self.rows, MACHINE)
-        assert once == with_table(once, self.rows, MACHINE)
-        assert once.startswith(f"Before.\n\n{PLACE.begin}\n| what ")
-        assert once.endswith(f"\n{NOT_SHOWN}\n{PLACE.end}\n\nAfter.\n")
-        assert "2 cores of a processor, a system, CPython 3.11; openai 3.54.0; peers httpx-sse 0.4.3; Foundry" in once
-
-    def test_what_was_not_measured_keeps_its_lines(self):
-        """A run of some measures changes theirs, and adds what is new."""
-        once = with_table(EMPTY, [Row("a", "1 µs"), Row("b", "1 µs")], MACHINE)
-        again = with_table(once, [Row("b", "2 µs"), Row("c", "3 µs")], MACHINE).splitlines()
-        assert [line[:10] for line in again if line.startswith("| ")][2:] == ["| a | 1 µs", "| b | 2 µs", "| c | 3 µs"]
-
-    @pytest.mark.parametrize("text", ["", PLACE.begin, f"{PLACE.end}{PLACE.begin}"])
-    def test_text_without_a_place(self, text):
-        """Nothing is written anywhere else."""
-        with pytest.raises(NoPlaceError, match="benchmarks"):
-            with_table(text, self.rows, MACHINE)
-
-
 class TestCommand:
     """``python tests/checks/benchmarks``, with measures that measure nothing."""
 
     asked: list[Settings]
 
     @pytest.fixture
-    def readme(self, tmp_path):
-        """A README with a place."""
-        path = tmp_path / "README.md"
-        path.write_text(EMPTY, encoding="utf-8")
-        return path
-
-    @pytest.fixture
-    def run(self, readme):
+    def run(self):
         """The command, with two measures that succeed and one that cannot be taken."""
         self.asked = []
 
@@ -205,7 +138,7 @@ class TestCommand:
         def absent(settings):
             raise NotMeasuredError("there is no service")
 
-        return lambda *arguments: main(arguments, {"good": good, "bad": bad, "absent": absent}, readme)
+        return lambda *arguments: main(arguments, {"good": good, "bad": bad, "absent": absent})
 
     def test_exit_code_tells_of_targets_only_where_it_is_asked(self, run, capsys):
         """A timing is no test."""
@@ -227,32 +160,6 @@ class TestCommand:
         with pytest.raises(SystemExit):
             run(*arguments)
         assert "error:" in capsys.readouterr().err
-
-    def test_write(self, run, readme, capsys):
-        """The table stands in its place; without one nothing is changed, and that is said."""
-        assert run("--write", "--only", "good") == 0
-        assert "| good | 1 µs | 1.0 | ≤ 2 | met |" in readme.read_text(encoding="utf-8")
-        readme.write_text("No place.", encoding="utf-8")
-        assert run("--write") == 1
-        assert readme.read_text(encoding="utf-8") == "No place."
-        assert "There is no place" in capsys.readouterr().err
-
-    def test_json_has_everything(self, run, tmp_path):
-        """The machine, the versions, every row and every raw figure."""
-        path = tmp_path / "figures.json"
-        run("--json", str(path))
-        content = json.loads(path.read_text(encoding="utf-8"))
-        assert {"cpu", "cpus", "python", "system", "versions", "seed", "rounds", "date", "peers"} <= content[
-            "machine"
-        ].keys()
-        assert {"openai", "orjson"} <= content["machine"]["versions"].keys()
-        assert content["measures"]["good"] == {
-            "rows": [
-                {"what": "good", "figures": "1 µs", "ratio": "1.0", "target": "≤ 2", "met": True, "detail": False}
-            ],
-            "samples": {"good": {"unit": "µs", "figures": {"a": [1.0, 2.0]}}},
-        }
-        assert content["measures"]["absent"]["rows"][0]["met"] is None
 
 
 class TestStreams:
@@ -353,5 +260,5 @@ class TestMeasures:
         assert memory.peak(bytes, 100_000) > 100_000  # what is gone by the end counts, too
 
     def test_every_measure_has_a_name(self):
-        """All measures of the design, by what ``--only`` takes."""
+        """By what ``--only`` takes."""
         assert list(MEASURES) == "service client core delay linear memory import haiku proxy".split()  # noqa: SIM905

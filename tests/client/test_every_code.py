@@ -1,4 +1,4 @@
-"""Each repair, through the transport and over a socket: with it the client gets what is right, and not without it."""
+"""Contract line 5: each repair is counted, and what a client gets is right with it and wrong without it."""
 
 import json
 import subprocess
@@ -14,6 +14,7 @@ import pytest
 
 import shim
 from shim.repairs import Policy, Repair
+from support.defects import DEFECTS, GOOD, HEAD, LAST, TEXT, each_delta
 from support.deviations import TOOLS, USAGE, Call, Choice, heard
 from support.raw_server import RawServer, Script, plain_response, sse_response
 from support.streams import DONE, MODEL, chunk, conforming, payloads, stream
@@ -73,6 +74,7 @@ class Case:
         asked: The body of the request; None gets the list of models.
         path: Where it goes to.
         policy: What has to be switched on.
+        timeout: That of the client, in seconds.
     """
 
     script: Script
@@ -80,6 +82,7 @@ class Case:
     asked: dict[str, Any] | None = field(default_factory=lambda: CHAT)
     path: str = "/chat/completions"
     policy: dict[str, Any] = field(default_factory=dict)
+    timeout: float = 60.0
 
 
 # To read the certificates that no test needs would take longer than all the rest.
@@ -89,27 +92,27 @@ UNVERIFIED = {"verify": False}
 def ask(case: Case, mode: str, policy: Policy) -> Reply:
     """One request through a transport of the shim's."""
     with RawServer(case.script) as server:
-        get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case.asked, policy)
+        get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case, policy)
         reply = anyio.run(get) if mode == "async" else get()
         reply.sent = [request.body for request in server.requests]
     return reply
 
 
-def _get(url, asked, policy):
+def _get(url, case, policy):
     transport = shim.RepairTransport(HTTP.HTTPTransport(**UNVERIFIED), policy)
-    with HTTP.Client(transport=transport, timeout=1) as client:
+    with HTTP.Client(transport=transport, timeout=case.timeout) as client:
         try:
-            with client.stream("GET" if asked is None else "POST", url, json=asked) as response:
+            with client.stream("GET" if case.asked is None else "POST", url, json=case.asked) as response:
                 return _reply(response, response.read())
         except HTTP.TransportError as error:
             return Reply(failure=error)
 
 
-async def _get_async(url, asked, policy):
+async def _get_async(url, case, policy):
     transport = shim.AsyncRepairTransport(HTTP.AsyncHTTPTransport(**UNVERIFIED), policy)
-    async with HTTP.AsyncClient(transport=transport, timeout=1) as client:
+    async with HTTP.AsyncClient(transport=transport, timeout=case.timeout) as client:
         try:
-            async with client.stream("GET" if asked is None else "POST", url, json=asked) as response:
+            async with client.stream("GET" if case.asked is None else "POST", url, json=case.asked) as response:
                 return _reply(response, await response.aread())
         except HTTP.TransportError as error:
             return Reply(failure=error)
@@ -121,8 +124,6 @@ def _reply(response, body):
 
 
 # What is right.
-
-TEXT = "Hello world"
 
 
 def says(
@@ -173,27 +174,6 @@ def raw(body: bytes) -> Script:
 
 def as_json(value: Any, status: int = 200) -> Script:
     return plain_response(json.dumps(value).encode(), status)
-
-
-GOOD = conforming()
-HEAD, *MIDDLE, LAST = GOOD
-
-
-def each_chunk(**members: Any) -> Script:
-    """The good stream with members of its chunks changed."""
-    return sse(*({**each, **members} for each in GOOD))
-
-
-def each_choice(**members: Any) -> Script:
-    return sse(*({**each, "choices": [{**each["choices"][0], **members}]} for each in GOOD))
-
-
-def each_delta(**members: Any) -> Script:
-    def changed(each):
-        choice = each["choices"][0]
-        return {**each, "choices": [{**choice, "delta": {**choice["delta"], **members}}]}
-
-    return sse(*map(changed, GOOD))
 
 
 def without(members: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -284,36 +264,18 @@ def response_with(part: dict[str, Any]) -> dict[str, Any]:
 WHOLE_PART = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}
 FAILED = {"error": {"message": "too hot", "type": "invalid_request_error", "param": None, "code": None}}
 
+# What is wrong within a stream: the first of the streams that tests/unit/test_repairs.py tries.
+IN_A_STREAM = {defect.code: Case(raw(defect.body), says()) for defect in reversed(DEFECTS)}
+
 CASES: dict[Repair, Case] = {
+    **IN_A_STREAM,
     Repair.CONTENT_TYPE: Case(
         sse(*GOOD, headers=[("Content-Type", "application/json")] * 2),
         lambda reply: reply.content_types == ["text/event-stream"],
     ),
-    Repair.MISSING_DATA_PREFIX: Case(raw(stream(GOOD).replace(b"data: ", b"")), says()),
-    Repair.DOUBLE_DATA_PREFIX: Case(raw(stream(GOOD).replace(b"data: ", b"data: data: ")), says()),
-    Repair.EVENT_BOUNDARY: Case(raw(stream(GOOD).replace(b"\n\n", b"\n")), says()),
-    Repair.DONE_MARKER: Case(sse(*GOOD, done=b""), says()),
     # Without a finish reason: the end of a plain body is an end, that of a stream may be a broken connection.
     Repair.NOT_A_STREAM: Case(plain({"finish_reason": None}), says()),
-    Repair.OBJECT: Case(each_chunk(object="chat.completion"), says()),
-    Repair.ID: Case(sse(*({**each, "id": f"chatcmpl-{number}"} for number, each in enumerate(GOOD))), says()),
-    Repair.CREATED: Case(each_chunk(created=None), says()),
-    Repair.MODEL: Case(each_chunk(model=None), says()),
-    Repair.CHOICE_INDEX: Case(each_choice(index=1), says()),
-    Repair.MESSAGE_TO_DELTA: Case(
-        sse(
-            *(
-                {**each, "choices": [{"index": 0, "message": each["choices"][0]["delta"], "finish_reason": None}]}
-                for each in GOOD[:-1]
-            ),
-            LAST,
-        ),
-        says(),
-    ),
-    Repair.MESSAGE_BESIDE_DELTA: Case(each_choice(message={"role": "assistant", "content": ""}), says()),
-    Repair.ROLE: Case(each_delta(role="assistant"), says()),
-    Repair.FOREIGN_MEMBERS: Case(each_chunk(CreatedAt="2026-11-22T18:39:42+00:00", IsDelta=False), says()),
-    Repair.EMPTY_TOOL_CALLS: Case(each_delta(tool_calls=[]), says()),
+    Repair.EMPTY_TOOL_CALLS: Case(sse(*each_delta(tool_calls=[])), says()),
     Repair.TOOL_CALL_INDEX: Case(calls(PARIS, {**OSLO, "index": 0}), says("", "tool_calls", CALLS)),
     Repair.TOOL_CALL_ID: Case(calls(without(PARIS, "id", "type"), OSLO), says("", "tool_calls", CALLS)),
     Repair.TOOL_CALL_ARGUMENTS: Case(
@@ -325,7 +287,6 @@ CASES: dict[Repair, Case] = {
         says("", "tool_calls", CALLS[:1]),
         asked={**CHAT, "tools": FUNCTIONS},
     ),
-    Repair.FINISH_REASON: Case(sse(*GOOD[:-1]), says()),
     Repair.USAGE: Case(
         sse(*GOOD, {**LAST, "choices": [], "usage": USAGE}),
         lambda reply: says()(reply) and not any("usage" in each for each in reply.events[:-1]),
@@ -423,13 +384,13 @@ CASES: dict[Repair, Case] = {
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
-    Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}),
+    Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}, timeout=2.0),
 }
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("code", CASES)
-def test_repair_is_made_and_needed(code, mode):
+def test_program_gets_the_right_answer_with_the_repair_only(code, mode):
     """With the repair the client gets what is right, and the repair is counted; switched off, neither is so."""
     case = CASES[code]
     reply = ask(case, mode, Policy(**case.policy))
@@ -461,7 +422,7 @@ def test_good_answers_are_right_without_any_repair():
         assert not reply.repairs
 
 
-def test_every_code_is_here():
+def test_every_code_has_a_case_and_a_line_in_the_readme():
     """No repair is without a case, and none is undocumented."""
     assert set(CASES) == set(Repair)
     printed = subprocess.run(

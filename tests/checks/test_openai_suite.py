@@ -1,8 +1,4 @@
-"""openai's own tests pass with the shim as they do without it; the program that runs them finds what does not.
-
-The runs take minutes, so only those are made that are named in FOUNDRY_SHIM_REQUIRE ("openai-tests-1", …); the command
-`python tests/checks/openai_suite` makes them all.
-"""
+"""The program that runs openai's own tests with the shim: ``python tests/checks/openai_suite``."""
 
 import runpy
 from pathlib import Path
@@ -10,26 +6,12 @@ from pathlib import Path
 import pytest
 
 from checks import openai_suite
-from checks.openai_suite.environments import ENVIRONMENTS, VERSIONS
-from checks.openai_suite.runs import EXCEPTIONS, Suite, run_suite
-from support.environments import Unprovisioned, required
+from checks.openai_suite.environments import VERSIONS
+from checks.openai_suite.runs import EXCEPTIONS, Suite
+from support.environments import Unprovisioned
 
 main = runpy.run_path(str(Path(openai_suite.__file__ or "").parent / "__main__.py"), run_name="suite.__main__")["main"]
 EXCEPTION = next(iter(EXCEPTIONS))
-
-
-@pytest.mark.parametrize("major", VERSIONS)
-def test_what_passes_alone_passes_with_the_shim(major):
-    """Each test, but for the exceptions."""
-    name = ENVIRONMENTS[major].name
-    if not required(name):
-        pytest.skip(
-            f"FOUNDRY_SHIM_REQUIRE does not name {name}; `python tests/checks/openai_suite --majors {major}` runs it"
-        )
-    suite = run_suite(major)
-    assert not suite.differences, suite.told[-8000:]
-    assert suite.count(suite.plain) > 240
-    assert suite.clients > 100
 
 
 class TestCommand:
@@ -63,14 +45,14 @@ class TestCommand:
         """All majors, or those that are named; an environment that is not to be had is a failure."""
         asked = []
 
-        def run_suite(major, recordings):
+        def run(major, recordings):
             asked.append((major, recordings))
             if major == 3:
                 raise Unprovisioned
             return Suite(VERSIONS[major])
 
-        assert main([], run_suite) == 1
-        assert main(["--majors", "1,2", "--recordings", "x"], run_suite) == 0
+        assert main([], run) == 1
+        assert main(["--majors", "1,2", "--recordings", "x"], run) == 0
         assert asked == [(1, None), (2, None), (3, None), (1, Path("x")), (2, Path("x"))]
 
     def test_refuses_a_major_that_is_not_there(self):

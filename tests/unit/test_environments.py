@@ -8,9 +8,9 @@ import pytest
 
 from support import environments
 from support.clients import client_environment
-from support.environments import REPOSITORY, Environment, Unprovisioned, required
+from support.environments import PYTHON_TAG, REPOSITORY, Environment, Unprovisioned, required
 
-ENVIRONMENT = Environment("kind", "name", (("--no-deps", "one==1"), ("two==2",)), "1 MB")
+ENVIRONMENT = Environment("kind", "name", (("--no-deps", "one==1"), ("two==2",)), 1)
 DIE_WITH_THE_LOCK = """
 import os, sys
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_an_environment_is_made_once(maker, tmp_path, capsys):
     assert not ENVIRONMENT.cached()
     assert ENVIRONMENT.ensure() == ENVIRONMENT.ensure()
     assert ENVIRONMENT.cached()
-    assert maker.created == [tmp_path / "kind" / "name"]
+    assert maker.created == [tmp_path / "kind" / f"name-{PYTHON_TAG}"]
     assert maker.installed == list(ENVIRONMENT.installs)
     said = capsys.readouterr().err
     assert said.startswith("kind: making name, about 1 MB, in ")
@@ -78,7 +78,7 @@ def test_an_environment_that_was_not_finished_is_made_again(maker):
 
 def test_an_environment_is_made_again_when_other_packages_are_wanted(maker):
     ENVIRONMENT.ensure()
-    other = Environment("kind", "name", (("one==2",),), "1 MB")
+    other = Environment("kind", "name", (("one==2",),), 1)
     assert not other.cached()
     other.ensure()
     assert maker.installed[-1] == ("one==2",)

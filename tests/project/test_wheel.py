@@ -14,6 +14,8 @@ from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 from support.scripted_model import SCRIPTS, marker
 
+pytestmark = pytest.mark.extended
+
 SECONDS = 600
 
 
@@ -67,7 +69,7 @@ def dropped_in(service, script):
     return told
 
 
-def test_drop_in_lines(service_1x, run):
+def test_drop_in_lines_stream_from_1_x(service_1x, run):
     """The README's lines stream from a live 1.2.4; without the wheel's transport they break off."""
     code = dropped_in(service_1x, "haiku")
     done = run("-c", "import logging; logging.basicConfig(level=logging.INFO)\n" + code)
@@ -78,7 +80,7 @@ def test_drop_in_lines(service_1x, run):
     assert "IndexError" in run("-c", official).stderr
 
 
-def test_nothing_of_the_source_tree(run, python):
+def test_only_the_wheel_is_imported(run, python):
     """What is imported lies in that environment, and the only packages are those that the wheel asks for."""
     done = run("-c", "import shim, shim.client; print(shim.__file__, shim.client.__file__)")
     assert done.stderr == ""
@@ -99,7 +101,7 @@ def test_nothing_of_the_source_tree(run, python):
         (("-c", "import shim.offline.fetch; shim.offline.fetch.ensure_model()"), "offline"),
     ],
 )
-def test_missing_extras(run, arguments, extra):
+def test_missing_extra_names_what_to_install(run, arguments, extra):
     """What needs an extra says which, and how it is installed."""
     done = run(*arguments)
     assert done.returncode == 1
@@ -107,7 +109,7 @@ def test_missing_extras(run, arguments, extra):
     assert done.stdout == ""
 
 
-def test_the_command_itself(python):
+def test_command_names_its_missing_extra(python):
     """The wheel brings the command; without its extra it says so in one line."""
     command = python.with_name("foundry-shim.exe" if os.name == "nt" else "foundry-shim")
     done = subprocess.run([command, "doctor"], capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -116,7 +118,7 @@ def test_the_command_itself(python):
     assert done.stderr.endswith('pip install "foundry-local-shim[cli]"\n')
 
 
-def test_without_extras(run):
+def test_public_names_need_no_extra(run):
     """Every public name is there, and a client can be made."""
     code = (
         "import shim\n"

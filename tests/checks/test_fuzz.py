@@ -13,7 +13,7 @@ SEEDS = list(seeds())
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_seeds(name):
+def test_every_seed_passes(name):
     """Each recorded, quoted or composed input passes, and there are some for each target."""
     own = [data for data in SEEDS if decoded(data).target == name]
     assert own
@@ -28,7 +28,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("data", FOUND.values(), ids=FOUND)
-def test_what_was_found(data):
+def test_inputs_that_failed_once_pass(data):
     """What failed once does not fail any more."""
     run(data)
 
@@ -46,7 +46,7 @@ def test_any_bytes_are_an_input():
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 4])
-def test_pieces_are_the_body(cuts):
+def test_pieces_add_up_to_the_body(cuts):
     """However it is cut, it is the same body, in more than one piece."""
     body = b'data: {"a": "\xc3\xa9\\n"}\n\n' * 90
     case = decoded(encoded("stream", body, cuts=cuts))
@@ -139,6 +139,6 @@ def test_what_is_broken_is_seen(monkeypatch, data, part, broken):
         run(data)
 
 
-def test_words():
+def test_libfuzzer_accepts_every_word():
     """No word is one that libFuzzer refuses: empty, or longer than 64 bytes."""
     assert all(0 < len(word) <= 64 for word in dictionary())

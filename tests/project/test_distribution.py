@@ -18,6 +18,8 @@ from checks.distribution.environments import LOWEST, TOOLS, declared
 from support.environments import REPOSITORY, required
 from support.provision import skipped_without
 
+pytestmark = pytest.mark.extended
+
 SECONDS = 300
 # What git keeps for itself.
 NOT_IN_SDIST = {".git"}
@@ -25,7 +27,7 @@ NOT_IN_SDIST = {".git"}
 SMOKE = (
     "client/test_clients.py",
     "client/test_raw.py",
-    "unit/test_every_code.py",
+    "client/test_every_code.py",
     "unit/test_package.py",
 )
 
@@ -75,7 +77,7 @@ def unpacked(sdist, tmp_path_factory):
     return tree
 
 
-def test_names(wheel, sdist):
+def test_names_carry_the_version(wheel, sdist):
     """One wheel for every platform and version of Python 3, and an sdist."""
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert str(Version(version)) == version
@@ -83,7 +85,7 @@ def test_names(wheel, sdist):
     assert sdist.name == f"foundry_local_shim-{version}.tar.gz"
 
 
-def test_content_of_the_wheel(source, wheel):
+def test_wheel_holds_the_package_and_nothing_else(source, wheel):
     """The package with its page and its marker for type checkers, the licence, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -100,7 +102,7 @@ def test_content_of_the_wheel(source, wheel):
     assert licence == (source / "LICENSE").read_bytes()
 
 
-def test_content_of_the_sdist(source, unpacked):
+def test_sdist_holds_the_source_tree(source, unpacked):
     """The whole source tree: what the tests and the documents need as well."""
     expected = {name for name in files(source) if name.partition("/")[0] not in NOT_IN_SDIST}
     assert files(unpacked) == expected | {"PKG-INFO"}
@@ -115,7 +117,7 @@ def test_sdist_builds_the_same_wheel(wheel, unpacked, tools, tmp_path):
 
 def test_tests_run_in_the_sdist(unpacked):
     """The sdist has what its tests need; these read the README and start programs."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_package.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "tests/unit/test_package.py"]
     variables = not_measured(PYTHONPATH=str(unpacked), PYTHONDONTWRITEBYTECODE="1")
     done = subprocess.run(
         command, cwd=unpacked, env=variables, capture_output=True, text=True, timeout=SECONDS, check=False
@@ -124,7 +126,7 @@ def test_tests_run_in_the_sdist(unpacked):
     assert re.search(r"\d{2,} passed", done.stdout)
 
 
-def test_metadata(wheel, unpacked, tools, tmp_path):
+def test_index_accepts_the_metadata(wheel, unpacked, tools, tmp_path):
     """An index takes the metadata of both, its page of the readme included; broken metadata is found out."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
@@ -148,7 +150,7 @@ def told_of(text, tools, folder):
     return done.stdout
 
 
-def test_declared():
+def test_licence_python_and_lower_bounds_are_declared():
     """What a person decides by: the licence, the Python, types; each dependency has a lower bound to be tested with."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["license"] == "MIT"
@@ -159,14 +161,14 @@ def test_declared():
         assert [each.operator for each in requirement.specifier].count(">=") == 1, requirement
 
 
-def test_lowest(wheel, tmp_path):
+def test_lowest_dependencies_suffice(wheel, tmp_path):
     """The wheel works with each direct dependency at its declared lower bound."""
     if not LOWEST.cached() and not required("lowest"):
         pytest.skip("made only where FOUNDRY_SHIM_REQUIRE names it: lowest")
     python = LOWEST.ensure()
     install = [python, "-I", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", tmp_path, wheel]
     subprocess.run(install, check=True, timeout=SECONDS, capture_output=True)
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *SMOKE]
+    command = [python, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--no-header", *SMOKE]
     done = subprocess.run(
         command,
         cwd=REPOSITORY / "tests",

@@ -8,17 +8,17 @@ import re
 import subprocess
 from pathlib import Path
 
-import openai
 import pytest
 
-from support.clients import CLIENTS, client_environment
+from support.clients import CLIENTS, INSTALLED_MAJOR, client_environment
 from support.environments import Unprovisioned, required
 from support.releases import DEFAULT_VERSIONS
 from support.service import LIVE_VARIABLE, live_setting
 
-TESTS = Path(__file__).parent
-HERE = f"openai-{openai.__version__.split('.')[0]}"
-OTHERS = [name for name in CLIENTS if name != HERE]
+pytestmark = pytest.mark.extended
+
+TESTS = Path(__file__).parents[1]
+OTHERS = [name for name in CLIENTS if name != INSTALLED_MAJOR]
 SECONDS = 900
 
 
@@ -41,6 +41,7 @@ def runs(service_pool, tmp_path_factory):
                     "-m",
                     "pytest",
                     "-q",
+                    "-n0",
                     "-p",
                     "no:cacheprovider",
                     "--no-header",
@@ -62,7 +63,7 @@ def runs(service_pool, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_same_behaviour(name, runs):
+def test_other_major_passes_the_same_tests(name, runs):
     """The client tests and the live streams pass under another major."""
     if isinstance(runs[name], Unprovisioned):
         if required(name):
