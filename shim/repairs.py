@@ -49,6 +49,7 @@ class Repair(StrEnum):
     USAGE = "usage"
     CUMULATIVE_TEXT = "cumulative-text"
     REASONING = "reasoning"
+    REASONING_END = "reasoning-end"
     HARMONY = "harmony"
     ERROR_STATUS = "error-status"
     ERROR_BODY = "error-body"
@@ -191,10 +192,12 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "each delta repeats the text so far; only with `Policy(cumulative_text=True)`", "the difference", "precaution"
     ),
     Repair.REASONING: Rule(
-        '`<think>…</think>` in the content, or text before a `</think>` alone; only with `Policy(reasoning="split")`. '
-        "A `</think>` with which the content begins, after `reasoning_content`",
-        "moved to `reasoning_content`; removed",
+        '`<think>…</think>` in the content, or text before a `</think>` alone; only with `Policy(reasoning="split")`',
+        "moved to `reasoning_content`",
         "client fixture, live 1.x; chat templates of DeepSeek-R1 and Qwen3-Thinking",
+    ),
+    Repair.REASONING_END: Rule(
+        "a `</think>` with which the content begins, after `reasoning_content`", "removed", "precaution"
     ),
     Repair.HARMONY: Rule(
         "the content begins with a channel token of the harmony format, `<|channel|>analysis<|message|>…`",

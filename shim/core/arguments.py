@@ -9,9 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import orjson
-
-from shim.core.jsontext import dump, is_object, load_object
+from shim.core.jsontext import Number, dump, is_object, load_object
 from shim.core.literals import UnreadableError, read_literal
 
 if TYPE_CHECKING:
@@ -125,7 +123,7 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         return arguments
     try:
         return dump(fitting).decode()
-    except (TypeError, ValueError):  # half an emoji beside a number whose digits Python would change
+    except ValueError:
         return None
 
 
@@ -175,7 +173,7 @@ def fitted(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, An
 def _fitted(value: Any, types: frozenset[str]) -> Any:
     if isinstance(value, str):
         return _meant(value, types) if types else value
-    is_number = isinstance(value, int | float | orjson.Fragment) and not isinstance(value, bool)
+    is_number = isinstance(value, int | float | Number) and not isinstance(value, bool)
     return dump(value).decode() if is_number and types <= {"string"} and types else value
 
 
@@ -196,8 +194,8 @@ def _meant(text: str, types: frozenset[str]) -> Any:
 
 
 def _has_type(value: Any, types: frozenset[str]) -> bool:
-    if isinstance(value, orjson.Fragment):  # a number whose digits Python would change
-        is_whole = dump(value).lstrip(b"-").isdigit()
+    if isinstance(value, Number):
+        is_whole = value.text.lstrip("-").isdigit()
         return "number" in types or ("integer" in types and is_whole)
     is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
     return _type_of(value) in types or (type(value) is int and "number" in types) or (is_whole and "integer" in types)

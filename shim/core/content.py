@@ -88,14 +88,14 @@ class ContentText:
         """Look for what the request makes possible and the policy wants."""
         policy = report.policy
         self._report = report
-        self._cumulative = CumulativeText(report) if _is_wanted(Repair.CUMULATIVE_TEXT, report) else None
+        self._cumulative = CumulativeText(report) if report.policy.wants(Repair.CUMULATIVE_TEXT) else None
         self._calls = CallScanner(request.tools, limit=policy.max_event_bytes) if _lifts(request, report) else None
         self._reasoning = ReasoningSplitter(_wants(request, report), limit=policy.max_event_bytes)
 
     @staticmethod
     def is_needed(request: ChatRequest, report: RepairReport) -> bool:
         """Whether there is anything to look for in the content of a choice."""
-        return _is_wanted(Repair.CUMULATIVE_TEXT, report) or bool(_wants(request, report)) or _lifts(request, report)
+        return report.policy.wants(Repair.CUMULATIVE_TEXT) or bool(_wants(request, report)) or _lifts(request, report)
 
     @property
     def is_over(self) -> bool:
@@ -104,7 +104,7 @@ class ContentText:
 
     def note_reasoning(self) -> None:
         """Take note that the service has sent reasoning beside the content."""
-        self._reasoning.note_reasoning(removes_end=_is_wanted(Repair.REASONING, self._report))
+        self._reasoning.note_reasoning(removes_end=self._report.policy.wants(Repair.REASONING_END))
 
     def note_structured_call(self) -> None:
         """Take note that the service has sent a tool call beside the content."""
@@ -172,24 +172,14 @@ class ContentText:
         return found
 
 
-def _is_wanted(repair: Repair, report: RepairReport) -> bool:
-    """Whether the policy wants a repair, apart from what the request makes possible."""
-    policy = report.policy
-    wanted = {
-        Repair.CUMULATIVE_TEXT: policy.cumulative_text,
-        Repair.TOOL_CALL_TEXT: policy.tool_calls,
-    }
-    return wanted.get(repair, True) and repair not in policy.off
-
-
 def _lifts(request: ChatRequest, report: RepairReport) -> bool:
-    return bool(request.tools) and _is_wanted(Repair.TOOL_CALL_TEXT, report)
+    return bool(request.tools) and report.policy.wants(Repair.TOOL_CALL_TEXT)
 
 
 def _wants(request: ChatRequest, report: RepairReport) -> Wants:
     """What is looked for in the message, apart from calls."""
-    wants = Wants.CHANNELS if _is_wanted(Repair.HARMONY, report) else Wants(0)
-    if report.policy.reasoning == "split" and _is_wanted(Repair.REASONING, report):
+    wants = Wants.CHANNELS if report.policy.wants(Repair.HARMONY) else Wants(0)
+    if report.policy.wants(Repair.REASONING):
         wants |= Wants.THOUGHTS | Wants.SPLIT
         # A plain answer is there at once; a stream waits where the model may begin inside its thought.
         if not request.stream or begins_in_thought(request.model):

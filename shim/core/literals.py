@@ -10,7 +10,7 @@ import re
 from enum import Enum, auto
 from typing import Any, Final
 
-import orjson
+from shim.core.jsontext import Number
 
 MOST_NESTED: Final = 100
 """How deep a literal may be nested: far more than arguments are, and less than any JSON library takes."""
@@ -77,7 +77,7 @@ class LiteralReader:
     Attributes:
         is_waiting: Whether what was not read has to wait for more text.
         frames: What is open, the outermost first.
-        value: The literal, once it is complete. A number whose digits Python would change is an `orjson.Fragment`.
+        value: The literal, once it is complete. A number whose digits Python would change is a `Number`.
     """
 
     is_waiting: Final = False
@@ -333,11 +333,10 @@ def value_of(word: str) -> Any:
         raise UnreadableError("neither a number nor a word that JSON or Python knows")
     sign, whole, fraction, exponent = found.groups()
     digits = f"{sign}{whole or 0}{'' if fraction is None else f'.{fraction or 0}'}{exponent or ''}"
-    number: Any = None
-    if len(digits) < 18:  # noqa: PLR2004 - what both 64 bits and a double hold
-        number = int(digits) if digits.lstrip("-").isdigit() else float(digits)
-    # A number keeps its digits.
-    return number if number is not None and orjson.dumps(number) == digits.encode() else orjson.Fragment(digits)
+    if len(digits) >= 18:  # noqa: PLR2004 - more than a double or 64 bits hold for certain
+        return Number(digits)
+    number = int(digits) if digits.lstrip("-").isdigit() else float(digits)
+    return number if repr(number) == digits else Number(digits)
 
 
 def unescaped(text: str, *, is_python: bool = False) -> str:

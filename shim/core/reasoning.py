@@ -199,7 +199,8 @@ class ReasoningSplitter:
         self.is_settled = True
         if marker == _CLOSE:
             self._wants |= Wants.SPLIT
-        self._remove(self._take_buffered() + marker, Repair.REASONING)
+        repair = Repair.REASONING if marker == _OPEN else Repair.REASONING_END
+        self._remove(self._take_buffered() + marker, repair)
         self._state = _State.THOUGHT if marker == _OPEN else _State.AFTER_THOUGHT
         return start[len(marker) :]
 

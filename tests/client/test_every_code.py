@@ -299,6 +299,15 @@ CASES: dict[Repair, Case] = {
         says(reasoning="Well."),
         policy={"reasoning": "split"},
     ),
+    Repair.REASONING_END: Case(
+        sse(
+            HEAD,
+            chunk({"reasoning_content": "Well."}),
+            *(chunk({"content": text}) for text in ("</think>", "\n\n", "Hello", " world")),
+            LAST,
+        ),
+        says(reasoning="Well."),
+    ),
     Repair.HARMONY: Case(
         sse(
             *conforming(

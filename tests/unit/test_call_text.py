@@ -1085,7 +1085,9 @@ def test_calls_are_found_where_they_were_put(parts, size):
 # Linear time, by the characters that are visited and the calls that are made.
 
 UNITS = [
-    *{dialect.opening.replace("{name}", "get_weather").replace("{id}", "x") for dialect in DIALECTS if dialect.opening},
+    *dict.fromkeys(
+        each.opening.replace("{name}", "get_weather").replace("{id}", "x") for each in DIALECTS if each.opening
+    ),
     *(f'<tool_call>{{"name": "get_weather", "arguments": {{"city": {quote}' for quote in "\"'"),
     *("<function=get_weather><parameter=city>", "<parameter=city>", "</parameter", '{"name": "', '[{"name": "'),
     *("[get_weather(city='", "`", "```json\n", "~~~\n", '"', "'", "\n", " ", "<think>", "</think>", "> ", "word ", "f"),

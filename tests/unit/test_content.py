@@ -130,9 +130,9 @@ def test_what_becomes_of_a_content(text, request_, policy, expected):
 
 def test_the_end_of_a_thought_that_the_service_has_left_goes():
     request = ChatRequest(model="m")
-    assert read_any_way("</think>\n\nHi", request, note="note_reasoning") == ("Hi", "", [], {Repair.REASONING: 1})
+    assert read_any_way("</think>\n\nHi", request, note="note_reasoning") == ("Hi", "", [], {Repair.REASONING_END: 1})
     assert read_any_way("</think>\n\nHi", request)[0] == "</think>\n\nHi"
-    off = Policy(off=frozenset({Repair.REASONING}))
+    off = Policy(off=frozenset({Repair.REASONING_END}))
     assert read_any_way("</think>\n\nHi", request, off, note="note_reasoning")[0] == "</think>\n\nHi"
 
 

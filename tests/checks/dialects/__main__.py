@@ -9,9 +9,9 @@ if __name__ == "__main__":
     # Started by its folder, from wherever; the rest of the tests and this very checkout are what it is about.
     sys.path[:1] = [str(Path(__file__).resolve().parents[number]) for number in (2, 3)]
 
-from checks.dialects.table import RIGHT, as_markdown, dialects, false_starts
+from checks.dialects.table import RIGHT, dialects, false_starts
 from shim.core.dialects import table
-from support.readme import Place
+from support.tables import Place, as_markdown
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "dialects.md"
 
@@ -25,14 +25,14 @@ def main(arguments: Sequence[str] | None = None, document: Path = DOCUMENT) -> i
     parser = argparse.ArgumentParser(prog="python tests/checks/dialects", description=__doc__)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/dialects.md")
     options = parser.parse_args(arguments)
-    rows, starts = dialects(), false_starts()
-    print(as_markdown(rows), as_markdown(starts), sep="\n\n")
+    (heading, rows), starts = dialects(), as_markdown(*false_starts())
+    print(as_markdown(heading, rows), starts, sep="\n\n")
     if options.write:
         text = document.read_text(encoding="utf-8")
         text = Place("dialects").filled(text, table())
-        text = Place("false starts").filled(text, as_markdown(starts))
+        text = Place("false starts").filled(text, starts)
         document.write_text(text, encoding="utf-8")
-    return int(any(cell != RIGHT for row in rows[1:] for cell in row[2:]))
+    return int(any(cell != RIGHT for row in rows for cell in row[2:]))
 
 
 if __name__ == "__main__":

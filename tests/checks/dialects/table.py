@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shim.core.chat_bodies import repair_completion
+from shim.core.foundry import Evidence
 from shim.core.request import ChatRequest
 from shim.reports import RepairReport
 from support.call_columns import COLUMNS, Case
@@ -51,7 +52,7 @@ def _streamed(pieces: Sequence[str]) -> Outcome:
 def _plain(text: str) -> Outcome:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
-    repair_completion(body, ChatRequest(model=MODEL, stream=False, tools=SCHEMAS), RepairReport())
+    repair_completion(body, ChatRequest(model=MODEL, stream=False, tools=SCHEMAS), RepairReport(), Evidence())
     return _outcome(choice["message"], choice["finish_reason"])
 
 
@@ -70,9 +71,9 @@ WAYS: dict[str, Callable[[Case], bool]] = {
 """Other ways in which every case of a spelling has to come out right."""
 
 
-def dialects() -> list[list[str]]:
-    """Return the heading and a row for each spelling."""
-    rows = [["spelling", "models", *COLUMNS, *WAYS]]
+def dialects() -> tuple[list[str], list[list[str]]]:
+    """Return the heading, and a row for each spelling."""
+    rows: list[list[str]] = []
     for name, spelling in SPELLINGS.items():
         cases = {heading: column(spelling) for heading, column in COLUMNS.items()}
         cells = [RIGHT if _streamed([case.text]) == _wanted(case) else "wrong" for case in cases.values()]
@@ -80,7 +81,7 @@ def dialects() -> list[list[str]]:
             wrong = [heading for heading, case in cases.items() if not is_right(case)]
             cells.append(", ".join(wrong) or RIGHT)
         rows.append([f"`{name}`", spelling.family, *cells])
-    return rows
+    return ["spelling", "models", *COLUMNS, *WAYS], rows
 
 
 FALSE_STARTS: dict[str, str] = {
@@ -112,17 +113,7 @@ FALSE_STARTS: dict[str, str] = {
 """What begins like a call, or like what may make one a quotation, and is none."""
 
 
-def false_starts() -> list[list[str]]:
-    """Return the heading and a row for each false start."""
-    heading = ["what begins like a call", "characters", "most buffered"]
-    return [
-        heading,
-        *([name, str(len(text)), str(most_buffered(text, SCHEMAS))] for name, text in FALSE_STARTS.items()),
-    ]
-
-
-def as_markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table."""
-    heading, *others = rows
-    lines = [heading, ["---"] * len(heading), *others]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+def false_starts() -> tuple[list[str], list[list[str]]]:
+    """Return the heading, and a row for each false start."""
+    rows = [[name, str(len(text)), str(most_buffered(text, SCHEMAS))] for name, text in FALSE_STARTS.items()]
+    return ["what begins like a call", "characters", "most buffered"], rows
