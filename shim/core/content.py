@@ -19,7 +19,7 @@ _TEXT: Final = (Kind.CONTENT, Kind.VERBATIM)
 
 
 class Parts(NamedTuple):
-    """What leaves for a piece of content."""
+    """What is emitted for a piece of content."""
 
     text: str = ""
     reasoning: str = ""
@@ -42,14 +42,14 @@ class CumulativeText:
     second waits for that. A delta that does not begin with the text so far ends it: nothing is dropped.
 
     Attributes:
-        over: Whether that was seen; every text leaves as it comes.
+        over: Whether that was seen; every text is emitted as it arrives.
     """
 
     def __init__(self, report: RepairReport) -> None:
         """Count each cut delta in the report."""
         self._report = report
         self._so_far = ""
-        self._held: str | None = None
+        self._buffered: str | None = None
         self._proven = False
         self.over = False
 
@@ -57,17 +57,17 @@ class CumulativeText:
         """Take the content of a delta and give what is new in it."""
         if self.over or not text:
             return text
-        held, self._held = self._held, None
-        known = self._so_far if held is None else held
+        buffered, self._buffered = self._buffered, None
+        known = self._so_far if buffered is None else buffered
         repeats = len(text) > len(known) > 0 and text.startswith(known)
         if not known:
             self._so_far = text
             return text
         if not repeats:
             self.over = True
-            return (held or "") + text
-        if not self._proven and held is None:
-            self._held = text
+            return (buffered or "") + text
+        if not self._proven and buffered is None:
+            self._buffered = text
             return ""
         self._proven = True
         self._report.allow(Repair.CUMULATIVE_TEXT, text)
@@ -76,9 +76,9 @@ class CumulativeText:
         return new
 
     def finish(self) -> str:
-        """Give what was held for a proof that did not come."""
-        held, self._held = self._held, None
-        return held or ""
+        """Give what was buffered for a proof that did not come."""
+        buffered, self._buffered = self._buffered, None
+        return buffered or ""
 
 
 class ContentText:
@@ -99,7 +99,7 @@ class ContentText:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is looked for any more: whatever follows leaves unchanged."""
+        """Whether nothing is looked for any more: whatever follows is emitted unchanged."""
         return self._calls is None and self._reasoning.is_over and (self._cumulative is None or self._cumulative.over)
 
     def note_reasoning(self) -> None:

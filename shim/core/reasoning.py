@@ -186,7 +186,7 @@ class ReasoningSplitter:
         messages = _MESSAGES if Wants.CHANNELS in self._wants and not self._pieces else ()
         marker = next(filter(start.startswith, (*marks, *messages)), None)
         # A token of harmony is one token of the model: no service cuts it after its first character. Where nothing else
-        # is looked for, an answer that begins with `<` leaves at once.
+        # is looked for, an answer that begins with `<` is emitted at once.
         if marker is None and (_may_begin(start, marks) or (len(start) > 1 and _may_begin(start, messages))):
             self._tail = start
             return ""

@@ -33,7 +33,7 @@ class _Entry:
     Attributes:
         pieces: The text as it was written.
         doubt: Why it waits.
-        calls: What leaves in place of the text; None where the text itself does.
+        calls: What is emitted in place of the text; None where the text itself does.
     """
 
     pieces: list[str]
