@@ -19,8 +19,9 @@ from shim.core.jsontext import is_object
 from shim.repairs import Policy
 from shim.transport import run_exchange
 from shim.transport.body import SyncBody
-from shim.transport.exchange import Exchange
+from shim.transport.exchange import start_exchange
 from shim.transport.memory import Memory
+from shim.transport.requests import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,9 +90,10 @@ def stream_chat(
         params=extra_query,
         timeout=_seconds(timeout),
     )
-    exchange = Exchange(request, policy or Policy(), Memory(), SyncBody)
+    # The program has named the service by its address.
+    steps = start_exchange(request, policy or Policy(), Memory(), SyncBody, service=origin_of(request.url))
     try:
-        yield from _chunks(run_exchange(exchange, lambda sent: client.send(sent, stream=True)), request)
+        yield from _chunks(run_exchange(steps, lambda sent: client.send(sent, stream=True)), request)
     except openai.OpenAIError:
         raise
     except Exception as error:
@@ -116,13 +118,25 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
         for event in SSEClient(response.iter_bytes()).events():
             if event.data == "[DONE]":
                 return
-            payload = json.loads(event.data)
+            payload = _parse(event.data)
+            if payload is None:
+                message = "An event of the stream is not a JSON object. Retry, and report it if it happens again."
+                raise openai.APIError(message, request=request, body=None)
             if error := payload.get("error"):
                 message = error.get("message") if is_object(error) else None
                 raise openai.APIError(message or f"The service reports: {error}", request=request, body=error)
             yield ChatCompletionChunk.construct(**payload)
     finally:
         response.close()
+
+
+def _parse(data: str) -> dict[str, Any] | None:
+    """The object in an event; None if there is none, as a policy may have it that repairs nothing."""
+    try:
+        payload = json.loads(data)
+    except ValueError:
+        return None
+    return payload if is_object(payload) else None
 
 
 def _status_error(response: Any) -> openai.APIStatusError:

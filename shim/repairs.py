@@ -68,6 +68,7 @@ class Repair(StrEnum):
     REQUEST_STRICT = "request-strict"
     MODEL_ALIAS = "model-alias"
     STALLED = "stalled"
+    REQUEST_IGNORED = "request-ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
     Repair.DOUBLE_DATA_PREFIX: Rule("`data: data: {…}`", "one prefix", "precaution"),
     Repair.EVENT_BOUNDARY: Rule(
         "one newline between events, no blank line at the end, a byte order mark, empty events, text keep-alives",
-        "proper event boundaries; byte order mark, empty events and text keep-alives removed",
+        "proper event boundaries; byte order mark removed; a comment for empty events and text keep-alives",
         "precaution",
     ),
     Repair.DONE_MARKER: Rule(
@@ -127,13 +128,13 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.CHUNK_FORM: Rule(
         "an event that the official client cannot read as a chunk: `choices` or `delta` null, missing, an object or a "
-        "text; a content in parts; an event without data",
+        "text; a content in parts; a list of chunks; an event without data",
         "the form that OpenAI sends; an event without data becomes a comment",
         "precaution",
     ),
     Repair.ENCODING: Rule(
-        "a character cut between two events, bytes that are not UTF-8",
-        "joined; U+FFFD for what is not a character",
+        "a character cut between two events, bytes that are not UTF-8, control characters in a string",
+        "joined; U+FFFD for what is not a character; escaped",
         "client code for the 0.10 daemon",
     ),
     Repair.OBJECT: Rule("`object` is not `chat.completion.chunk`", "set", f"{_ISSUE}31"),
@@ -160,13 +161,14 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.EMPTY_TOOL_CALLS: Rule("`tool_calls` empty or null in a delta", "removed", f"{_ISSUE}299, live 1.x"),
     Repair.TOOL_CALL_INDEX: Rule(
-        "`index` of a tool call missing, not counted from 0, or the same for two calls",
-        "numbered in the order of their coming",
+        "`index` of a tool call missing, not counted from 0, the same for two calls, or twice in a delta",
+        "numbered in the order in which they are received; one item for each call",
         f"{_ISSUE}372, Microsoft's SDK 1.x, source of 2.0",
     ),
     Repair.TOOL_CALL_ID: Rule(
-        "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name",
-        "completed, once; a call that nobody can answer is removed",
+        "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name, or "
+        "whose name follows later; an item without `function`",
+        "completed, once; the call is sent when its name is known, and one that nobody can answer is removed",
         f"{_ISSUE}864",
     ),
     Repair.TOOL_CALL_ARGUMENTS: Rule(
@@ -179,7 +181,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
         f"{_ISSUE}874, live 1.x",
     ),
     Repair.FINISH_REASON: Rule(
-        "none until `[DONE]`, no such key, another spelling, `stop` although calls were made",
+        "none until `[DONE]`, no such key, another spelling, in more than the last chunk, `stop` although calls were "
+        "made",
         "one final chunk with the right reason; null elsewhere",
         f"{_ISSUE}399",
     ),
@@ -212,17 +215,18 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.ERROR_BODY: Rule(
         "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `Successful: false`, "
-        "members missing; a place in the service's own source before the message",
+        "`event: error`, a field `error:` of the stream, fields missing; a place in the service's own source before "
+        "the message",
         "OpenAI's error object; the place cut off",
         f"{_ISSUE}92, live 1.x and 2.x",
     ),
     Repair.EMPTY_STREAM: Rule(
-        "status 200 and no event at all",
+        "status 200 and no event at all, or none with a choice",
         "an error that says why: the service is asked for its models",
         f"{_ISSUE}413, live 1.x",
     ),
     Repair.TRUNCATED: Rule(
-        "an end without `[DONE]` and without a finish reason",
+        "an end without `[DONE]` and without a finish reason, or with only some of the choices finished",
         "an error event that says how much had come",
         "precaution",
     ),
@@ -257,12 +261,13 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.RESPONSES_LIFECYCLE: Rule(
         "`response.created` or `response.in_progress` at the start of a stream with an answer, or items of it, that "
-        "have come to their end",
-        "no output, `in_progress`",
-        "live 1.2.4, where the model is faster than the stream",
+        "have come to their end; a response without output at the end of a stream that had some",
+        "no output and `in_progress` at the start; the streamed items at the end",
+        "live 1.2.4, where the model is faster than the stream; the end: precaution",
     ),
     Repair.RESPONSES_CONTENT: Rule(
-        "`annotations` missing from an `output_text` part of `/v1/responses`, or `logprobs` from an event of its text",
+        "`annotations` missing from an `output_text` part of `/v1/responses`, or `logprobs` from an event of its text; "
+        "`output` null in a plain response",
         "empty lists",
         "live 2.x",
     ),
@@ -281,6 +286,12 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "not one byte of the response after `Policy(stream_deadline=…)` seconds; off by default",
         "asked again without streaming, answered as chunks, remembered for the model",
         f"{_ISSUE}422",
+    ),
+    Repair.REQUEST_IGNORED: Rule(
+        "a complete answer shows that Foundry Local ignored `n`, `logprobs`, `stop`, `response_format`, `strict`, "
+        "`tool_choice` or `parallel_tool_calls` of the request",
+        "reported; nothing is changed",
+        "live 1.x and 2.x",
     ),
 }
 

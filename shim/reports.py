@@ -111,15 +111,15 @@ class RepairScope:
     """The repairs of one event or body: each is asked for and counted once, however many places need it.
 
     Attributes:
+        report: Where they are counted.
         changed: Whether any was allowed.
     """
 
-    __slots__ = ("_allowed", "_instead", "_report", "changed")
+    __slots__ = ("_allowed", "changed", "report")
 
-    def __init__(self, report: RepairReport, *, instead: Repair | None = None) -> None:
-        """Open a scope; with `instead`, all its repairs are counted under that one code."""
-        self._report = report
-        self._instead = instead
+    def __init__(self, report: RepairReport) -> None:
+        """Open a scope."""
+        self.report = report
         self._allowed: dict[Repair, bool] = {}
         self.changed = False
 
@@ -129,12 +129,32 @@ class RepairScope:
         Raises:
             StreamError: The policy is strict.
         """
-        code = self._instead or repair
-        allowed = self._allowed.get(code)
+        allowed = self._allowed.get(repair)
         if allowed is None:
-            allowed = self._allowed[code] = self._report.allow(code, found)
-            self.changed = self.changed or allowed
+            allowed = self._allowed[repair] = self.report.allow(repair, found)
+            if allowed:
+                self.changed = True
         return allowed
+
+
+class PartScope(RepairScope):
+    """A scope for a part of an event or body: all repairs there are counted under one code, with those of the whole."""
+
+    __slots__ = ("_code", "_whole")
+
+    def __init__(self, whole: RepairScope, code: Repair) -> None:
+        """Open it within another scope."""
+        super().__init__(whole.report)
+        self._whole = whole
+        self._code = code
+
+    def allows(self, repair: Repair, found: Any = None) -> bool:  # noqa: ARG002 - it is counted under another code
+        """Whether the one repair may be made.
+
+        Raises:
+            StreamError: The policy is strict.
+        """
+        return self._whole.allows(self._code, found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from shim.core.chunk_form import join_parts
 from shim.core.content import ContentText, Parts
-from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, new_id, now
+from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, is_failure, new_id, now
+from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
 from shim.core.tool_calls import ToolCalls
 from shim.errors import StreamError
@@ -16,12 +18,15 @@ from shim.repairs import Repair
 from shim.reports import RepairReport, RepairScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from shim.core.foundry import Evidence
     from shim.core.request import ChatRequest
 
 _OBJECT: Final = "chat.completion"
+_SENT_ONCE: Final = ("role", "id", "type")
+# Where a choice has its text if it has no message; the last is that of the older API for completions.
+_TEXTS: Final = ("message", "delta", "text")
 
 
 def repair_completion(
@@ -44,12 +49,18 @@ def repair_completion(
     scope = RepairScope(report)
     choices = _repair_choices_form(body, scope)
     if evidence.is_foundry:
+        if not choices:
+            raise _damaged("it has no choices")
         _remove_foreign(body, scope, Repair.BODY_MEMBERS, if_null=("error",))
         _repair_envelope(body, request, scope, new_id=new_id, now=now)
     for position, choice in enumerate(choices):
         if evidence.is_foundry:
             _repair_choice(choice, position, scope)
-        _repair_message(choice, request, report, evidence, scope)
+        if is_object(message := choice.get("message")):
+            _repair_message(message, choice, request, report, evidence, scope)
+    if evidence.is_foundry and (check := AnswerCheck.of(request)) is not None:
+        check.see(body)
+        check.report_to(report)
     return scope.changed
 
 
@@ -78,45 +89,62 @@ def assemble_completion(chunks: Iterable[dict[str, Any]]) -> dict[str, Any] | No
     """The completion that the chunks of a stream add up to; None if there is no answer in them."""
     completion: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
-    logprobs: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
-        completion = {**chunk, **{name: value for name, value in completion.items() if value is not None}}
-        completion.update({"usage": chunk["usage"]} if chunk.get("usage") else {})
-        for part in chunk["choices"]:
-            new: dict[str, Any] = {"index": part["index"], "message": {}, "finish_reason": None}
-            choice = choices.setdefault(part["index"], new)
-            _append(choice["message"], part["delta"])
+        completion.update({name: value for name, value in chunk.items() if completion.get(name) is None})
+        completion["usage"] = chunk.get("usage") or completion.get("usage")
+        for part in filter(is_object, chunk.get("choices") or ()):
+            index = part.get("index", 0)
+            choice = choices.setdefault(index, {"index": index, "message": {}, "finish_reason": None})
+            delta = part.get("delta")
+            _append(choice["message"], delta if is_object(delta) else {})
+            _append(choice, {"logprobs": part.get("logprobs")})
             choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
-            if is_object(part.get("logprobs")):
-                _append(logprobs.setdefault(part["index"], {}), part["logprobs"])
-                choice["logprobs"] = logprobs[part["index"]]
     if not choices:
         return None
     for choice in choices.values():
         choice["message"] = {"role": "assistant", "content": None, **choice["message"]}
-    return {**completion, "object": _OBJECT, "choices": [choice for _, choice in sorted(choices.items())]}
+    whole = [_join(choice) for _, choice in sorted(choices.items())]
+    return {**completion, "object": _OBJECT, "choices": whole}
 
 
-def _append(message: dict[str, Any], delta: Any) -> None:
+class _Pieces(list[str]):
+    """A text that is received in pieces. They are joined once: a long text costs linear time."""
+
+
+def _append(fields: dict[str, Any], delta: dict[str, Any]) -> None:
     """Add a delta to what was received before it: texts and lists are joined, items of calls by their index."""
-    for name, value in delta.items() if is_object(delta) else ():
-        known = message.get(name)
-        if name == "tool_calls":
-            calls = cast("list[dict[str, Any]]", message.setdefault(name, []))
-            for item in value:
-                index = item.pop("index")
-                if index < len(calls):
-                    _append(calls[index], item)
-                else:
-                    calls.append(item)
-        elif isinstance(known, str) and isinstance(value, str) and name not in ("role", "id", "type"):
-            message[name] = known + value
+    for name, value in delta.items():
+        known = fields.get(name)
+        if name == "tool_calls" and isinstance(value, list):
+            _append_calls(fields.setdefault(name, []), cast("list[Any]", value))
+        elif isinstance(value, str) and name not in _SENT_ONCE:
+            fields[name] = pieces = known if isinstance(known, _Pieces) else _Pieces()
+            pieces.append(value)
         elif isinstance(known, list) and isinstance(value, list):
-            message[name] = [*cast("list[Any]", known), *cast("list[Any]", value)]
-        elif is_object(known) and is_object(value):
-            _append(known, value)
-        elif value is not None:
-            message[name] = value
+            cast("list[Any]", known).extend(cast("list[Any]", value))
+        elif is_object(value):
+            fields[name] = parts = known if is_object(known) else {}
+            _append(parts, value)
+        elif value is not None or name not in fields:
+            fields[name] = value
+
+
+def _append_calls(calls: list[dict[str, Any]], items: list[Any]) -> None:
+    for item in filter(is_object, items):
+        index: Any = item.get("index")
+        if type(index) is not int or not 0 <= index < len(calls):
+            index = len(calls)
+            calls.append({})
+        _append(calls[index], {name: value for name, value in item.items() if name != "index"})
+
+
+def _join(value: Any) -> Any:
+    """A value with its texts in one piece each."""
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if is_object(value):
+        return {name: _join(each) for name, each in value.items()}
+    return [_join(each) for each in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _complete_model(fields: dict[str, Any], required: dict[str, Any], scope: RepairScope) -> None:
@@ -126,7 +154,7 @@ def _complete_model(fields: dict[str, Any], required: dict[str, Any], scope: Rep
             fields[name] = value
 
 
-def _remove_foreign(fields: dict[str, Any], scope: RepairScope, code: Repair, *, if_null: tuple[str, ...] = ()) -> None:
+def _remove_foreign(fields: dict[str, Any], scope: RepairScope, code: Repair, *, if_null: Collection[str] = ()) -> None:
     foreign = FOREIGN & fields.keys() | {name for name in if_null if name in fields and fields[name] is None}
     if foreign and scope.allows(code, foreign):
         for name in foreign:
@@ -142,22 +170,38 @@ def _repair_choices_form(body: dict[str, Any], scope: RepairScope) -> list[dict[
     sent: Any = body.get("choices")
     items = cast("list[Any]", sent) if isinstance(sent, list) else [sent]
     choices = [item for item in items if is_object(item)]
-    if len(choices) < len(items) or not choices or not all(map(_has_message, choices)):
-        raise StreamError(
-            "The response is not a chat completion: it has no choices with a message. Check the address, and the "
-            "service's log.",
-            code="damaged_body",
-        )
-    if sent is not choices and sent != choices and scope.allows(Repair.BODY_MESSAGE, sent):
+    if not choices and not isinstance(sent, list):
+        raise _damaged("it has no choices")
+    if any(item is not None and not is_object(item) for item in items) or not all(map(_has_message, choices)):
+        raise _damaged("its choices have no message")
+    if choices != sent and scope.allows(Repair.BODY_MESSAGE, sent):
         body["choices"] = choices
     for choice in choices:
         if not is_object(choice.get("message")) and scope.allows(Repair.BODY_MESSAGE, choice.get("message")):
-            choice["message"] = choice.pop("delta")
+            choice["message"] = _take_message(choice)
     return choices
 
 
 def _has_message(choice: dict[str, Any]) -> bool:
-    return is_object(choice.get("message")) or is_object(choice.get("delta"))
+    return (
+        is_object(choice.get("message"))
+        or is_object(choice.get("delta"))
+        or any(isinstance(choice.get(name), str) for name in _TEXTS)
+    )
+
+
+def _take_message(choice: dict[str, Any]) -> dict[str, Any]:
+    """The message of a choice that has it in another field, or as text."""
+    if is_object(choice.get("delta")):
+        return choice.pop("delta")
+    name = next(name for name in _TEXTS if isinstance(choice.get(name), str))
+    return {"role": "assistant", "content": choice.pop(name)}
+
+
+def _damaged(what: str) -> StreamError:
+    return StreamError(
+        f"The response is not a chat completion: {what}. Check the address, and the service's log.", code="damaged_body"
+    )
 
 
 def _repair_envelope(
@@ -183,6 +227,8 @@ def _repair_choice(choice: dict[str, Any], position: int, scope: RepairScope) ->
     if "finish_details" in choice and scope.allows(Repair.BODY_MEMBERS, {"finish_details"}):
         del choice["finish_details"]
     message: Any = choice.get("message")
+    if not is_object(message):
+        return
     if "delta" in choice and scope.allows(Repair.BODY_MESSAGE, {"message", "delta"}):
         delta: Any = choice.pop("delta")
         # Both have the same answer, as a rule; what is in the delta only would be lost.
@@ -193,14 +239,22 @@ def _repair_choice(choice: dict[str, Any], position: int, scope: RepairScope) ->
 
 
 def _repair_message(
-    choice: dict[str, Any], request: ChatRequest, report: RepairReport, evidence: Evidence, scope: RepairScope
+    message: dict[str, Any],
+    choice: dict[str, Any],
+    request: ChatRequest,
+    report: RepairReport,
+    evidence: Evidence,
+    scope: RepairScope,
 ) -> None:
-    message: dict[str, Any] = choice["message"]
-    calls = ToolCalls(report, tools=request.tools)
+    calls = ToolCalls(report, evidence, tools=request.tools)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
+    if evidence.is_foundry:
+        _repair_content(message, scope)
     parts = _split_content(message, calls, request, report)
     scope.changed = scope.changed or parts is not None
     sent = choice.get("finish_reason")
+    if evidence.is_foundry and is_failure(sent):
+        raise _damaged("the service says that the answer has failed")
     reason = (finish_reason(sent) or "stop") if evidence.is_foundry else sent
     has_calls = bool(message.get("tool_calls")) and (evidence.is_foundry or bool(parts and parts.calls))
     if reason == "stop" and has_calls and not request.named_tool:
@@ -211,16 +265,30 @@ def _repair_message(
 
 def _repair_calls(message: dict[str, Any], calls: ToolCalls, scope: RepairScope, *, is_foundry: bool) -> None:
     sent: Any = message.get("tool_calls")
-    if is_object(sent) and sent and scope.allows(Repair.BODY_TOOL_CALLS, sent):
+    if is_object(sent) and sent:
+        if not scope.allows(Repair.BODY_TOOL_CALLS, sent):
+            return
         sent = message["tool_calls"] = [sent]
     if not sent:
         if "tool_calls" in message and is_foundry and scope.allows(Repair.BODY_TOOL_CALLS, sent):
             del message["tool_calls"]
         return
-    if isinstance(sent, list):
-        scope.changed |= calls.complete(cast("list[Any]", sent))
-        if not sent:
-            del message["tool_calls"]
+    if not isinstance(sent, list):
+        raise _damaged("its tool calls are not a list")
+    calls.complete(cast("list[Any]", sent), scope)
+    if not sent:
+        del message["tool_calls"]
+
+
+def _repair_content(message: dict[str, Any], scope: RepairScope) -> None:
+    content: Any = message.get("content")
+    if content is None or isinstance(content, str):
+        return
+    text = join_parts(content)
+    if text is None and not isinstance(content, list):
+        raise _damaged("its content is not text")
+    if text is not None and scope.allows(Repair.BODY_MESSAGE, content):
+        message["content"] = text
 
 
 def _split_content(

@@ -15,6 +15,7 @@ from shim.errors import error_object, without_source_location
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+_FIRST_ERROR: Final = int(HTTPStatus.BAD_REQUEST)
 _PAST_ERRORS: Final = 600
 _STATUS_OF_TYPE: Final[dict[str, int]] = {
     "invalid_request_error": 400,
@@ -74,16 +75,17 @@ def find_error_status(
         in_stream: Whether it is an event: there an ``error`` counts beside an answer, as for the official client.
     """
     status = payload.get("HttpStatusCode")
-    if payload.get("Successful") is False or (type(status) is int and status >= HTTPStatus.BAD_REQUEST):
+    if payload.get("Successful") is False or (type(status) is int and status >= _FIRST_ERROR):
         return _read_status(status) or HTTPStatus.INTERNAL_SERVER_ERROR
-    is_answer = any(payload.get(name) for name in answer_fields)
+    is_answer = any(map(payload.get, answer_fields))
     error = payload.get("error") if is_answer else _find_error(payload)
     if error and (in_stream or not is_answer):
-        return _status_of(error, payload) if is_object(error) else _status_of(payload)
+        return _status_of(error if is_object(error) else {"message": error}, payload)
     if is_answer or is_alive_sign(payload):
         return None
-    if _kind_of(payload) in _ERROR_KINDS or payload.get("success") is False or _find_message(payload):
-        return _status_of(payload)
+    message = _find_message(payload)
+    if message or _kind_of(payload) in _ERROR_KINDS or payload.get("success") is False:
+        return _status_of(payload, {"message": message})
     return None
 
 
@@ -100,7 +102,12 @@ def rebuild_event(payload: Mapping[str, Any], status: int, *, complete: bool = T
         status: The HTTP status that it stands for.
         complete: Whether an error object is completed that only lacks fields the official client does not need.
     """
-    return _as_error_object(payload, status, _NO_REASON, complete=complete)
+    rebuilt = _as_error_object(payload, status, _NO_REASON, complete=complete)
+    try:
+        dump(rebuilt or payload)
+    except ValueError:  # nested too deeply to be written again
+        return {"error": _error(_bound(_find_message(payload)) or _NO_REASON, status)}
+    return rebuilt
 
 
 def rebuild_body(status: int, body: bytes, *, request: str, reason: str = "", complete: bool = True) -> bytes | None:
@@ -171,14 +178,18 @@ def _status_of(*errors: Mapping[str, Any]) -> int:
 def _read_status(value: Any) -> int | None:
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:  # noqa: PLR2004 - as statuses are
         value = int(value)
-    return value if type(value) is int and HTTPStatus.BAD_REQUEST <= value < _PAST_ERRORS else None
+    return value if type(value) is int and _FIRST_ERROR <= value < _PAST_ERRORS else None
 
 
 # Messages.
 
 
-def _find_error(payload: Mapping[str, Any]) -> Any:
-    return next((payload[name] for name in _ERROR_FIELDS if payload.get(name)), None)
+def _find_error(payload: Mapping[str, Any], depth: int = _DEEPEST_MESSAGE) -> Any:
+    """What a payload reports as an error; the one within, if an error is only the envelope of another."""
+    error = next((payload[name] for name in _ERROR_FIELDS if payload.get(name)), None)
+    if depth and is_object(error) and "message" not in error and is_object(inner := _find_error(error, depth - 1)):
+        return inner
+    return error
 
 
 def _kind_of(payload: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shim.core.chat_chunks import ChunkRepairer
+from shim.core.jsontext import load
 from shim.core.stream import StreamRepairer
 
 if TYPE_CHECKING:
@@ -263,9 +264,13 @@ def _ends_with(event: bytes, start: int, tail: tuple[bytes, ...]) -> bool:
 def _is_written_alike(content: bytes, passes: Callable[[str], bool] | None) -> bool:
     """Whether a content, as written in JSON, is valid and is emitted in the same spelling."""
     try:
-        decoded = content.decode()
+        text = content.decode()
     except UnicodeDecodeError:
         return False
-    if not decoded.isprintable() or (_BACKSLASH in content and (passes or not _ESCAPED.fullmatch(content))):
+    if not text.isprintable():
         return False
-    return passes is None or passes(decoded)
+    if _BACKSLASH in content:
+        if not _ESCAPED.fullmatch(content):
+            return False
+        text = text if passes is None else load(b'"%b"' % content)
+    return passes is None or passes(text)

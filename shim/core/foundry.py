@@ -18,7 +18,7 @@ FOREIGN: Final = frozenset(
 )
 """Fields that only the Betalgo object has, wherever they are."""
 
-FOREIGN_IF_NULL: Final = ("name", "tool_call_id", "function_call")
+FOREIGN_IF_NULL: Final = frozenset({"name", "tool_call_id", "function_call"})
 """Fields of a delta or a message that OpenAI omits if they have no value."""
 
 CONSTANT_ID: Final = re.compile(r"chat\.id\.\d+")
@@ -30,12 +30,25 @@ _REASONS: Final = {
     **dict.fromkeys(("max_tokens", "max_length"), "length"),
     **dict.fromkeys(("tool_call", "toolcalls", "tool_use"), "tool_calls"),
 }
+# Reasons of other inference servers for an answer that was not completed.
+_FAILURES: Final = frozenset(
+    ["error", "failed", "failure", "exception", "abort", "aborted", "cancelled", "canceled", "timeout"]
+)
 _ENUM_PREFIX: Final = re.compile(r"(?:ChatCompletion|Chat)?FinishReason[.:]+")
 
 
 def finish_reason(sent: Any) -> str | None:
     """The finish reason as OpenAI spells it; None if it is unknown."""
-    return _REASONS.get(_ENUM_PREFIX.sub("", sent).lower()) if isinstance(sent, str) else None
+    return _REASONS.get(_without_enum(sent)) if isinstance(sent, str) else None
+
+
+def is_failure(sent: Any) -> bool:
+    """Whether a finish reason says that the answer was not completed."""
+    return isinstance(sent, str) and _without_enum(sent) in _FAILURES
+
+
+def _without_enum(reason: str) -> str:
+    return _ENUM_PREFIX.sub("", reason).lower()
 
 
 # Whose response it is.
@@ -50,10 +63,10 @@ _FOUNDRY_ERROR: Final = re.compile(
     """,
     re.VERBOSE,
 )
-# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic, Perplexity and llama.cpp.
+# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic and vLLM. llama-cpp-python has one of OpenAI's.
 _OTHER_HEADERS: Final = re.compile(
     r"openai-(?:version|organization|processing-ms|project)|azureml-.*|apim-request-id|x-ms-.*|x-groq.*|x-or-.*"
-    r"|mistral-.*|anthropic-.*|x-vllm-.*"
+    r"|x-generation-id|mistral-.*|anthropic-.*|x-vllm-.*"
 )
 _OTHER_SERVERS: Final = ("llama.cpp", "groq")
 # Fields that a service other than Foundry Local is known for.
@@ -77,7 +90,7 @@ _OTHER_USAGE_FIELDS: Final = frozenset(
         "search_context_size",
     ]
 )
-_OTHER_FINGERPRINT: Final = re.compile(r"fp_\w+|b\d+-[0-9a-f]{6,}")
+_OTHER_FINGERPRINT: Final = re.compile(r"fp_\w+|b\d+-[0-9a-f]{6,}|vllm-.*")
 
 
 class Owner(Enum):
@@ -96,9 +109,10 @@ class Evidence:
 
     Attributes:
         owner: Whose response it is.
+        is_foundry: Whether Foundry Local was seen.
     """
 
-    __slots__ = ("_is_settled", "owner")
+    __slots__ = ("_is_settled", "is_foundry", "owner")
 
     def __init__(self, owner: Owner = Owner.UNKNOWN, *, is_settled: bool = False) -> None:
         """Start with what is known already.
@@ -108,12 +122,8 @@ class Evidence:
             is_settled: Whether the program has said so: then nothing changes it.
         """
         self.owner = owner
+        self.is_foundry = owner is Owner.FOUNDRY
         self._is_settled = is_settled
-
-    @property
-    def is_foundry(self) -> bool:
-        """Whether Foundry Local was seen."""
-        return self.owner is Owner.FOUNDRY
 
     def see_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Look for marks in the headers of a response."""
@@ -145,12 +155,13 @@ class Evidence:
     def _settle(self, owner: Owner) -> None:
         if not self._is_settled:
             self.owner = owner
+            self.is_foundry = owner is Owner.FOUNDRY
             self._is_settled = True
 
 
 def _has_constant_id(payload: Mapping[str, Any]) -> bool:
     own = payload.get("id")
-    return isinstance(own, str) and CONSTANT_ID.fullmatch(own) is not None
+    return isinstance(own, str) and own.startswith("chat.id.") and CONSTANT_ID.fullmatch(own) is not None
 
 
 def _is_of_another(payload: Mapping[str, Any]) -> bool:
@@ -163,9 +174,10 @@ def _is_of_another(payload: Mapping[str, Any]) -> bool:
     if is_object(usage) and not _OTHER_USAGE_FIELDS.isdisjoint(usage):
         return True
     choices: Any = payload.get("choices")
-    return isinstance(choices, list) and any(
-        is_object(choice) and not _OTHER_CHOICE_FIELDS.isdisjoint(choice) for choice in cast("list[Any]", choices)
-    )
+    for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
+        if is_object(choice) and not _OTHER_CHOICE_FIELDS.isdisjoint(choice):
+            return True
+    return False
 
 
 def generation(answer: Mapping[str, Any]) -> str | None:

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 _OUTSIDE_STRING: Final = re.compile(rb'["{}\[\]]')
 _INSIDE_STRING: Final = re.compile(rb'["\\]')
-# Numbers that a double may not hold: too many digits, or an exponent.
-_UNSAFE_NUMBER: Final = re.compile(rb"[0-9](?:[0-9.]{16}|[eE])")
+# What a document consists of, as far as that matters for its numbers: digits, exponents, signs and separators.
+_KINDS: Final = {
+    **dict.fromkeys(b"0123456789.", b"0"),
+    **dict.fromkeys(b"eE", b"e"),
+    **dict.fromkeys(b":,[ \t\r\n", b":"),
+}
+_MARKS: Final = b"".join(_KINDS.get(byte, b"-" if byte == ord("-") else b"x") for byte in range(256))
+_MANY_DIGITS: Final = b"0" * 17
 _MOST_DIGITS: Final = 18  # of an integer that fits 64 bits, whatever its digits are
 # What str.splitlines() takes for the end of a line, as httpx's iter_lines() does, and JSON does not escape: U+0085,
 # U+2028, U+2029. 1.x escapes them.
@@ -47,18 +53,55 @@ def load(data: bytes) -> Any:
     """Parse one JSON document. Bytes that are not UTF-8 become placeholders; see `STRAY_BYTE`.
 
     Raises:
-        ValueError: It is not valid JSON.
+        ValueError: It is not JSON.
     """
-    if not _UNSAFE_NUMBER.search(data):
+    return parse(data)[0]
+
+
+def parse(data: bytes) -> tuple[Any, bool]:
+    """Parse one JSON document as `load` does, and say whether the official client could read it.
+
+    Returns:
+        The value, and whether the document is valid: in UTF-8, and without control characters in its strings.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    if not _may_lose_digits(data):
         try:
-            return orjson.loads(data)
+            return orjson.loads(data), True
         except orjson.JSONDecodeError:
             pass
     # orjson also refuses half of a surrogate pair, NaN and raw control characters in strings.
     try:
-        return _DECODER.decode(data.decode(errors="shim-stray-bytes"))
+        value = _DECODER.decode(data.decode(errors="shim-stray-bytes"))
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
+    return value, _is_valid(data)
+
+
+def _may_lose_digits(data: bytes) -> bool:
+    """Whether a number may be one that a double does not hold: one of many digits, or with an exponent."""
+    # Much faster than a regular expression: this is asked for every event.
+    marks = data.translate(_MARKS)
+    if _MANY_DIGITS in marks:
+        return True
+    position = marks.find(b"0e")
+    while position >= 0:
+        # A number follows a separator; an id, or a text, may have a digit before an `e` as well.
+        before = marks[max(position - len(_MANY_DIGITS), 0) : position + 1].rstrip(b"0")
+        if not before.removesuffix(b"-") or before.endswith((b":", b":-")):
+            return True
+        position = marks.find(b"0e", position + 1)
+    return False
+
+
+def _is_valid(data: bytes) -> bool:
+    try:
+        json.loads(data.decode())
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def load_object(data: bytes) -> dict[str, Any] | None:

@@ -53,6 +53,7 @@ class ResponsesRepairer:
         self._item_id = ""
         self._output_index = 0
         self._sequence_number = -1
+        # The items that were streamed, by their place in the output.
         self._items: dict[int, dict[str, Any]] = {}
 
     @property
@@ -99,7 +100,7 @@ class ResponsesRepairer:
         changed = False
         if is_object(response):
             changed |= self._is_opening and self._reset(response)
-            changed |= kind == "response.completed" and self._add_output(response)
+            changed |= kind in _ENDS and self._add_output(response)
             changed |= _cut_source_location(response, self._report)
             self._identity = response["id"] if isinstance(response.get("id"), str) else self._identity
         if self._evidence.is_foundry:
@@ -118,20 +119,22 @@ class ResponsesRepairer:
         Foundry Local 1.x writes the response as it is when the event is sent, and the model may be done by then. Items
         that are only started are left alone: OpenAI's own client accepts a stream in which no other event brings them.
         """
-        is_over = _is_over(response)
-        if not (is_over or any(map(_is_over, _objects(response.get("output"))))):
+        is_over = _is_over(response) or any(map(_is_over, _objects(response.get("output"))))
+        # The official client appends to the output, and fails on null.
+        if not is_over and response.get("output", []) is not None:
             return False
         if not self._report.allow(Repair.RESPONSES_LIFECYCLE, response):
             return False
         response["output"] = []
-        if is_over:
+        if _is_over(response):
             response["status"] = "in_progress"
-        response.update({name: None for name in _OF_THE_END if name in response})
+        if is_over:
+            response.update({name: None for name in _OF_THE_END if name in response})
         return True
 
     def _add_output(self, response: dict[str, Any]) -> bool:
         """Put the streamed items into the response that ends the stream, if it has none."""
-        if response.get("output") or not self._items:
+        if response.get("output") or (not self._items and response.get("output", []) is not None):
             return False
         if not self._report.allow(Repair.RESPONSES_LIFECYCLE, response.get("output")):
             return False
@@ -163,15 +166,26 @@ class ResponsesRepairer:
         item = event.get("item")
         if is_object(item):
             self._item_id = item.get("id", "")
-            self._output_index = index if isinstance(index, int) else self._output_index
+            self._output_index = index if type(index) is int else self._output_index
             self._items[self._output_index] = item
-        elif kind == "response.output_text.done" and (known := self._items.get(index if type(index) is int else 0)):
-            text: dict[str, Any] = {"type": "output_text", "text": event.get("text", ""), "annotations": []}
-            known["content"] = [*_objects(known.get("content")), text]
-        elif kind == "response.function_call_arguments.done" and (
-            known := self._items.get(index if type(index) is int else 0)
-        ):
-            known["arguments"] = event.get("arguments", "")
+        elif kind in ("response.output_text.done", "response.function_call_arguments.done"):
+            place = index if type(index) is int else self._output_index
+            self._items[place] = _with_text(self._items.get(place, {}), event, kind)
+
+
+def _with_text(item: dict[str, Any], event: dict[str, Any], kind: str) -> dict[str, Any]:
+    """An item with the text, or the arguments, that an event says are complete."""
+    if kind == "response.function_call_arguments.done":
+        return {**item, "arguments": event.get("arguments", "")}
+    part: dict[str, Any] = {"type": "output_text", "text": event.get("text", ""), "annotations": []}
+    parts = list(_objects(item.get("content")))
+    place = event.get("content_index")
+    if type(place) is int and 0 <= place < len(parts):
+        parts[place] = part
+    else:
+        parts.append(part)
+    message = {"type": "message", "id": event.get("item_id", ""), "role": "assistant", **item}
+    return {**message, "status": "completed", "content": parts}
 
 
 def repair_response(body: dict[str, Any], report: RepairReport, evidence: Evidence) -> bool:
@@ -184,6 +198,9 @@ def repair_response(body: dict[str, Any], report: RepairReport, evidence: Eviden
         StreamError: The policy is strict and a repair is needed.
     """
     changed = _cut_source_location(body, report)
+    if body.get("output", []) is None and report.allow(Repair.RESPONSES_CONTENT, {"output missing"}):
+        body["output"] = []
+        changed = True
     if evidence.is_foundry:
         changed |= _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report)
     return changed

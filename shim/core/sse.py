@@ -33,6 +33,7 @@ _BEFORE_DOCUMENT: Final = re.compile(rb"[ \t,\[\]%b]*" % _BOM)
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
 # Only whole ones: `[DONE` is where a body was cut.
 _DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)', re.IGNORECASE)
+_ERROR_EVENT: Final = re.compile(rb"(?<![^\r\n])event:[ \t]*error[ \t]*(?![^\r\n])", re.IGNORECASE)
 _KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
 _DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
 # Without the blank line that ends its event such a line is incomplete; a `retry` line or a comment is not.
@@ -58,6 +59,11 @@ class Frame(NamedTuple):
     head: bytes = b""
     bare: bool = False
 
+    @property
+    def is_error(self) -> bool:
+        """Whether the event is called an error."""
+        return bool(self.head) and _ERROR_EVENT.search(self.head) is not None
+
 
 class LineBuffer:
     """Splits the input into lines, and buffers the one that is not complete yet.
@@ -80,11 +86,6 @@ class LineBuffer:
         self._pieces: list[bytes] = []
         self._has_cr = False
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether everything is read or buffered."""
-        return self.position >= len(self.chunk)
-
     def append(self, chunk: bytes) -> None:
         """Take the next chunk; the last one must be exhausted."""
         self.chunk = chunk
@@ -104,20 +105,21 @@ class LineBuffer:
             return None
         return self.take(end)
 
-    def plain_event_end(self, limit: int) -> int:
-        """The offset after an event of one line, ``data: {…}``, that is here with its blank line; otherwise 0."""
+    def take_plain_event(self, limit: int) -> bytes:
+        """Return an event of one line, ``data: {…}``, that is here with its blank line; empty if there is another."""
         chunk, start = self.chunk, self.position
         if not chunk.startswith(b"data: {", start):
-            return 0
+            return b""
         end = chunk.find(b"\n", start)
         if (
             end < 0
-            or chunk[end + 1 : end + 2] != b"\n"
+            or not chunk.startswith(b"\n", end + 1)
             or end + 2 - start > limit
             or (self._has_cr and chunk.find(b"\r", start, end) >= 0)
         ):
-            return 0
-        return end + 2
+            return b""
+        self.position = end + 2
+        return chunk[start : end + 2]
 
     def blank_lines_end(self) -> int:
         """The offset after a run of blank lines that end in a line feed; 0 if there is none."""
@@ -243,15 +245,15 @@ class Framer:
         buffer.append(chunk)
         if self._mode is _Mode.START:
             yield from self._start_stream()
-        while not buffer.is_exhausted:
-            if self._mode is _Mode.DOCUMENT:
-                yield from self._continue_document()
+        while buffer.position < len(buffer.chunk):
+            is_between_events = self.is_between_events
             # The form of nearly every event; the full path gives the same frame.
-            elif self.is_between_events and (end := buffer.plain_event_end(self._limit)):
-                raw = buffer.take(end)
+            if is_between_events and (raw := buffer.take_plain_event(self._limit)):
                 yield Frame(raw, raw[6:-2])
-            elif self.is_between_events and not self._has_ids and (end := buffer.blank_lines_end()):
+            elif is_between_events and not self._has_ids and (end := buffer.blank_lines_end()):
                 yield Frame(buffer.take(end))
+            elif self._mode is _Mode.DOCUMENT:
+                yield from self._continue_document()
             elif self._mode is _Mode.LINE_START and self._finds_document():
                 yield from self._start_document()
             else:
@@ -369,9 +371,9 @@ class Framer:
             self._event.lines.append(raw)
         elif self._is_punctuation(line, after_document=is_after_document):
             self._is_after_document = True
-        elif name == b"error" and value.strip() and self._report.allow(Repair.ERROR_BODY, value):
+        elif name.lower() == b"error" and value.strip() and self._report.policy.wants(Repair.ERROR_BODY):
             # Some servers report an error in a field of that name, which every parser ignores.
-            payload = b'{"error":' + _as_json(value.strip()) + b"}"
+            payload = b'{"Error":' + _as_json(value.strip()) + b"}"
             yield from self._add_data(b"data: " + payload + raw[len(line) :], payload)
         elif (unprefixed := self._find_unprefixed(line)) is not None:
             yield from self._add_data(b"data: " + unprefixed + raw[len(line) :], unprefixed)
@@ -433,18 +435,20 @@ class Framer:
         """The event is complete. Without a blank line it gets one, of the same kind as the line before it."""
         event, self._event = self._event, _Event()
         raw = b"".join(event.lines) + (blank or _ending(event.lines[-1]))
+        if not event.values and not event.has_fields:
+            if self._has_ids and self._report.allow(Repair.EVENT_BOUNDARY):
+                # Once it has seen an id, the official client takes every blank line for an event.
+                raw = b"".join(event.lines)
+            yield Frame(raw)
+            return
         payload = b"\n".join(event.values)
+        frame = Frame(raw, payload, b"".join([line for line in event.lines if not line.startswith(_DATA_LINE)]), bare)
         # The client json-decodes keep-alives too, and fails.
-        is_keep_alive = _is_keep_alive(payload) if event.values else event.has_fields
+        is_keep_alive = not frame.is_error and (not event.values or _is_keep_alive(payload))
         if is_keep_alive and self._report.allow(Repair.EVENT_BOUNDARY, raw):
             yield Frame(KEEP_ALIVE)
-            return
-        if event.values:
-            head = b"".join([line for line in event.lines if not line.startswith(_DATA_LINE)])
-            yield Frame(raw, payload, head, bare)
-        elif self._has_ids and self._report.allow(Repair.EVENT_BOUNDARY):
-            # Once it has seen an id, the official client takes every blank line for an event.
-            yield Frame(b"".join(event.lines))
+        elif event.values or frame.is_error:
+            yield frame
         else:
             yield Frame(raw)
 

@@ -7,10 +7,12 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
-from shim.core.chat_chunks import OBJECT, ChunkRepairer, is_hollow
+from shim.core.chat_chunks import ChunkRepairer
+from shim.core.chunk_form import damaged, has_content, is_hollow
+from shim.core.envelope import OBJECT
 from shim.core.error_bodies import find_error_status, is_alive_sign, rebuild_event
 from shim.core.foundry import Evidence, Owner, generation, new_id, now
-from shim.core.jsontext import dump, is_object, load, split_documents
+from shim.core.jsontext import dump, is_object, parse, split_documents
 from shim.core.request import ChatRequest
 from shim.core.responses import ResponsesRepairer, as_events
 from shim.core.sse import DONE, KEEP_ALIVE, Frame, Framer
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _DONE_EVENT: Final = b"data: " + DONE + b"\n\n"
-_EVENT_LINE: Final = re.compile(rb"^event:[^\r\n]*", re.MULTILINE)
+_EVENT_LINE: Final = re.compile(rb"(?<![^\r\n])event:[^\r\n]*")
 _EVENT_NAME: Final = re.compile(r"[\w.]+", re.ASCII)
-_ERROR_EVENT: Final = re.compile(rb"^event:[ \t]*error[ \t]*$", re.MULTILINE)
-# The fields that make an event of each API an answer.
-_CHAT_FIELDS: Final = ("choices", "usage")
+# The fields that make an event an answer in a chat.
+_ANSWER_FIELDS: Final = ("choices", "usage")
+_ERROR_FIELDS: Final = ("error", "Successful", "HttpStatusCode")
 
 
 class State(Enum):
@@ -37,6 +39,9 @@ class State(Enum):
     FAILED = auto()  # the service has reported an error
     COMPLETE = auto()  # the end marker was emitted
     BROKEN = auto()  # an error of the shim's own was emitted
+
+
+_ENDED: Final = (State.COMPLETE, State.BROKEN)
 
 
 class StreamRepairer:
@@ -79,7 +84,7 @@ class StreamRepairer:
         self.is_empty = False
         self.opening_error: tuple[int, dict[str, Any]] | None = None
         self._request = request or ChatRequest()
-        self._evidence = evidence or Evidence(Owner.FOUNDRY)
+        self._evidence = evidence or Evidence(Owner.FOUNDRY, is_settled=True)
         self._is_chat = not responses
         self._framer = Framer(self.report)
         self._events = (
@@ -92,7 +97,7 @@ class StreamRepairer:
     @property
     def has_ended(self) -> bool:
         """Whether the end marker or an error of the shim's own was emitted. Nothing follows it."""
-        return self.state in (State.COMPLETE, State.BROKEN)
+        return self.state in _ENDED
 
     @property
     def is_complete(self) -> bool:
@@ -159,22 +164,20 @@ class StreamRepairer:
     def _process(self, frame: Frame, out: list[bytes]) -> None:
         if frame.data is None:
             out.append(frame.raw)
-            return
-        if frame.data == DONE:
+        elif frame.data == DONE:
             self._end(out)
             out.append(frame.raw)
             self.state = State.COMPLETE
-            return
-        self.report.events += 1
-        try:
-            self._process_data(frame, frame.data, out)
-        except ValueError as error:
-            raise self._undecodable(frame.data, error) from error
+        else:
+            self.report.events += 1
+            try:
+                self._process_data(frame, frame.data, out)
+            except ValueError as error:
+                raise self._undecodable(frame.data, error) from error
 
     def _process_data(self, frame: Frame, data: bytes, out: list[bytes]) -> None:
-        is_error = bool(frame.head) and _ERROR_EVENT.search(frame.head) is not None
         try:
-            payload = load(data)
+            payload, is_valid = parse(data)
         except ValueError:
             documents = split_documents(data)
             if len(documents) > 1 and self.report.allow(Repair.MISSING_DATA_PREFIX, data):
@@ -182,63 +185,88 @@ class StreamRepairer:
                     raw = b"data: " + b" ".join(document.splitlines()) + b"\n\n"
                     self._process_data(Frame(raw, document), document, out)
                 return
-            if not is_error:
+            if not frame.is_error:
                 raise
-            payload = data.decode(errors="replace")
-        if is_error and not (is_object(payload) and (payload.get("error") or not self._is_chat)):
-            payload = {"error": payload}
-        if is_object(payload):
-            self._process_payload(payload, frame, out)
-        elif _is_list_of_objects(payload) and self.report.allow(Repair.CHUNK_FORM, payload):
-            for each in payload:
+            payload, is_valid = data.decode(errors="replace"), True
+        if frame.head and frame.is_error and not (is_object(payload) and (payload.get("error") or not self._is_chat)):
+            payload = {"Error": payload or True}
+        if self.state is State.FAILED:
+            # The official client has raised the error, and reads nothing more.
+            out.append(frame.raw)
+        elif is_object(payload):
+            self._process_payload(payload, frame, out, is_valid=is_valid)
+        else:
+            self._process_value(payload, frame, out)
+
+    def _process_value(self, value: Any, frame: Frame, out: list[bytes]) -> None:
+        """JSON that is not an object."""
+        if _is_list_of_objects(value) and self.report.allow(Repair.CHUNK_FORM, value):
+            for each in value:
                 written = dump(each)
-                self._process_payload(each, Frame(b"data: " + written + b"\n\n", written), out)
-        elif payload or isinstance(payload, int | float):
-            raise StreamError(
-                f"Event {self.report.events} of the stream is not a chunk: it is JSON, but not an object. Retry, and "
-                "report it if it happens again.",
-                code="damaged_chunk",
-            )
+                self._process_data(Frame(b"data: " + written + b"\n\n", written), written, out)
+        elif value or isinstance(value, int | float):
+            raise damaged("it is JSON, but not an object")
         else:
             self._keep_alive(frame, out)
 
-    def _process_payload(self, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+    def _process_payload(self, payload: dict[str, Any], frame: Frame, out: list[bytes], *, is_valid: bool) -> None:
         self._evidence.see(payload)
         if self.report.events == 1:
             self.report.generation = self.report.generation or generation(payload)
         if (status := self._find_error(payload)) is not None:
             self._fail(status, payload, frame, out)
-        elif self._is_chat and not isinstance(payload.get("choices"), list) and _says_nothing(payload):
+        elif self._is_chat and not payload.get("choices") and self._is_keep_alive(payload):
             self._keep_alive(frame, out)
         elif frame.bare and self._is_answer(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
-            self.state = State.PLAIN
-            include_usage = self._request.include_usage
-            for event in _as_chunks(payload, include_usage=include_usage) if self._is_chat else as_events(payload):
-                head = b"" if self._is_chat else b"event:\n"
-                out.extend(_event(each, head) for each in self._repair(event) or [event])
+            self._answer(payload, out)
         else:
-            events = self._repair(payload)
-            if events is None and not _is_text(frame.data or b"") and self.report.allow(Repair.ENCODING, frame.data):
+            events = self._events.repair(payload)
+            if events is None and not is_valid and self.report.allow(Repair.ENCODING, frame.data):
                 events = [payload]
-            out.extend([frame.raw] if events is None else [_event(event, frame.head) for event in events])
+            if events is None:
+                out.append(frame.raw)
+            else:
+                out.extend([_event(event, frame.head) for event in events])
 
-    def _repair(self, payload: dict[str, Any]) -> list[dict[str, Any]] | None:
-        return self._events.repair(payload)
+    def _answer(self, payload: dict[str, Any], out: list[bytes]) -> None:
+        """A plain response was received instead of a stream."""
+        self.state = State.PLAIN
+        include_usage = self._request.include_usage
+        head = b"" if self._is_chat else b"event:\n"
+        for event in _as_chunks(payload, include_usage=include_usage) if self._is_chat else as_events(payload):
+            events = self._events.repair(event)
+            out.extend(_event(each, head) for each in ([event] if events is None else events))
 
     def _find_error(self, payload: dict[str, Any]) -> int | None:
         """The HTTP status of an error event; None for any other event."""
         if self._is_chat:
-            return find_error_status(payload, _CHAT_FIELDS, in_stream=True)
+            return find_error_status(payload, _ANSWER_FIELDS, in_stream=True)
         # Every other event of /v1/responses has a type, and one of them is an error that the client understands.
         return None if isinstance(payload.get("type"), str) else find_error_status(payload, (), in_stream=True)
 
+    def _is_keep_alive(self, payload: dict[str, Any]) -> bool:
+        """Whether a chunk without choices says nothing, and a program could fail on it."""
+        is_valid = isinstance(payload.get("choices"), list) and not self._evidence.is_foundry
+        return not is_valid and (is_alive_sign(payload) or is_hollow(payload))
+
     def _keep_alive(self, frame: Frame, out: list[bytes]) -> None:
         """An event without data, which the official client cannot read, becomes a comment."""
-        out.append(KEEP_ALIVE if self.report.allow(Repair.CHUNK_FORM, frame.data) else frame.raw)
+        if self.report.allow(Repair.CHUNK_FORM, frame.data):
+            out.append(KEEP_ALIVE)
+            # As for every comment: the first event is the one that says whether the service answers.
+            self.report.events -= 1
+        else:
+            out.append(frame.raw)
 
     def _fail(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
-        """The service reports an error. What it sent before that is emitted first."""
+        """The service reports an error. What it sent before that, or beside it, is emitted first."""
+        if self._is_chat and has_content(payload):
+            chunk = {name: value for name, value in payload.items() if name not in _ERROR_FIELDS}
+            out.extend(map(_event, self._events.repair(chunk) or [chunk]))
+            payload = {name: value for name, value in payload.items() if name != "choices"}
+            frame = Frame(_event(payload), None, frame.head)
         self.state = State.FAILED
+        is_opening = self.report.events == 1 and self._events.has_nothing
         out.extend(self._drain_broken())
         rebuilt = rebuild_event(payload, status, complete=self._evidence.is_foundry)
         if rebuilt is not None and self.report.allow(Repair.ERROR_BODY, payload):
@@ -246,7 +274,7 @@ class StreamRepairer:
             out.append(_event(payload, frame.head))
         else:
             out.append(frame.raw)
-        if self.report.events == 1:
+        if is_opening:
             self.opening_error = status, payload
 
     def _end(self, out: list[bytes]) -> None:
@@ -284,6 +312,8 @@ class StreamRepairer:
                 "incomplete. The service stopped or the connection was closed; check the service's log and retry.",
                 code="stream_truncated",
             )
+        else:
+            out.extend(self._drain_broken())
 
     def _no_answer(self) -> StreamError:
         self.is_empty = self.report.events == 0
@@ -329,24 +359,9 @@ class StreamRepairer:
         return StreamError(message, code="undecodable_event")
 
 
-def _says_nothing(payload: dict[str, Any]) -> bool:
-    return is_alive_sign(payload) or is_hollow(payload)
-
-
 def _is_list_of_objects(payload: Any) -> TypeGuard[list[dict[str, Any]]]:
     items = cast("list[Any]", payload) if isinstance(payload, list) else []
     return bool(items) and all(map(is_object, items))
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether bytes are UTF-8."""
-    if data.isascii():
-        return True
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _event(payload: dict[str, Any], head: bytes = b"") -> bytes:
@@ -354,7 +369,14 @@ def _event(payload: dict[str, Any], head: bytes = b"") -> bytes:
     if head and isinstance(name, str) and _EVENT_NAME.fullmatch(name):
         # An event of /v1/responses has its type as its name, too.
         head = _EVENT_LINE.sub(b"event: " + name.encode(), head, count=1)
-    return head + b"data: " + dump(payload) + b"\n\n"
+    try:
+        return head + b"data: " + dump(payload) + b"\n\n"
+    except ValueError as error:
+        raise StreamError(
+            "An event of the stream needs a repair, and is nested too deeply for it. Retry, and report it if it "
+            "happens again.",
+            code="undecodable_event",
+        ) from error
 
 
 def _as_chunks(completion: dict[str, Any], *, include_usage: bool) -> Iterator[dict[str, Any]]:
@@ -363,7 +385,7 @@ def _as_chunks(completion: dict[str, Any], *, include_usage: bool) -> Iterator[d
     envelope["object"] = OBJECT
     for position, choice in enumerate(completion["choices"]):
         if not is_object(choice):
-            continue
+            raise damaged("its choices are not a list of objects")
         index = choice.get("index", position)
         message: Any = choice.get("message") or choice.get("delta")
         delta = dict(message) if is_object(message) else {}

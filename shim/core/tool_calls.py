@@ -16,10 +16,12 @@ import orjson
 from shim.core.foundry import new_call_id
 from shim.core.jsontext import DocumentScanner, dump, is_object, load
 from shim.repairs import Repair
-from shim.reports import RepairReport, RepairScope
+from shim.reports import PartScope, RepairReport, RepairScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from shim.core.foundry import Evidence
 
 
 class _Item:
@@ -40,11 +42,15 @@ class _Item:
 class _Call:
     """Per-call state: what its later items, and an equal call written as text, are compared with."""
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(self, kind: str, name: str | None, *, has_id: bool) -> None:
+        self.kind = kind
         self.name = name
+        self.has_id = has_id
         self.number = 0
         self.is_complete = False
         self.unwanted: Repair | None = None
+        # The items that were received before the name: no client could read them.
+        self.waiting: list[dict[str, Any]] = []
         self._arguments = bytearray()
         self._scanner = DocumentScanner()
 
@@ -71,11 +77,24 @@ class ToolCalls:
     """
 
     def __init__(
-        self, report: RepairReport, *, tools: Collection[str] = (), new_id: Callable[[], str] = new_call_id
+        self,
+        report: RepairReport,
+        evidence: Evidence,
+        *,
+        tools: Collection[str] = (),
+        new_id: Callable[[], str] = new_call_id,
     ) -> None:
-        """Start a choice of the answer to a request that declares these functions."""
+        """Start a choice of an answer.
+
+        Args:
+            report: Where repairs are counted.
+            evidence: Whose answer it is.
+            tools: The names of the functions that the request declares.
+            new_id: Creates the id of a call that has none.
+        """
         self._report = report
-        self._only_tool = next(iter(tools)) if len(tools) == 1 else None
+        self._evidence = evidence
+        self._tools = tools
         self._new_id = new_id
         self._scope = RepairScope(report)
         self._next_number = 0
@@ -84,9 +103,16 @@ class ToolCalls:
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
         self._last: _Call | None = None
+        # Those whose name was not received yet.
+        self._nameless: dict[_Call, None] = {}
         # Calls received in one of the two forms only so far.
         self._in_text: Counter[bytes] = Counter()
         self._structured: Counter[bytes] = Counter()
+
+    @property
+    def is_buffering(self) -> bool:
+        """Whether a call waits for its name."""
+        return bool(self._nameless)
 
     def repair(self, items: list[Any], scope: RepairScope) -> None:
         """Repair the ``tool_calls`` of one delta in place; items may be removed, even all of them.
@@ -96,19 +122,29 @@ class ToolCalls:
         """
         self._scope = scope
         items[:] = [item for item in items if self._repair_item(item, streamed=True)]
+        if len(items) > 1:
+            self._merge_equal(items)
 
-    def complete(self, items: list[Any]) -> bool:
+    def complete(self, items: list[Any], scope: RepairScope) -> None:
         """Repair the ``tool_calls`` of a plain message in place: each is a whole call, and none has an ``index``.
-
-        Returns:
-            Whether anything was changed.
 
         Raises:
             StreamError: The policy is strict and a repair is needed.
         """
-        self._scope = RepairScope(self._report, instead=Repair.BODY_TOOL_CALLS)
+        self._scope = PartScope(scope, Repair.BODY_TOOL_CALLS)
         items[:] = [item for item in items if self._repair_item(item, streamed=False)]
-        return self._scope.changed
+
+    def flush(self) -> list[dict[str, Any]]:
+        """Return the calls whose name was never received: the only declared function is meant, or nobody can answer."""
+        calls, self._nameless = self._nameless, {}
+        items: list[dict[str, Any]] = []
+        for call in calls if self._only_tool else ():
+            item = _merge(call.waiting)
+            call.name = self._only_tool
+            self._start(call, _Item(item), streamed=True)
+            item["index"] = call.number
+            items.append(item)
+        return items
 
     def lift(self, name: str, arguments: str, id: str | None = None) -> dict[str, Any] | None:  # noqa: A002 - OpenAI's
         """Return a call found in the text as a complete item of a delta; None if it was received structured already."""
@@ -120,62 +156,90 @@ class ToolCalls:
         function = {"name": name, "arguments": arguments}
         return {"index": self._take_number(), "id": self._free_id(id), "type": "function", "function": function}
 
+    @property
+    def _only_tool(self) -> str | None:
+        return next(iter(self._tools)) if len(self._tools) == 1 else None
+
     def _repair_item(self, sent: Any, *, streamed: bool) -> bool:
-        """Repair one item; False if it is to be removed."""
+        """Repair one item in place; False if it is to be removed."""
         if not is_object(sent):
             return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
         item = _Item(sent)
         call = self._find_continued(item) if streamed else None
         is_first = call is None
         if call is None:
-            call = self._start(item, streamed=streamed)
+            call = self._open(item, streamed=streamed)
+        if call in self._nameless:
+            if not item.name:
+                call.waiting.append(sent)
+                return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
+            item, is_first = self._end_waiting(call, item), True
         self._match_text_call(item, call, is_first=is_first)
         if call.unwanted and self._scope.allows(call.unwanted, sent):
             return False
         if is_first:
-            call.number = self._take_number()
-            self._complete(item, call, no_arguments="" if streamed else "{}")
-        else:
-            self._remove_repeated(item, call)
-        if streamed and item.index != call.number and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index):
-            sent["index"] = call.number
-        elif not streamed and "index" in sent and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index):
-            del sent["index"]
-        written = item.arguments
-        if (
-            written is not None
-            and written != item.function["arguments"]
-            and self._scope.allows(Repair.TOOL_CALL_ARGUMENTS, item.function["arguments"])
-        ):
-            item.function["arguments"] = written
+            self._start(call, item, streamed=streamed)
+        elif not self._remove_repeated(item, call):
+            return False
+        self._repair_fields(item, call, streamed=streamed)
         return True
 
     def _find_continued(self, item: _Item) -> _Call | None:
-        """The call that an item of a stream continues; None where it is_first another."""
-        if item.id:
-            call = self._by_id.get(item.id)
-        else:
+        """The call that an item of a stream continues; None if it is the first of another."""
+        call = self._by_id.get(item.id) if item.id else None
+        if call is None:
             call = self._last if item.index is None else self._by_index.get(item.index)
+            # The id follows, as an exception: the first item of this call had none.
+            if call is not None and item.id and (call.has_id or call.is_complete or item.index is None):
+                call = None
         has_more = item.arguments and item.arguments.strip()
-        if call is None or not item.name:
+        if call is None:
+            is_another = True
+        elif not item.name:
             # With none of the three, only unfinished arguments tell which call is meant.
-            is_another = call and call.is_complete and has_more and item.id is None and item.index is None
+            is_another = call.is_complete and has_more and item.id is None and item.index is None
         elif call.name is None:
             is_another = call.unwanted
         else:
-            is_another = call.name != item.name or (call.is_complete and (has_more or not item.id))
-        return None if is_another else call
+            is_another = not self._has_same_name(item, call) or (call.is_complete and (has_more or not item.id))
+        if call is None or is_another:
+            return None
+        if item.id:
+            call.has_id = True
+            self._by_id[item.id] = call
+        return call
 
-    def _start(self, item: _Item, *, streamed: bool) -> _Call:
-        may_be_named_later = streamed and item.id and item.index is not None
-        call = self._last = _Call(item.name if item.name or may_be_named_later else self._only_tool)
-        if not (call.name or may_be_named_later):
-            call.unwanted = Repair.TOOL_CALL_ID
+    def _has_same_name(self, item: _Item, call: _Call) -> bool:
+        """Whether an item repeats the name of a call, or continues it."""
+        name = call.name or ""
+        continues = item.index is not None and not item.id and f"{name}{item.name}" in self._tools
+        return item.name == name or continues
+
+    def _open(self, item: _Item, *, streamed: bool) -> _Call:
+        """Begin a call with its first item."""
+        call = self._last = _Call(item.kind, item.name, has_id=item.id is not None)
         if item.id:
             self._by_id[item.id] = call
         if item.index is not None:
             self._by_index[item.index] = call
+        if not item.name:
+            only = self._only_tool
+            if streamed and item.index is not None and (item.id or not only):
+                if self._scope.allows(Repair.TOOL_CALL_ID, item.sent):
+                    self._nameless[call] = None
+            elif only:
+                call.name = only
+            else:
+                call.unwanted = Repair.TOOL_CALL_ID
         return call
+
+    def _end_waiting(self, call: _Call, item: _Item) -> _Item:
+        """The name was received: put into its item all that was received before it."""
+        del self._nameless[call]
+        self._scope.allows(Repair.TOOL_CALL_ID, item.sent)
+        item.sent.update(_merge([*call.waiting, item.sent]))
+        call.name = item.name
+        return _Item(item.sent)
 
     def _match_text_call(self, item: _Item, call: _Call, *, is_first: bool) -> None:
         document = call.take(item.arguments, self._report.policy.max_event_bytes) if item.arguments else None
@@ -188,31 +252,73 @@ class ToolCalls:
         else:
             self._structured[key] += 1
 
-    def _complete(self, item: _Item, call: _Call, *, no_arguments: str) -> None:
-        """Complete the first item of a call."""
+    def _start(self, call: _Call, item: _Item, *, streamed: bool) -> None:
+        """Number a call, and complete its first item."""
+        call.number = self._take_number()
         sent, function = item.sent, item.function
         free_id = self._free_id(item.id)
         if item.id != free_id and self._scope.allows(Repair.TOOL_CALL_ID, item.id):
             sent["id"] = free_id
-        if not sent.get("type") and self._scope.allows(Repair.TOOL_CALL_ID):
+        # Mistral sends no type, and the official client does without.
+        if self._evidence.is_foundry and not sent.get("type") and self._scope.allows(Repair.TOOL_CALL_ID):
             sent["type"] = item.kind
         if call.name and not item.name and self._scope.allows(Repair.TOOL_CALL_ID):
             function["name"] = call.name
             sent[item.kind] = function
         has_none = function and item.kind == "function" and function.get("arguments") is None
         if has_none and self._scope.allows(Repair.TOOL_CALL_ARGUMENTS):
-            function["arguments"] = no_arguments
+            function["arguments"] = "" if streamed else "{}"
 
-    def _remove_repeated(self, item: _Item, call: _Call) -> None:
-        """Remove from a later item what a client would append to the fields of the first one."""
-        for fields, name in ((item.sent, "id"), (item.sent, "type"), (item.function, "name")):
-            if (
-                fields.get(name)
-                and not (name == "name" and call.name is None)
-                and self._scope.allows(Repair.TOOL_CALL_ID, {name})
-            ):
-                del fields[name]
-        call.name = call.name or item.name
+    def _remove_repeated(self, item: _Item, call: _Call) -> bool:
+        """Remove from a later item what a client would append to the first one; False if nothing is left of it.
+
+        The official client fails on an item of a function that has no such field.
+        """
+        sent, function = item.sent, item.function
+        names = [name for name in (("id", "type") if self._evidence.is_foundry else ("id",)) if sent.get(name)]
+        if item.name and item.name == call.name:
+            names.append("name")
+        is_bare = call.kind == "function" and not is_object(sent.get("function"))
+        if (names or is_bare) and self._scope.allows(Repair.TOOL_CALL_ID, {*names}):
+            for name in names:
+                del (function if name == "name" else sent)[name]
+            if is_bare:
+                sent["function"] = {}
+                return bool(sent.keys() - {"index", "id", "type", "function"})
+        if item.name and item.name != call.name:
+            call.name = f"{call.name or ''}{item.name}"
+        return True
+
+    def _repair_fields(self, item: _Item, call: _Call, *, streamed: bool) -> None:
+        """Repair the index and the arguments of an item."""
+        sent, function = item.sent, item.function
+        if streamed and item.index != call.number and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index):
+            sent["index"] = call.number
+        elif (
+            not streamed
+            and "index" in sent
+            and self._evidence.is_foundry
+            and self._scope.allows(Repair.TOOL_CALL_INDEX, item.index)
+        ):
+            del sent["index"]
+        written = item.arguments
+        if (
+            written is not None
+            and written != function["arguments"]
+            and self._scope.allows(Repair.TOOL_CALL_ARGUMENTS, function["arguments"])
+        ):
+            function["arguments"] = written
+
+    def _merge_equal(self, items: list[Any]) -> None:
+        """Merge the items of one call in one delta: before openai 3, the client takes the second for another call."""
+        by_index: dict[int, list[dict[str, Any]]] = {}
+        for item in items:
+            index: Any = item.get("index") if is_object(item) else None
+            if type(index) is not int:
+                return
+            by_index.setdefault(index, []).append(item)
+        if len(by_index) < len(items) and self._scope.allows(Repair.TOOL_CALL_INDEX, items):
+            items[:] = [same[0] if len(same) == 1 else _merge(same) for same in by_index.values()]
 
     def _take_number(self) -> int:
         number, self._next_number = self._next_number, self._next_number + 1
@@ -223,6 +329,27 @@ class ToolCalls:
         free = self._new_id() if wanted is None or wanted in self._ids else wanted
         self._ids.add(free)
         return free
+
+
+def _merge(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several items of one call as one: texts that are sent in pieces are joined, any other field is sent once."""
+    whole = _first_values(items)
+    for kind in ("function", "custom"):
+        parts = [part for item in items if is_object(part := item.get(kind))]
+        if parts:
+            whole[kind] = fields = _first_values(parts)
+            for name in ("name", "arguments", "input"):
+                texts = [text for part in parts if (text := _as_text(part.get(name))) is not None]
+                if texts:
+                    fields[name] = "".join(texts)
+    return whole
+
+
+def _first_values(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for part in parts:
+        values.update({name: value for name, value in part.items() if values.get(name) is None})
+    return values
 
 
 def _text(value: Any) -> str | None:

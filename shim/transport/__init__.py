@@ -12,24 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 from shim.repairs import Policy
 from shim.transport.body import AsyncBody, SyncBody, aread_all, read_all
-from shim.transport.exchange import Close, Exchange, Read, ReadChunk, Send
+from shim.transport.exchange import start_exchange
 from shim.transport.memory import Memory
+from shim.transport.steps import Abandon, Close, Read, ReadChunk, Send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
     import httpx
     import httpx2
 
-    from shim.transport.exchange import Step
+    from shim.transport.messages import Request, Response
+    from shim.transport.steps import Steps
 
-    class BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):  # noqa: D101 - both families accept it as their own
-        def handle_request(self, request: Any) -> Any: ...  # noqa: D102 - the same
+    class BaseTransport(httpx.BaseTransport, httpx2.BaseTransport):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Both families accept it as their own."""
 
-    class AsyncBaseTransport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # noqa: D101 - the same
-        async def handle_async_request(self, request: Any) -> Any: ...  # noqa: D102 - the same
+    class AsyncBaseTransport(  # pyright: ignore[reportIncompatibleMethodOverride]
+        httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport
+    ):
+        """The same for asynchronous clients."""
 
 else:
     # The clients of both families only call the methods; they never check a transport's class.
@@ -42,7 +46,13 @@ class RepairTransport(BaseTransport):
     Works under `httpx.Client` and `httpx2.Client`, around any transport of the same library.
     """
 
-    def __init__(self, inner: Any, policy: Policy | None = None, *, service: str | None = None) -> None:
+    def __init__(
+        self,
+        inner: httpx.BaseTransport | httpx2.BaseTransport,
+        policy: Policy | None = None,
+        *,
+        service: str | None = None,
+    ) -> None:
         """Wrap a transport.
 
         Args:
@@ -51,7 +61,7 @@ class RepairTransport(BaseTransport):
             service: The origin of a service that is Foundry Local's, such as ``http://localhost:5273``, if the program
                 knows one. Its models are looked up and its errors explained even before a response has shown that.
         """
-        self.inner = inner
+        self.inner: Any = inner
         self.policy = policy or Policy()
         self.service = service
         self._memory = Memory()
@@ -62,8 +72,8 @@ class RepairTransport(BaseTransport):
         """Send a request and repair its response."""
         if self._process != os.getpid():
             self._leave_connections_to_parent()
-        exchange = Exchange(request, self.policy, self._memory, SyncBody, service=self.service)
-        return run_exchange(exchange, self.inner.handle_request)
+        steps = start_exchange(request, self.policy, self._memory, SyncBody, service=self.service)
+        return run_exchange(steps, self.inner.handle_request)
 
     def _leave_connections_to_parent(self) -> None:
         """Close this process's copies of the connections it was forked with: two users of one mix up responses."""
@@ -94,38 +104,23 @@ class RepairTransport(BaseTransport):
 class AsyncRepairTransport(AsyncBaseTransport):
     """The same for `httpx.AsyncClient` and `httpx2.AsyncClient`."""
 
-    def __init__(self, inner: Any, policy: Policy | None = None, *, service: str | None = None) -> None:
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport,
+        policy: Policy | None = None,
+        *,
+        service: str | None = None,
+    ) -> None:
         """Wrap a transport; see `RepairTransport` for the arguments."""
-        self.inner = inner
+        self.inner: Any = inner
         self.policy = policy or Policy()
         self.service = service
         self._memory = Memory()
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request and repair its response."""
-        steps = Exchange(request, self.policy, self._memory, AsyncBody, service=self.service).run()
-        result: Any = None
-        failure: BaseException | None = None
-        while True:
-            try:
-                step: Step = steps.send(result) if failure is None else steps.throw(failure)
-            except StopIteration as done:
-                return done.value
-            result = failure = None
-            try:
-                match step:
-                    case Send():
-                        result = await self.inner.handle_async_request(step.request)
-                    case ReadChunk():
-                        result = await step.body.read_chunk()
-                    case Read():
-                        result = await aread_all(step.response)
-                    case Close():
-                        await step.response.aclose()
-            except GeneratorExit:
-                raise
-            except BaseException as error:  # noqa: BLE001 - the exchange decides
-                failure = error
+        steps = start_exchange(request, self.policy, self._memory, AsyncBody, service=self.service)
+        return await run_exchange_async(steps, self.inner.handle_async_request)
 
     async def aclose(self) -> None:
         """Close the inner transport."""
@@ -146,14 +141,13 @@ class AsyncRepairTransport(AsyncBaseTransport):
         await self.inner.__aexit__(exc_type, exc_value, traceback)
 
 
-def run_exchange(exchange: Exchange, send: Callable[[Any], Any]) -> Any:
-    """Do the I/O of an exchange; ``send`` takes a request and returns its response, the body unread."""
-    steps = exchange.run()
-    result: Any = None
+def run_exchange(steps: Steps[Response], send: Callable[[Request], Response]) -> Response:
+    """Carry out the steps of an exchange; ``send`` takes a request and returns its response, the body unread."""
+    result: object = None
     failure: BaseException | None = None
     while True:
         try:
-            step: Step = steps.send(result) if failure is None else steps.throw(failure)
+            step = steps.send(result) if failure is None else steps.throw(failure)
         except StopIteration as done:
             return done.value
         result = failure = None
@@ -167,5 +161,35 @@ def run_exchange(exchange: Exchange, send: Callable[[Any], Any]) -> Any:
                     result = read_all(step.response)
                 case Close():
                     step.response.close()
+                case Abandon():
+                    step.body.abandon()
+        except BaseException as error:  # noqa: BLE001 - the exchange decides
+            failure = error
+
+
+async def run_exchange_async(steps: Steps[Response], send: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The same for an asynchronous client."""
+    result: object = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            step = steps.send(result) if failure is None else steps.throw(failure)
+        except StopIteration as done:
+            return done.value
+        result = failure = None
+        try:
+            match step:
+                case Send():
+                    result = await send(step.request)
+                case ReadChunk():
+                    result = await step.body.read_chunk()
+                case Read():
+                    result = await aread_all(step.response)
+                case Close():
+                    await step.response.aclose()
+                case Abandon():
+                    await step.body.abandon()
+        except GeneratorExit:
+            raise
         except BaseException as error:  # noqa: BLE001 - the exchange decides
             failure = error

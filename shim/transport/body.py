@@ -1,8 +1,19 @@
-"""The repaired body of a response: what a client of httpx or httpx2 reads instead of the service's own."""
+"""The repaired body of a response: what a client of httpx or httpx2 reads instead of the service's own.
+
+How long a read may take is the client's affair (its read timeout, ten minutes under openai), with two exceptions on
+connections that a service holds open. After ``[DONE]`` the end of the body is waited for during a tenth of a second, so
+that the connection can be used again. And where an answer of Foundry Local's is complete but for ``[DONE]``, the
+program has all of it, and the marker is waited for during two seconds.
+
+An asynchronous read is cancelled then. A synchronous one cannot be: the HTTP library takes its timeout from the request
+when the body begins, and a blocked read of a socket ends for no other reason. So these reads go past the library, to
+its parser and its network stream, each with a timeout of its own (`Connection.read`). Where they cannot be reached, as
+in a transport of the program's own, the client's timeout holds, and a body is not read beyond ``[DONE]``.
+"""
 
 from __future__ import annotations
 
-import select
+import time
 from contextlib import suppress
 from functools import cache
 from socket import SHUT_RDWR
@@ -20,6 +31,7 @@ _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
 _COMPLETE_SECONDS: Final = 2.0
 """How long ``[DONE]`` is waited for after an answer that is complete without it."""
+_READ_BYTES: Final = 2**16
 
 
 class Connection:
@@ -34,25 +46,32 @@ class Connection:
         """Whether no other stream shares it, as under HTTP/2, where a stream is closed without it."""
         return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
 
-    def unread(self) -> bytes:
-        """What the HTTP library has received and not processed yet, read through private attributes."""
-        part: Any = self._response.stream
-        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
-            part = getattr(part, name, None)
-        return b"" if part is None else part.trailing_data[0]
+    @property
+    def can_be_read(self) -> bool:
+        """Whether `read` works."""
+        return self.is_own and self._parser is not None and self._network is not None
 
-    def has_more(self, seconds: float) -> bool:
-        """Whether more of the body is received within so many seconds; True if that cannot be found out."""
-        found = self._socket()
-        if found is None or self.unread():
-            return True
-        with suppress(OSError, ValueError):  # closed in the meantime
-            return _is_readable(found, seconds)
-        return True
+    def read(self, seconds: float) -> bytes | None:
+        """Read from the body for so many seconds at most; None at its end.
+
+        Raises:
+            Exception: Nothing was received in time, or the connection broke.
+        """
+        parser, network = self._parser, self._network
+        deadline = time.monotonic() + seconds
+        while (event := parser.next_event()) is not None:
+            match type(event).__name__:
+                case "Data":
+                    return bytes(event.data)
+                case "NEED_DATA":
+                    parser.receive_data(network.read(_READ_BYTES, timeout=max(deadline - time.monotonic(), 0.001)))
+                case _:
+                    return None
+        return None
 
     def shut_down(self) -> None:
         """End the connection; a read of it in another thread ends as well."""
-        found = self._socket()
+        found: socket | None = None if self._network is None else self._network.get_extra_info("socket")
         if found is not None and self.is_own:
             with suppress(OSError):  # closed by the other side in the meantime
                 found.shutdown(SHUT_RDWR)
@@ -62,12 +81,20 @@ class Connection:
 
         The HTTP libraries look for that at the socket only, not at what they have received already.
         """
-        if self.unread():
+        if self._parser is not None and self._parser.trailing_data[0]:
             self.shut_down()
 
-    def _socket(self) -> socket | None:
-        network: Any = self._response.extensions.get("network_stream")
-        return None if network is None else network.get_extra_info("socket")
+    @property
+    def _network(self) -> Any:
+        return self._response.extensions.get("network_stream")
+
+    @property
+    def _parser(self) -> Any:
+        """The parser of the HTTP library (h11's connection); there is no public way to it."""
+        part: object = self._response.stream
+        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+            part = getattr(part, name, None)
+        return part
 
 
 class Body:
@@ -98,6 +125,10 @@ class Body:
 
     def read_chunk(self) -> Any:
         """Read once: a chunk, the error of the connection, or None at the end; awaitable if the client is async."""
+        raise NotImplementedError
+
+    def abandon(self) -> Any:
+        """Close a body that the client will not get; awaitable if the client is async."""
         raise NotImplementedError
 
     @property
@@ -210,34 +241,45 @@ class SyncBody(Body):
 
     def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
-        if self._awaits_marker and not self._connection.has_more(_COMPLETE_SECONDS):
-            self._connection.shut_down()
-            return None
         try:
-            chunk = next(self._chunks, None)
+            chunk = self._read_marker() if self._awaits_marker else next(self._chunks, None)
             if chunk is None:
                 self._finish_reading()
         except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             return error
         return chunk
 
+    def _read_marker(self) -> bytes | None:
+        """Read once, with the answer complete but for its end marker; None also if nothing is received in time."""
+        if self._is_encoded or not self._connection.can_be_read:
+            return next(self._chunks, None)
+        try:
+            return self._connection.read(_COMPLETE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - what is no timeout is raised again by the library, as its own
+            if type(error).__name__ != "ReadTimeout":
+                return next(self._chunks, None)
+        self._connection.shut_down()
+        return None
+
     def close(self) -> None:
         """Close the upstream stream, whichever thread reads it."""
-        self._settle()
         if getattr(self._chunks, "gi_running", False):
             # Another thread reads. Closing the socket alone does not end that, and the connection would stay open.
             self._connection.shut_down()
+        else:
+            self._settle()
+        self._response.close()
+
+    def abandon(self) -> None:
+        """Close a body that the client will not get."""
         self._response.close()
 
     def _settle(self) -> None:
         """Read the end of the body if it is there; otherwise the connection is closed with the response."""
-        if not self._needs_settling():
+        if not self._needs_settling() or self._is_encoded or not self._connection.can_be_read:
             return
         with suppress(Exception):  # the answer is complete; only the connection cannot be used again
-            while self._connection.has_more(_SETTLE_SECONDS):
-                chunk = next(self._chunks, None)
-                if chunk is None:
-                    break
+            while (chunk := self._connection.read(_SETTLE_SECONDS)) is not None:
                 self._repairer.feed(chunk)
             self._connection.drop_surplus()
 
@@ -245,6 +287,16 @@ class SyncBody(Body):
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was reported."""
         self._connection.drop_surplus()
         self._response.close()
+
+
+_open_chunks: Final[set[AsyncIterator[bytes]]] = set()
+"""What open bodies read from.
+
+The HTTP library reads with asynchronous generators, each within another. A stream that a program leaves without closing
+it is a cycle, and the garbage collector would hand all generators in it to the event loop, which closes each in a task
+of its own: an inner one that an outer one is closing already fails, and its error is logged. As long as something else
+refers to the outermost, they are no part of the cycle; when it is dropped, each closes the next.
+"""
 
 
 class AsyncBody(Body):
@@ -256,6 +308,11 @@ class AsyncBody(Body):
         """Repair what the response brings."""
         super().__init__(response, repairer)
         self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._is_encoded else response.stream)
+        _open_chunks.add(self._chunks)
+
+    def __del__(self) -> None:
+        """Let go of the generators, if the body was never closed."""
+        _open_chunks.discard(self._chunks)
 
     def __aiter__(self) -> Self:
         """The same iterator every time: openai 3.x asks for a second one."""
@@ -299,7 +356,12 @@ class AsyncBody(Body):
         try:
             await self._settle()
         finally:
-            await self._response.aclose()
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Close a body that the client will not get."""
+        _open_chunks.discard(self._chunks)
+        await self._response.aclose()
 
     async def _settle(self) -> None:
         """Read the end of the body if it is received in time; otherwise the connection is closed with the response."""
@@ -314,7 +376,7 @@ class AsyncBody(Body):
 
     async def _finish_reading(self) -> None:
         self._connection.drop_surplus()
-        await self._response.aclose()
+        await self.abandon()
 
 
 def read_all(response: Response) -> bytes:
@@ -337,11 +399,3 @@ def _decode(response: Response, raw: bytes, family_base: Literal["SyncByteStream
     """A response that undoes the compression of a body that was read."""
     stream = _in_family(Bytes, response.stream.__class__, family_base)(raw)
     return type(response)(response.status_code, headers=response.headers.raw, stream=stream, extensions={})
-
-
-def _is_readable(found: socket, seconds: float) -> bool:
-    if hasattr(select, "poll"):  # select() itself takes no descriptor above 1023
-        poll = select.poll()
-        poll.register(found, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-    return bool(select.select([found], [], [], seconds)[0])

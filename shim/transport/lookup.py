@@ -58,12 +58,12 @@ class KnownModels(NamedTuple):
         return self.is_answered and model not in {name for full in self.names for name in (full, _unversioned(full))}
 
     def describe(self) -> str:
-        """A sentence for a message."""
+        """Name the models for a message."""
         names = self.names
         if not names:
-            return "It has no model loaded."
+            return "no model loaded"
         more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        return f"It has {', '.join(names[:_MOST_NAMED])}{more}."
+        return f"{'loaded' if self.loaded else 'listed'}: {', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def look_up_models(api_path: str) -> LookUp:

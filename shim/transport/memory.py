@@ -5,51 +5,65 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from enum import Enum, auto
-from typing import Any, Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from shim.core.foundry import Owner
+
+T = TypeVar("T")
 
 _MOST_FACTS: Final = 256
 _SECONDS: Final = 600.0
-"""After this time the plain form of a request is tried again."""
+"""After this time a request is tried again as the program has written it."""
 
 
-class Fact(Enum):
-    """What can be known of a service and one of its models."""
+class Subject(NamedTuple):
+    """What a fact is about: a model, by the name that the program uses, at a service."""
 
-    OWNER = auto()  # whose service it is
-    MODEL_ID = auto()  # the id that a refused name stands for
-    REFUSES_STRICT = auto()
-    STALLED = auto()  # its stream did not start
+    origin: str
+    model: str
 
 
-class _Entry(NamedTuple):
-    value: Any
-    expires: float
-
-
-class Memory:
-    """Facts by origin and model, limited in number and age. Safe to use from several threads."""
+class Facts(Generic[T]):
+    """Facts of one kind, limited in number and age. Safe to use from several threads."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self._entries: OrderedDict[tuple[Fact, str, str], _Entry] = OrderedDict()
+        self._known: OrderedDict[Subject, tuple[T, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def recall(self, fact: Fact, origin: str, model: str) -> Any:
-        """The value of a fact; None if it is unknown or too old."""
+    def recall(self, subject: Subject) -> T | None:
+        """Return a fact; None if it is unknown or too old."""
         with self._lock:
-            entry = self._entries.get((fact, origin, model))
-        return entry.value if entry and entry.expires > time.monotonic() else None
+            value, expires = self._known.get(subject, (None, 0.0))
+        return value if expires > time.monotonic() else None
 
-    def learn(self, fact: Fact, origin: str, model: str, value: Any = True) -> None:  # noqa: FBT002 - most are flags
+    def learn(self, subject: Subject, value: T) -> None:
         """Remember a fact."""
         with self._lock:
-            self._entries.pop((fact, origin, model), None)
-            self._entries[fact, origin, model] = _Entry(value, time.monotonic() + _SECONDS)
-            if len(self._entries) > _MOST_FACTS:
-                self._entries.popitem(last=False)
+            self._known.pop(subject, None)
+            self._known[subject] = value, time.monotonic() + _SECONDS
+            if len(self._known) > _MOST_FACTS:
+                self._known.popitem(last=False)
 
-    def forget(self, fact: Fact, origin: str, model: str) -> None:
+    def forget(self, subject: Subject) -> None:
         """Forget a fact that has turned out to be wrong."""
         with self._lock:
-            self._entries.pop((fact, origin, model), None)
+            self._known.pop(subject, None)
+
+
+class Memory:
+    """All that is remembered.
+
+    Attributes:
+        owners: Whose service it is.
+        model_ids: The id that the name of a model stands for.
+        refusing_strict: Whether it refuses functions with ``strict: true``.
+        stalled: Whether streams do not start.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.owners = Facts[Owner]()
+        self.model_ids = Facts[str]()
+        self.refusing_strict = Facts[bool]()
+        self.stalled = Facts[bool]()

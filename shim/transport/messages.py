@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     RawHeaders = Sequence[tuple[bytes, bytes]]
+    Extensions = dict[str, Any]
 
 
 class URL(Protocol):
@@ -33,21 +34,28 @@ class Headers(Protocol):
     def __setitem__(self, key: str, value: str) -> None: ...  # noqa: D105
 
 
+class ByteStream(Protocol):
+    """The bytes of a body; each kind of client uses its own half."""
+
+    def __iter__(self) -> Iterator[bytes]: ...  # noqa: D105
+    def __aiter__(self) -> AsyncIterator[bytes]: ...  # noqa: D105
+
+
 class Request(Protocol):
     """A request."""
 
     method: str
-    extensions: dict[str, Any]
+    extensions: Extensions
 
     def __init__(  # noqa: D107
-        self, method: str, url: URL, *, headers: RawHeaders, content: bytes, extensions: dict[str, Any]
+        self, method: str, url: URL, *, headers: RawHeaders, content: bytes, extensions: Extensions
     ) -> None: ...
     @property
     def url(self) -> URL: ...  # noqa: D102
     @property
     def headers(self) -> Headers: ...  # noqa: D102
     @property
-    def stream(self) -> object: ...  # noqa: D102
+    def stream(self) -> ByteStream: ...  # noqa: D102
     @property
     def content(self) -> bytes: ...  # noqa: D102
     def read(self) -> bytes: ...  # noqa: D102
@@ -57,15 +65,15 @@ class Response(Protocol):
     """A response."""
 
     status_code: int
-    extensions: dict[str, Any]
+    extensions: Extensions
 
     def __init__(  # noqa: D107
-        self, status_code: int, *, headers: RawHeaders, stream: object, extensions: dict[str, Any]
+        self, status_code: int, *, headers: RawHeaders, stream: object, extensions: Extensions
     ) -> None: ...
     @property
     def headers(self) -> Headers: ...  # noqa: D102
     @property
-    def stream(self) -> Any: ...  # noqa: D102
+    def stream(self) -> ByteStream: ...  # noqa: D102
     @property
     def reason_phrase(self) -> str: ...  # noqa: D102
     @property

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from shim.transport.messages import URL, Request
 
+    Fields = dict[str, Any]  # of a JSON object
+
 _MODELS_PATH: Final = re.compile(r"/models(?:/[^/]+)?$")
 # A redirected request keeps the headers that describe its body; a rewritten one gets new ones.
 _OF_THE_BODY: Final = (b"content-length", b"content-encoding", b"transfer-encoding")
@@ -52,7 +54,7 @@ class ApiRequest:
         asked: The fields of its body that affect how the response is repaired.
     """
 
-    def __init__(self, message: Request, kind: Kind, body: bytes, fields: dict[str, Any]) -> None:
+    def __init__(self, message: Request, kind: Kind, body: bytes, fields: Fields) -> None:
         """Keep a request that was read; see `read`."""
         self.message = message
         self.kind = kind
@@ -158,7 +160,7 @@ class ApiRequest:
     def _find(self, value: Span, name: str) -> list[Span]:
         return find_fields(self._body, value, name)
 
-    def _edited(self, edits: list[Edit], fields: dict[str, Any] | None = None) -> Self:
+    def _edited(self, edits: list[Edit], fields: Fields | None = None) -> Self:
         body = edit(self._body, edits)
         message = type(self.message)(
             self.message.method,

@@ -204,7 +204,7 @@ class TestCapture:
         with old_service(slow) as server:
             arguments = command("capture", file, "--base-url", server.base_url)
             with Terminal(arguments, environment) as terminal:
-                server.wait_for_requests(count=3)  # two for the model
+                server.wait_for_requests(count=5)  # four for the model
                 terminal.write(CTRL_C)
                 assert terminal.wait() == 0
         assert "Stopped; what has come is recorded." in terminal.output

@@ -302,7 +302,9 @@ class TestTransport:
             with library.Client(transport=shim.RepairTransport(library.HTTPTransport())) as client:
                 answer = client.request(method, server.base_url + path, json=body)
         assert answer.content == sent
-        assert shim.report(answer) is None
+        report = shim.report(answer)
+        # Of embeddings only errors are repaired.
+        assert not report.repairs if path == "/embeddings" else report is None
 
     @pytest.mark.parametrize("family", FAMILIES)
     def test_streamed_request_body_passes(self, family):

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 import shim
-from support.raw_server import Close, RawServer, Reset, Send, chunk, last_chunk, response_head, sse_response
+from support.raw_server import Close, Hold, RawServer, Reset, Send, chunk, last_chunk, response_head, sse_response
 from support.streams import DONE, conforming, event, stream
 from support.talk import FAMILIES, MAJOR, MESSAGES, clients
 
@@ -150,21 +150,13 @@ class TestEndMarker:
         assert [answer.text for answer in answers] == [TEXT] * 2
         assert answers[0].report.repairs[shim.Repair.DONE_MARKER] == 1
 
-    @pytest.mark.parametrize(("end", "connections"), [("held", 2), ("at hand", 1)])
-    def test_stream_ends_while_the_interpreter_shuts_down(self, monkeypatch, end, connections):
-        """Where no thread can be started, a connection is closed; one whose end has come already needs none."""
-        start = threading.Thread.start
-
-        def refuse(thread):
-            if thread.name == "foundry-shim-settle":
-                message = "can't create new thread at interpreter shutdown"
-                raise RuntimeError(message)
-            start(thread)
-
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        whole = [Send(response_head() + b"".join(map(chunk, [*EVENTS, DONE])) + last_chunk())]
-        with RawServer(whole if end == "at hand" else sse_response([*EVENTS, DONE], end="held")) as server:
-            assert [answer.text for answer in SYNC[0].ask_often(server.base_url, 2)] == [TEXT] * 2
+    @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)
+    @pytest.mark.parametrize(("rest", "connections"), [(last_chunk(), 1), (last_chunk()[:3], 2), (b"", 2)])
+    def test_connection_is_used_again_if_the_end_is_at_hand(self, client, rest, connections):
+        """A body whose end has come with the marker keeps its connection; one that is held open there does not."""
+        whole = [Send(response_head() + b"".join(map(chunk, [*EVENTS, DONE])) + rest), *([Hold()] * (connections - 1))]
+        with RawServer(whole) as server:
+            assert [answer.text for answer in client.ask_often(server.base_url, 2)] == [TEXT] * 2
             assert server.connections == connections
 
     @pytest.mark.parametrize("client", clients(helpers=("create",)), ids=str)

@@ -16,7 +16,7 @@ import shim
 from shim.repairs import Policy, Repair
 from support.defects import DEFECTS, GOOD, HEAD, LAST, TEXT, each_delta
 from support.deviations import TOOLS, USAGE, Call, Choice, heard
-from support.raw_server import RawServer, Script, plain_response, sse_response
+from support.raw_server import RawServer, Script, marked, plain_response, sse_response
 from support.streams import DONE, MODEL, chunk, conforming, payloads, stream
 from support.talk import FAMILIES, MESSAGES, default_family
 
@@ -90,8 +90,8 @@ UNVERIFIED = {"verify": False}
 
 
 def ask(case: Case, mode: str, policy: Policy) -> Reply:
-    """One request through a transport of the shim's."""
-    with RawServer(case.script) as server:
+    """One request through a transport of the shim's, to a service that is recognised as Foundry Local."""
+    with RawServer(marked(case.script)) as server:
         get = partial(_get_async if mode == "async" else _get, f"{server.base_url}{case.path}", case, policy)
         reply = anyio.run(get) if mode == "async" else get()
         reply.sent = [request.body for request in server.requests]
@@ -275,6 +275,10 @@ CASES: dict[Repair, Case] = {
     ),
     # Without a finish reason: the end of a plain body is an end, that of a stream may be a broken connection.
     Repair.NOT_A_STREAM: Case(plain({"finish_reason": None}), says()),
+    # A character whose bytes are in two events.
+    Repair.ENCODING: Case(
+        raw(stream(conforming(["1", "2"])).replace(b'"1"', b'"\xf0\x9f"').replace(b'"2"', b'"\x8c\xb8"')), says("🌸")
+    ),
     Repair.EMPTY_TOOL_CALLS: Case(sse(*each_delta(tool_calls=[])), says()),
     Repair.TOOL_CALL_INDEX: Case(calls(PARIS, {**OSLO, "index": 0}), says("", "tool_calls", CALLS)),
     Repair.TOOL_CALL_ID: Case(calls(without(PARIS, "id", "type"), OSLO), says("", "tool_calls", CALLS)),
@@ -388,11 +392,13 @@ CASES: dict[Repair, Case] = {
             **CHAT,
             "tools": [{"type": "function", "function": {"name": "get_weather", "parameters": TOOLS["get_weather"]}}],
         },
+        policy={"foundry": True},
     ),
     Repair.REQUEST_STRICT: Case(
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
+    Repair.REQUEST_IGNORED: Case(sse(*GOOD), lambda reply: "request-ignored" in reply.repairs, {**CHAT, "n": 2}),
     Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}, timeout=2.0),
 }
 

@@ -140,9 +140,9 @@ def test_left_answer_is_recorded_as_far_as_it_was_read():
 
 
 def test_wait_after_the_end_marker_is_recorded():
-    """The short wait for the end behind the end marker is noted, and its shutdown is not the service's."""
+    """The short wait for the end of the body after the end marker is a read that timed out."""
     recording, got = record(sse_response(EVENTS, end="held"))
-    assert recording.ended is None
+    assert recording.ended == "deadline"
     assert recording.answer + b"0\r\n\r\n" == WHOLE
     assert replayed(recording) == got
 

@@ -11,8 +11,8 @@ import pytest
 
 import shim
 from shim.repairs import RULES, Repair
-from shim.reports import _MOST_REMEMBERED, shape_of
-from support.raw_server import Close, RawServer, plain_response, sse_response
+from shim.reports import _MOST_REMEMBERED, form_of
+from support.raw_server import Close, RawServer, marked, plain_response, sse_response
 from support.streams import DONE, betalgo, conforming, stream
 from support.talk import MESSAGES, clients
 
@@ -102,12 +102,12 @@ class TestReport:
         ("script", "codes"),
         [
             (
-                sse_response([stream([{"error": {"message": "no"}}], done=b"")]),
+                marked(sse_response([stream([{"error": {"message": "no"}}], done=b"")])),
                 {Repair.ERROR_STATUS, Repair.ERROR_BODY},
             ),
             (sse_response([stream(betalgo()[:1], done=b"")]), {Repair.TRUNCATED}),
             (sse_response([stream(betalgo()[:1], done=b"")], end="cut"), {Repair.MESSAGE_BESIDE_DELTA}),
-            (plain_response(b"no", status=400), {Repair.ERROR_BODY}),
+            (marked(plain_response(b"no", status=400)), {Repair.ERROR_BODY}),
             ([Close()], set()),
         ],
         ids=["first-event", "truncated", "cut", "status", "no-answer"],
@@ -185,7 +185,7 @@ class TestHook:
         found = {each.repair: each.found for each in told if each.event == 1}
         assert found[Repair.ID] == "a string of 9 characters"
         assert found[Repair.FOREIGN_MEMBERS] == "CreatedAt, HttpStatusCode, IsDelta, Successful"
-        assert found[Repair.MESSAGE_BESIDE_DELTA] == "an object of 3 members"
+        assert found[Repair.MESSAGE_BESIDE_DELTA] == "an object of 3 fields"
         assert found[Repair.EMPTY_TOOL_CALLS] == "a list of 0"
         assert WORDS not in repr(told)
 
@@ -223,7 +223,7 @@ class TestHook:
         """Under a strict policy nothing is mended, so the hook is told nothing; the answer is named in the error."""
         told = []
         with RawServer(plain()) as server, policy_client(server, strict=True, on_repair=told.append) as client:
-            with pytest.raises(openai.APIStatusError, match="The answer needs the repair 'body-members'"):
+            with pytest.raises(openai.APIStatusError, match="The response needs the repair 'body-members'"):
                 client.chat.completions.create(**ASK)
         assert not told
 
@@ -306,7 +306,7 @@ class TestLog:
         caplog.set_level("INFO", logger="shim")
         with RawServer(plain()) as server, shim_client(server) as client:
             client.chat.completions.create(**ASK)
-        assert self.messages(caplog, "INFO") == ["repaired an answer: body-envelope 1, body-members 1"]
+        assert self.messages(caplog, "INFO") == ["repaired a response: body-envelope 1, body-members 1"]
         assert not self.messages(caplog, "DEBUG")
 
     def test_conforming_stream_has_no_line(self, caplog):
@@ -327,7 +327,7 @@ class TestLog:
 def test_shapes_hold_no_content():
     """The shape of a value is its type and size; only a set, which holds names of the shim's own lists, is told."""
     values = [None, True, 7, 7.5, WORDS, WORDS.encode(), [WORDS], {WORDS: WORDS}, object()]
-    assert [shape_of(value) for value in values] == [
+    assert [form_of(value) for value in values] == [
         "nothing, or null",
         "true",
         "a number",
@@ -335,10 +335,10 @@ def test_shapes_hold_no_content():
         "a string of 14 characters",
         "14 bytes",
         "a list of 1",
-        "an object of 1 members",
+        "an object of 1 fields",
         "a value of type object",
     ]
-    assert shape_of({"b", "a"}) == shape_of(frozenset({"a", "b"})) == "a, b"
+    assert form_of({"b", "a"}) == form_of(frozenset({"a", "b"})) == "a, b"
 
 
 def test_done_marker_is_found_in_bytes():

@@ -45,6 +45,16 @@ def each_delta(**fields: Any) -> list[dict[str, Any]]:
     return each_choice(delta=lambda number: _changed(GOOD[number]["choices"][0]["delta"], number, fields))
 
 
+def last_choice(**fields: Any) -> list[dict[str, Any]]:
+    """The good chunks with other fields in the last choice."""
+    return [*GOOD[:-1], {**LAST, "choices": [_changed(LAST["choices"][0], 0, fields)]}]
+
+
+def text_of_delta(number: int) -> str:
+    """The content of a good chunk."""
+    return GOOD[number]["choices"][0]["delta"].get("content", "")
+
+
 def _changed(value: dict[str, Any], number: int, fields: dict[str, Any]) -> dict[str, Any]:
     new = {**value, **{name: field(number) if callable(field) else field for name, field in fields.items()}}
     return {name: field for name, field in new.items() if field is not ...}
@@ -103,15 +113,43 @@ DEFECTS = [
         ),
     ),
     Defect(
-        Repair.MESSAGE_TO_DELTA,
-        stream([*GOOD[:-1], {**LAST, "choices": [{"index": 0, "finish_reason": "stop"}]}]),
-        "neither",
+        Repair.MESSAGE_BESIDE_DELTA,
+        stream(each_choice(message=lambda number: {"role": "assistant", "content": "x" * len(text_of_delta(number))})),
     ),
-    Defect(Repair.MESSAGE_BESIDE_DELTA, stream(each_choice(message={"role": "assistant", "content": "x"}))),
+    Defect(Repair.CHUNK_FORM, stream(last_choice(delta=...)), "no delta"),
+    Defect(Repair.CHUNK_FORM, stream(last_choice(delta=None)), "delta null"),
+    Defect(Repair.CHUNK_FORM, stream(last_choice(delta="")), "delta an empty text"),
+    Defect(Repair.CHUNK_FORM, stream([HEAD, *each_choice(delta=text_of_delta)[1:]]), "delta a text"),
+    Defect(Repair.CHUNK_FORM, stream([HEAD, *each_choice(delta=..., text=text_of_delta)[1:]]), "no delta but a text"),
+    Defect(Repair.CHUNK_FORM, stream(each_delta(content=lambda number: [text_of_delta(number)])), "content a list"),
+    Defect(
+        Repair.CHUNK_FORM,
+        stream(each_delta(content=lambda number: [{"type": "text", "text": text_of_delta(number)}])),
+        "content in parts",
+    ),
+    Defect(
+        Repair.CHUNK_FORM,
+        stream(each_delta(content=lambda number: {"type": "text", "text": text_of_delta(number)})),
+        "content an object",
+    ),
+    Defect(
+        Repair.CHUNK_FORM, stream(each_chunk(choices=lambda number: GOOD[number]["choices"][0])), "choices an object"
+    ),
+    Defect(
+        Repair.CHUNK_FORM,
+        stream(each_chunk(choices=lambda number: [None, *GOOD[number]["choices"]])),
+        "null among the choices",
+    ),
+    Defect(Repair.CHUNK_FORM, stream([GOOD[:2], GOOD[2:]]), "lists of chunks"),
+    *(
+        Defect(Repair.CHUNK_FORM, stream([*GOOD[:2], nothing, *GOOD[2:]]), f"an event of {json.dumps(nothing)}")
+        for nothing in (None, {}, [], "", {"type": "ping"}, {"choices": None}, {**HEAD, "choices": []})
+    ),
     Defect(Repair.ROLE, stream(each_delta(role="assistant"))),
     Defect(Repair.FOREIGN_MEMBERS, stream(each_choice(finish_details=None)), "choice"),
     Defect(Repair.FINISH_REASON, stream(GOOD[:-1]), "none"),
     Defect(Repair.FINISH_REASON, stream([*GOOD, LAST]), "twice"),
+    Defect(Repair.FINISH_REASON, stream(each_choice(finish_reason="stop")), "in every chunk"),
     Defect(Repair.USAGE, stream([*GOOD, chunk({}) | {"choices": [], "usage": {"total_tokens": 1}}]), "not asked for"),
     Defect(Repair.USAGE, stream(each_chunk(usage={"total_tokens": 1})), "in every chunk"),
 ]

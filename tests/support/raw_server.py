@@ -489,6 +489,25 @@ def _ending(end: End) -> list[Step]:
             return [Close()]
 
 
+def marked(script: Script) -> Script:
+    """Return a script whose responses have a mark of Foundry Local's: the header of its server."""
+    if not callable(script):
+        return _with_mark(script)
+
+    def play(connection: Connection, request: RawRequest) -> Iterable[Step] | None:
+        return _with_mark(script(connection, request) or ())
+
+    return play
+
+
+def _with_mark(steps: Iterable[Step]) -> list[Step]:
+    head, *rest = steps
+    if not isinstance(head, Send):
+        return [head, *rest]
+    status, line_end, more = head.data.partition(b"\r\n")
+    return [Send(status + line_end + b"Server: oatpp/1.3.0\r\n" + more), *rest]
+
+
 def in_turn(*scripts: Script) -> Script:
     """Return a script that plays the first script for the first request, and so on; the last one for all the rest."""
     lock = threading.Lock()

@@ -119,16 +119,22 @@ class Repaired:
         return [c["finish_reason"] for chunk in self.chunks for c in chunk["choices"] if c.get("finish_reason")]
 
 
+def asked(**fields: Any) -> ChatRequest:
+    """A request with these fields, and a model."""
+    return ChatRequest.read({"model": MODEL, "stream": True, **fields})
+
+
 def repair(
     body: bytes | Iterable[bytes],
     request: ChatRequest | None = None,
     policy: Policy | None = None,
     *,
     finish: bool = True,
+    **options: Any,
 ) -> Repaired:
     """Put a body through the core, in the pieces given, with a fixed id and clock."""
-    asked = request or ChatRequest(model=MODEL)
-    repairer = StreamRepairer(asked, policy, new_id=lambda: MINTED, now=lambda: NOW)
+    request = request or ChatRequest(model=MODEL)
+    repairer = StreamRepairer(request, policy, new_id=lambda: MINTED, now=lambda: NOW, **options)
     pieces = [repairer.feed(piece) for piece in ([body] if isinstance(body, bytes) else body)]
     if finish:
         pieces.append(repairer.finish())

@@ -63,7 +63,7 @@ class Answer:
     def take(self, chunk):
         """Read a chunk as a program does that keeps to OpenAI's documentation."""
         self.chunks.append(chunk)
-        if not (self.usage_asked and chunk.usage):
+        if chunk.choices or not self.usage_asked:
             self.text += chunk.choices[0].delta.content or ""
         if self.on_chunk:
             self.on_chunk(chunk)
@@ -98,16 +98,19 @@ class Client:
                 official = shim.AsyncOpenAI if asynchronous else shim.OpenAI
                 del options["api_key"]
             return official(**options)
-        return official(http_client=self.other_family_client(), **options)
+        return official(http_client=self.other_family_client(base_url), **options)
 
-    def other_family_client(self):
-        """An HTTP client of the family that openai would not have chosen."""
+    def other_family_client(self, base_url: str):
+        """An HTTP client of the family that openai would not have chosen; the address is named as `shim.OpenAI` does."""
         library = FAMILIES[self.family]
+        service = base_url.removesuffix("/v1")
         if self.mode == "async":
-            transport = library.AsyncHTTPTransport()
-            return library.AsyncClient(transport=shim.AsyncRepairTransport(transport) if self.repaired else transport)
-        transport = library.HTTPTransport()
-        return library.Client(transport=shim.RepairTransport(transport) if self.repaired else transport)
+            inner = library.AsyncHTTPTransport()
+            return library.AsyncClient(
+                transport=shim.AsyncRepairTransport(inner, service=service) if self.repaired else inner
+            )
+        inner = library.HTTPTransport()
+        return library.Client(transport=shim.RepairTransport(inner, service=service) if self.repaired else inner)
 
     def ask(
         self, base_url: str, *, model: str = "m", on_chunk: Callable[[Any], None] | None = None, **parameters: Any

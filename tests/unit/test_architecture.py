@@ -185,7 +185,6 @@ def test_classes_of_the_core_hold_little_state():
     assert large == {}
 
 
-@pytest.mark.xfail(reason="there are 46")
 def test_transport_is_typed():
     """`Any` stands at most twenty times in the transport: types that say nothing are none."""
     count = 0

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shim.core.fast_path import FastStreamRepairer
-from shim.core.request import ChatRequest
+from shim.core.request import ChatRequest, Demands
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
 from support import hypothesis_profiles
@@ -68,8 +68,9 @@ requests = st.builds(
     model=st.just("m"),
     include_usage=st.booleans(),
     usage_in_chunks=st.booleans(),
-    several_choices=st.booleans(),
+    n=st.sampled_from([1, 2]),
     tools=st.sampled_from([{}, TOOLS]),
+    demands=st.sampled_from([None, None, Demands(stop=("ab", "\n")), Demands(schema={}), Demands(logprobs=True)]),
 )
 policies = st.builds(
     Policy,

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from shim.capture.recording import Piece, Recording
 from shim.capture.redaction import KEPT_WORDS, REMOVED, without_private
-from shim.core.chat_bodies import error_body, repair_completion
+from shim.core.chat_bodies import repair_completion
+from shim.core.error_bodies import rebuild_body
+from shim.core.foundry import Evidence, Owner
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.repairs import Policy
@@ -85,7 +87,7 @@ def streamed(*texts, tools=(), make=conforming):
 
 
 def repaired(recording, **policy):
-    return repair(body_of(recording), ChatRequest.from_members(load_object(recording.body)), Policy(**policy))
+    return repair(body_of(recording), ChatRequest.read(load_object(recording.body)), Policy(**policy))
 
 
 def calls_of(result):
@@ -311,9 +313,8 @@ def test_a_plain_completion():
     reports = []
     for each in (original, filled):
         report = RepairReport()
-        repair_completion(
-            load_object(body_of(each)), ChatRequest.from_members(load_object(each.body)), report, new_id=lambda: "id"
-        )
+        request = ChatRequest.read(load_object(each.body))
+        repair_completion(load_object(body_of(each)), request, report, Evidence(Owner.FOUNDRY), new_id=lambda: "id")
         reports.append(report)
     assert reports[0].repairs == reports[1].repairs
     assert reports[0].repairs
@@ -415,7 +416,7 @@ def test_errors_stay_readable(body):
     filled = without_private(original)
     assert b"levels" in filled.answer
     assert_nothing_left(filled, "herons nest Where")
-    told = [error_body(400, body_of(each), asked="POST /v1", reason="") for each in (original, filled)]
+    told = [rebuild_body(400, body_of(each), request="POST /v1") for each in (original, filled)]
     assert (told[0] is None) == (told[1] is None)
     assert len(told[0] or b"") == len(told[1] or b"")
     assert without_private(filled) == filled

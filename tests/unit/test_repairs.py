@@ -8,6 +8,7 @@ import pytest
 
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
+from shim.core.sse import KEEP_ALIVE
 from shim.core.stream import StreamRepairer
 from shim.repairs import RULES, Policy, Repair, table
 from support.defects import DEFECTS, GOOD, HEAD, LAST, MIDDLE, TEXT, lines_of
@@ -45,7 +46,7 @@ def right(result: Repaired) -> bool:
         result.error is None
         and result.text == TEXT
         and result.output.count(b"[DONE]") == 1
-        and result.payloads[-1] == END
+        and [*chunks, END] == result.payloads
         and {each["id"] for each in chunks} == {chunks[0]["id"]}
         and {each["object"] for each in chunks} == {"chat.completion.chunk"}
         and {each["created"] for each in chunks} == {NOW}
@@ -84,10 +85,12 @@ def right_or_readable(result: Repaired) -> bool:
 @pytest.mark.parametrize(
     ("sent", "left"),
     [
-        (b"retry: 5\n\n" + stream(GOOD), stream(GOOD)),
-        (b"event: message\n\n" + stream(GOOD), stream(GOOD)),
-        (b"data:\n\n" + stream(GOOD), stream(GOOD)),
-        (b"data: ping\n\n" + stream(GOOD), stream(GOOD)),
+        (b"retry: 5\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"event: message\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"event: ping\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"data:\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"data: ping\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
+        (b"event: ping\ndata: ping\n\n" + stream(GOOD), KEEP_ALIVE + stream(GOOD)),
         (b"id: 1\n" + stream(GOOD) + b"\n", b"id: 1\n" + stream(GOOD)),
         (
             b"id: 1\n" + event(HEAD) + b": hi\n\n\n" + stream(MIDDLE),
@@ -95,15 +98,15 @@ def right_or_readable(result: Repaired) -> bool:
         ),
     ],
 )
-def test_events_without_a_payload_are_removed(sent, left):
-    """What the official client takes for an event and cannot decode is removed, what stands around it is not.
+def test_event_without_a_payload_becomes_a_comment(sent, left):
+    """The official client would take it for an event and fail on it; a comment keeps timeouts alive as it did.
 
     The client remembers an `id:` and from then on takes every blank line for an event (tests/client shows it).
     """
     boundary_only = Policy(off=frozenset(Repair) - {Repair.EVENT_BOUNDARY})
     assert repair(sent, policy=boundary_only).output == left
     off = repair(sent, policy=Policy(off=frozenset(Repair)))
-    if sent.startswith(b"data:"):
+    if sent.startswith((b"data:", b"event: ping\ndata")):
         assert off.error["code"] == "undecodable_event"
     else:
         assert off.output == sent.removesuffix(b"\n" * (sent[-3:] == b"\n\n\n"))
@@ -127,7 +130,7 @@ def test_strict_policy_refuses_what_it_would_repair(defect):
         ({"service_tier": None, "system_fingerprint": None}, False),
     ],
 )
-def test_foreign_fields_of_a_chunk_are_removed(members, removed):
+def test_foreign_members_of_a_chunk(members, removed):
     """What only the Betalgo object has is removed; what OpenAI has too stays, null or not."""
     body = stream([{**each, **members} for each in GOOD])
     result = repair(body)
@@ -137,16 +140,16 @@ def test_foreign_fields_of_a_chunk_are_removed(members, removed):
     assert off.output == body
 
 
-def test_foreign_fields_of_a_delta_are_removed():
+def test_foreign_members_of_a_delta():
     """Null members of a Betalgo delta are removed, and such a member with a value stays."""
     null = {"name": None, "tool_call_id": None, "function_call": None, "IsDelta": False}
-    result = repair(stream([chunk({"content": "a", **null}), chunk({"name": "n"}, "stop")]))
-    assert [each["choices"][0]["delta"] for each in result.chunks] == [{"content": "a"}, {"name": "n"}]
+    result = repair(stream([chunk({"content": "a", **null}), chunk({"name": "n"}), chunk({}, "stop")]))
+    assert [each["choices"][0]["delta"] for each in result.chunks] == [{"content": "a"}, {"name": "n"}, {}]
     assert result.repairer.report.repairs[Repair.FOREIGN_MEMBERS] == 1
 
 
 @pytest.mark.parametrize("empty", [[], None])
-def test_empty_tool_calls_are_removed(empty):
+def test_empty_tool_calls(empty):
     """`tool_calls` without a call is removed, one with a call stays."""
     body = stream(
         [chunk({"content": "a", "tool_calls": empty}), chunk({"tool_calls": [CALL]}), chunk({}, "tool_calls")]
@@ -171,14 +174,30 @@ def test_a_call_that_stands_in_the_message_alone_is_not_lost():
 
 @pytest.mark.parametrize(
     ("sent", "left"),
-    [("Stop", "stop"), ("EOS", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls"), ("odd", "odd"), (7, 7)],
+    [
+        *(("Stop", "stop"), ("EOS", "stop"), ("max_tokens", "length"), ("tool_use", "tool_calls")),
+        *(("FinishReason.stop", "stop"), ("ChatCompletionFinishReason:Length", "length"), ("Content_Filter",) * 2),
+    ],
 )
-def test_known_spellings_of_the_finish_reason_become_openais(sent, left):
-    """Known spellings become OpenAI's; one that nobody knows stays as it is."""
-    assert repair(stream([chunk({"content": "a"}), chunk({}, sent)])).reasons == [left]
+def test_known_spelling_of_the_finish_reason_becomes_openais(sent, left):
+    """Of upper and lower case, of enums and of other APIs."""
+    result = repair(stream([chunk({"content": "a"}), chunk({}, sent)]))
+    assert result.reasons == [left.lower()]
+    assert len(result.chunks) == 2
 
 
-def test_finish_reason_of_calls_is_tool_calls():
+@pytest.mark.parametrize("sent", ["odd", "null", "None", 7, True, 0, {"type": "stop"}, ["stop"], {}, " "])
+def test_unknown_finish_reason_does_not_end_a_choice(sent):
+    """It becomes null; the choice ends with the next one, with the end marker, or in an error."""
+    odd = [chunk({"content": "a"}), chunk({}, sent)]
+    assert repair(stream([*odd, chunk({"content": "b"}), chunk({}, "length")])).reasons == ["length"]
+    assert repair(stream(odd)).reasons == ["stop"]
+    cut = repair(stream(odd, done=b""))
+    assert cut.reasons == []
+    assert cut.error["code"] == "stream_truncated"
+
+
+def test_finish_reason_of_calls():
     """`stop` after calls is `tool_calls`, except where one function was demanded by name: there OpenAI says `stop`."""
     body = stream([chunk({"tool_calls": [CALL]}), chunk({}, "stop")])
     assert repair(body).reasons == ["tool_calls"]
@@ -198,7 +217,7 @@ class TestUsage:
     asked = ChatRequest(model=MODEL, include_usage=True)
     usage: ClassVar = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 
-    def test_usage_in_chunks_becomes_a_last_chunk(self):
+    def test_only_in_chunks(self):
         """As 1.0 sends it: collected into a final chunk of its own, behind the finish reason."""
         result = repair(stream(betalgo()), self.asked)
         assert [bool(each.get("usage")) for each in result.chunks] == [False, False, False, True]
@@ -206,31 +225,31 @@ class TestUsage:
         assert result.chunks[-1]["usage"]["completion_tokens"] == 3
         assert result.payloads[-1] == END
 
-    def test_usage_at_the_end_stays_the_only_one(self):
+    def test_in_chunks_and_at_the_end(self):
         """As 1.2 sends it: the service's own final chunk stays the only one."""
         last = {**betalgo()[0], "choices": [], "usage": self.usage}
         result = repair(stream([*betalgo(), last]), self.asked)
         assert [each["usage"] for each in result.chunks if each.get("usage")] == [self.usage]
 
-    def test_usage_waits_for_the_finish_reason(self):
+    def test_before_the_finish_reason_that_is_owed(self):
         """A usage chunk waits for the finish reason that the shim has to add."""
         usage = chunk({}) | {"choices": [], "usage": self.usage}
         result = repair(stream([*GOOD[:-1], usage]), self.asked)
         assert result.reasons == ["stop"]
         assert [bool(each["choices"]) for each in result.chunks] == [True, True, True, True, False]
 
-    def test_conforming_usage_passes(self):
+    def test_of_a_conforming_service(self):
         """OpenAI's own shape passes unchanged."""
         chunks = [{**each, "usage": None} for each in GOOD]
         body = stream([*chunks, chunk({}) | {"choices": [], "usage": self.usage}])
         assert repair(body, self.asked).output == body
 
-    def test_requested_usage_in_every_chunk_passes(self):
+    def test_in_every_chunk_by_request(self):
         """vLLM's continuous usage stays where it was asked for."""
         body = stream([{**each, "usage": self.usage} for each in GOOD])
         assert repair(body, ChatRequest(model=MODEL, usage_in_chunks=True)).output == body
 
-    def test_empty_choices_without_usage_pass(self):
+    def test_empty_choices_without_usage_stay(self):
         """A chunk without choices that says something else is not the shim's business."""
         body = stream([chunk({}) | {"choices": [], "prompt_filter_results": []}, *GOOD])
         assert repair(body).output == body
@@ -240,7 +259,7 @@ class TestTruncation:
     """Truncation never looks like success."""
 
     @pytest.mark.parametrize("events", range(len(GOOD)))
-    def test_end_without_reason_and_marker_is_an_error(self, events):
+    def test_end_without_reason_and_marker(self, events):
         """A clean end before the finish reason is an error that says how much had come; what came is delivered."""
         body = stream(GOOD[:events], done=b"")
         result = repair(body)
@@ -251,22 +270,22 @@ class TestTruncation:
         assert result.codes == {Repair.TRUNCATED if events else Repair.EMPTY_STREAM}
 
     @pytest.mark.parametrize("end", [b'{"choices": [', b"data: {", b"data: x\ndata: y", b": comment", b"event"])
-    def test_end_within_an_event_is_an_error(self, end):
+    def test_end_within_an_event(self, end):
         """An event that did not come whole is not handed on, and the error stands on a line of its own."""
         result = repair(event(HEAD) + end)
         assert result.error["code"] == "stream_truncated"
         assert len(result.chunks) == 1
 
-    def test_strict_policy_does_not_hide_the_truncation(self):
+    def test_strict(self):
         """A strict policy does not hide what happened behind its own error."""
         assert repair(stream(GOOD[:2], done=b""), policy=Policy(strict=True)).error["code"] == "stream_truncated"
 
-    def test_stream_ends_silently_with_the_repair_off(self):
+    def test_switched_off(self):
         """Without the repair the stream ends in silence."""
         body = stream(GOOD[:2], done=b"")
         assert repair(body, policy=Policy(off=frozenset({Repair.TRUNCATED}))).output == body
 
-    def test_every_cut_of_a_recorded_stream_is_an_error(self):
+    def test_every_cut_of_a_recorded_stream(self):
         """A recorded 1.0.0 stream cut anywhere before its last chunk is an error, and no text is invented or lost."""
         body = recorded_body(WIRE / "live" / "1.0.0" / "haiku.http")
         events = body.split(b"\n\n")[:-1]
@@ -279,9 +298,9 @@ class TestTruncation:
             assert full.startswith(result.text)
         assert repair(body[:last]).error is None
 
-    def test_unfinished_choice_is_an_error(self):
+    def test_one_of_two_choices_unfinished(self):
         """With two choices, both have to be finished."""
-        request = ChatRequest(model=MODEL, several_choices=True)
+        request = ChatRequest(model=MODEL, n=2)
         one = stream([chunk({"content": "a"}), chunk({"content": "b"}, index=1), chunk({}, "stop")], done=b"")
         assert repair(one, request).error["code"] == "stream_truncated"
         both = one + stream([chunk({}, "length", index=1)], done=b"")
@@ -292,13 +311,16 @@ class TestTruncation:
         assert repair(stream(GOOD[:-1], done=b"")).reasons == []
         assert repair(stream(GOOD[:-1])).reasons == ["stop"]
 
-    def test_marker_alone_is_an_empty_answer(self):
-        """A stream of nothing but the end marker is an empty answer with a finish reason."""
-        result = repair(DONE)
-        assert [each["choices"] for each in result.chunks] == [[{"index": 0, "delta": {}, "finish_reason": "stop"}]]
-        assert result.chunks[0]["id"] == MINTED
+    @pytest.mark.parametrize("before", [[], [{**HEAD, "choices": []}], [{**HEAD, "choices": [], "usage": {"n": 1}}]])
+    def test_marker_without_an_answer(self, before):
+        """A stream of nothing but the end marker is an error, as is one of chunks without a choice."""
+        result = repair(stream(before), ChatRequest(model=MODEL, include_usage=True))
+        assert result.error["code"] == "empty_stream"
+        assert result.reasons == []
+        assert b"[DONE]" not in result.output
+        assert result.repairer.is_empty == all("usage" not in each for each in before)
 
-    def test_event_without_its_blank_line_is_delivered_at_a_cut(self):
+    def test_connection_cut_after_a_whole_event(self):
         """An event that came but for its blank line is delivered when the connection breaks."""
         result = repair(stream(GOOD[:2], done=b"").removesuffix(b"\n"), finish=False)
         assert result.text == ""
@@ -310,14 +332,14 @@ class TestErrors:
 
     error = event({"error": {"message": "no", "type": "server_error", "param": None, "code": None}})
 
-    def test_error_event_passes(self):
+    def test_error_event(self):
         """An error event passes unchanged; neither a finish reason nor an end marker nor a second error is added."""
         body = stream(GOOD[:2], done=b"") + self.error
         assert repair(body).output == body
         assert repair(body + DONE).output == body + DONE
 
     @pytest.mark.parametrize("name", ["0.10.x-daemon-midstream-error.sse", "2.x-post-2.0.0-buffer-limit-error.sse"])
-    def test_quoted_error_events_arrive_with_their_message(self, name):
+    def test_sampled_error_events(self, name):
         """The error events quoted in public arrive with their message."""
         body = (WIRE / name).read_bytes()
         assert repair(body).error["type"] == "server_error"
@@ -338,7 +360,7 @@ class TestErrors:
         assert b"[DONE]" not in result.output
 
     @pytest.mark.parametrize("data", [b"{", b"not json", b'{"a": 1} x', b"\xff", b"[" * 100_000])
-    def test_undecodable_event_is_an_error_without_content(self, data):
+    def test_undecodable_event(self, data):
         """An event that is not JSON ends the stream with an error that says which and how large, never its content."""
         good = event(HEAD)
         result = repair(good + b"data: " + data + b"\n\n" + stream(MIDDLE))
@@ -347,10 +369,14 @@ class TestErrors:
         assert f"Event 2 of the stream ({len(data)} bytes)" in result.error["message"]
         assert "not json" not in result.error["message"]
 
-    def test_payload_that_is_no_object(self):
-        """JSON that is no object is not the shim's business."""
-        body = b"data: null\n\ndata: [1]\n\n" + stream(GOOD)
-        assert repair(body).output == body
+    @pytest.mark.parametrize("payload", [[1], [None], [{}, 1], 5, 0, 1.5, True, False, "x", 10**30])
+    def test_payload_that_is_not_an_object(self, payload):
+        """JSON of another type is a damaged chunk: an error after what preceded it, never content of an answer."""
+        good = event(HEAD)
+        result = repair(good + event(payload) + stream(MIDDLE))
+        assert result.output.startswith(good)
+        assert result.error["code"] == "damaged_chunk"
+        assert len(result.payloads) == 2
 
 
 def test_half_of_a_surrogate_pair_survives():
@@ -394,7 +420,7 @@ def test_switched_off_repairs_hand_on_the_bytes():
         ("0.7.117-issue263-first-chunk-payload.json", "Wh"),
     ],
 )
-def test_samples_of_0_x_are_repaired(name, text):
+def test_samples_of_0_x(name, text):
     """The chunks quoted from 0.x services become OpenAI's, their text unchanged."""
     body = (WIRE / name).read_bytes()
     result = repair(body if b"[DONE]" in body else body.rstrip() + b"\n\n" + DONE)
@@ -414,7 +440,7 @@ def test_samples_of_0_x_are_repaired(name, text):
 
 def test_several_choices_keep_their_index():
     """With n = 2 the indexes are the service's; a missing one is the choice's place."""
-    request = ChatRequest(model=MODEL, several_choices=True)
+    request = ChatRequest(model=MODEL, n=2)
     body = stream([chunk({"content": "a"}, index=1), chunk({}, "stop"), chunk({}, "stop", index=1)])
     assert repair(body, request).output == body
     two = chunk({"content": "a"}, "stop")
@@ -422,26 +448,48 @@ def test_several_choices_keep_their_index():
     assert [choice["index"] for choice in repair(stream([two]), request).chunks[0]["choices"]] == [0, 1]
 
 
-def test_data_line_ends_before_an_object_without_prefix():
+def test_data_line_before_an_object_without_prefix():
     """A payload that is complete ends where an object begins that is not marked as one."""
     result = repair(event(HEAD)[:-1] + lines_of([*MIDDLE, LAST]))
     assert right(result)
     assert result.codes == {Repair.EVENT_BOUNDARY, Repair.MISSING_DATA_PREFIX, Repair.DONE_MARKER}
 
 
-def test_missing_choices_pass_or_are_an_error():
-    """What is no choice is not looked into, and an index that may not be set is not invented."""
-    odd = chunk({"content": "a"}, "stop")
-    odd["choices"].append("odd")
-    request = ChatRequest(model=MODEL, several_choices=True)
-    assert repair(stream([odd]), request).output == stream([odd])
-    bare = {**odd, "choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}
+DAMAGED = {
+    "choices a text": {**GOOD[1], "choices": "odd"},
+    "choices a number": {**GOOD[1], "choices": 1},
+    "a text among the choices": {**GOOD[1], "choices": [*GOOD[1]["choices"], "odd"]},
+    "a list among the choices": {**GOOD[1], "choices": [*GOOD[1]["choices"], []]},
+    "delta a number": with_choice(delta=1),
+    "delta a list": with_choice(delta=[{"content": "a"}]),
+    "content a number": with_choice(delta={"content": 1}),
+    "content true": with_choice(delta={"content": True}),
+    "content an object without text": with_choice(delta={"content": {"a": 1}}),
+    "tool calls a text": with_choice(delta={"tool_calls": "odd"}),
+    "tool calls a number": with_choice(delta={"tool_calls": 1}),
+}
+
+
+@pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("n", [1, 2])
+def test_damaged_chunk_is_an_error(damaged, n):
+    """After everything that preceded it; the program never gets a value of a type that it cannot expect."""
+    head = event(HEAD)
+    result = repair(head + event(damaged) + stream(MIDDLE), ChatRequest(model=MODEL, n=n))
+    assert result.output.startswith(head)
+    assert result.error["code"] == "damaged_chunk"
+    assert len(result.payloads) == 2
+
+
+def test_index_that_the_policy_leaves_out_is_not_invented():
+    bare = with_choice(index=..., finish_reason="stop", delta={})
+    del bare["choices"][0]["index"]
     off = Policy(off=frozenset({Repair.CHOICE_INDEX}))
-    assert repair(stream([bare]), request, off).output == stream([bare])
+    assert repair(stream([bare]), ChatRequest(model=MODEL, n=2), off).output == stream([bare])
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5])
-def test_quotes_and_escapes_do_not_end_an_object(step):
+def test_objects_without_prefix_with_quotes_and_escapes(step):
     """Quotes, escapes and braces inside strings do not end an object, however it is cut."""
     text = 'a "b" \\ {c} [d] \\" }'
     body = lines_of(conforming((text,)), between="", after="")
@@ -451,7 +499,7 @@ def test_quotes_and_escapes_do_not_end_an_object(step):
 
 
 @pytest.mark.parametrize("depth", [300, 900, 1020, 5000])
-def test_deep_nesting_passes_or_is_an_error(depth):
+def test_deeply_nested_members(depth):
     """A member nested deeply, in a chunk that is rewritten, passes or is an error; nothing is raised."""
     member = b"[" * depth + b"]" * depth
     body = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}],"x":%b}\n\n' % member + DONE
@@ -461,7 +509,7 @@ def test_deep_nesting_passes_or_is_an_error(depth):
     assert result.text == "a" if result.error is None else result.error["code"] == "undecodable_event"
 
 
-def test_missing_id_and_time_are_generated():
+def test_id_and_time_of_their_own():
     """A response without an id and a time gets fresh ones."""
     bare = {name: value for name, value in GOOD[1].items() if name not in ("id", "created")}
     before = int(time.time())
@@ -477,17 +525,17 @@ def test_every_code_has_a_rule():
     assert all(f"| `{code}` |" in table() for code in Repair)
 
 
-def test_request_is_read_from_its_body():
+def test_requests():
     """What is read from a request's body, and that anything else is no chat request."""
 
     def read(body):
         members = load_object(body)
-        return None if members is None else ChatRequest.from_members(members)
+        return None if members is None else ChatRequest.read(members)
 
     assert read(b'{"model":"m","stream":true,"n":1}') == ChatRequest(model="m")
     assert read(
         b'{"stream":true,"n":3,"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
-    ) == ChatRequest(several_choices=True, include_usage=True, usage_in_chunks=True)
+    ) == ChatRequest(n=3, include_usage=True, usage_in_chunks=True)
     assert read(b'{"stream":1,"model":5,"stream_options":7,"tool_choice":{"type":"function"}}') == ChatRequest(
         stream=False, named_tool=True
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from shim.core.foundry import Evidence, Owner
 from shim.core.responses import ResponsesRepairer, repair_response
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
@@ -162,15 +163,18 @@ def as_2_2_1_calls_a_tool():
     return [{**event, "sequence_number": number} for number, event in enumerate(events)]
 
 
-def repair(events, policy=None):
-    """The events that leave, and the report."""
+FOUNDRY = Evidence(Owner.FOUNDRY)
+
+
+def repair(events, policy=None, owner=Owner.FOUNDRY):
+    """The events that are emitted, and the report."""
     report = RepairReport(policy or Policy())
-    repairer = ResponsesRepairer(report)
+    repairer = ResponsesRepairer(report, Evidence(owner))
     left = []
     for event in copy.deepcopy(events):
         repaired = repairer.repair(event)
         left.extend([event] if repaired is None else repaired)
-    return [*left, *repairer.released(), *repairer.closing()], report
+    return [*left, *repairer.drain(complete=True)], report
 
 
 SINGLE = [
@@ -214,11 +218,20 @@ def test_strict_policy_refuses_what_it_would_repair(code, events):
         repair(events, Policy(strict=True))
 
 
+@pytest.mark.parametrize("owner", [Owner.UNKNOWN, Owner.OTHER])
+@pytest.mark.parametrize("events", [with_old_names(), without_lists(), without_lists(null=True)])
+def test_events_of_another_service_are_unchanged(events, owner):
+    """Names and lists are repaired where Foundry Local is seen."""
+    assert repair(events, owner=owner) == (events, RepairReport(Policy()))
+    body = events[-1]["response"]
+    assert not repair_response(body, RepairReport(Policy(strict=True)), Evidence(owner))
+
+
 @pytest.mark.parametrize("events", [conforming(), as_1_0_0_begins_an_item(), as_2_2_1_calls_a_tool()])
 def test_conforming_stream_is_unchanged(events):
     """Where nothing is due, the repairer says so for each event, and a strict policy agrees."""
     report = RepairReport(Policy(strict=True))
-    repairer = ResponsesRepairer(report)
+    repairer = ResponsesRepairer(report, FOUNDRY)
     assert [repairer.repair(event) for event in copy.deepcopy(events)] == [None] * len(events)
 
 
@@ -248,7 +261,6 @@ def test_no_end_is_told_at_the_begin(status):
         {"status": "queued"},
         {"status": ["completed"]},
         {"status": None},
-        {"output": None},
         {"usage": USAGE},
         {"error": None, "completed_at": None},
     ],
@@ -330,55 +342,121 @@ def test_a_lone_reasoning_event():
 @pytest.mark.parametrize("end", ["completed", "failed", "incomplete", "cancelled"])
 def test_end_of_a_response(end):
     """The response is finished with the event that says so, and stays it; every other event leaves it open."""
-    repairer = ResponsesRepairer(RepairReport())
+    repairer = ResponsesRepairer(RepairReport(), FOUNDRY)
     for event in conforming()[:-1]:
         repairer.repair(event)
-        assert not repairer.finished
+        assert not repairer.is_finished
     repairer.repair({"type": f"response.{end}", "response": response(end)})
-    assert repairer.finished
+    assert repairer.is_finished
     repairer.repair(conforming()[0])
-    assert repairer.finished
+    assert repairer.is_finished
 
 
 def test_error_event_is_an_end():
     """Behind OpenAI's own error event comes nothing: the stream is not cut."""
-    repairer = ResponsesRepairer(RepairReport())
+    repairer = ResponsesRepairer(RepairReport(), FOUNDRY)
     error = {"type": "error", "code": "server_error", "message": "no", "param": None, "sequence_number": 0}
     assert repairer.repair(error) is None
-    assert repairer.finished
+    assert repairer.is_finished
 
 
 def test_nothing_is_made_up():
     """No event is owed at the end, none is held back."""
-    repairer = ResponsesRepairer(RepairReport())
+    repairer = ResponsesRepairer(RepairReport(), FOUNDRY)
     repairer.repair(conforming()[0])
-    assert repairer.closing() == repairer.released() == []
-    assert not repairer.finished
+    assert repairer.drain(complete=True) == repairer.drain(complete=False) == []
+    assert not repairer.is_finished
+
+
+def test_output_of_an_opening_event_is_a_list():
+    """openai 1.x and 2.x append to it."""
+    events = conforming()
+    for event in events[:2]:
+        event["response"]["output"] = None
+    for owner in Owner:
+        assert repair(events, owner=owner)[0] == conforming()
+
+
+@pytest.mark.parametrize("output", [None, []])
+@pytest.mark.parametrize("owner", Owner)
+class TestOutputAtTheEnd:
+    """A response that ends without the items that were streamed gets them."""
+
+    def ended(self, events, output, owner, end="completed"):
+        """The repaired output of the last event."""
+        events[-1] = {"type": f"response.{end}", "response": {**response(end), "output": output}}
+        left, report = repair(events, owner=owner)
+        assert report.repairs == ({Repair.RESPONSES_LIFECYCLE: 1} if left != events else {})
+        return left[-1]["response"]["output"]
+
+    def test_of_whole_items(self, output, owner):
+        assert self.ended(conforming(), output, owner) == FINAL["output"]
+        assert self.ended(as_2_2_1_calls_a_tool(), output, owner) == as_2_2_1_calls_a_tool()[-1]["response"]["output"]
+
+    @pytest.mark.parametrize("end", ["incomplete", "failed", "cancelled"])
+    def test_of_a_response_that_was_cut_short(self, output, owner, end):
+        """What is there of it; an item that only began is not called complete."""
+        events = conforming()[:9]
+        assert self.ended([*events, None], output, owner, end) == [FINAL["output"][0], message("in_progress")]
+
+    def test_of_items_that_never_ended(self, output, owner):
+        """The text and the arguments that an event calls complete are in them."""
+        events = [event for event in conforming() if event["type"] != "response.output_item.done"]
+        thought, said = self.ended(events, output, owner)
+        assert thought == reasoning("in_progress")
+        assert said == message("completed", {"type": "output_text", "text": "".join(WORDS), "annotations": []})
+        call_events = [event for event in as_2_2_1_calls_a_tool() if event["type"] != "response.output_item.done"]
+        [call] = self.ended(call_events, output, owner)
+        assert call["arguments"] == '{"city":"Paris"}'
+
+    def test_of_text_without_an_item(self, output, owner):
+        event = next(event for event in conforming() if event["type"] == "response.output_text.done")
+        [said] = self.ended([event, None], output, owner)
+        assert said == message("completed", {"type": "output_text", "text": "".join(WORDS), "annotations": []})
+
+    def test_of_nothing(self, output, owner):
+        """Nothing is invented, and a list is a list."""
+        assert self.ended([conforming()[0], None], output, owner) == []
+
+
+def test_output_of_the_end_is_kept():
+    """Whatever was streamed before it."""
+    events = conforming()
+    events[-1]["response"]["output"] = [message("completed", text_part("other"))]
+    assert repair(events) == (events, RepairReport(Policy()))
 
 
 class TestBody:
     """A plain response."""
 
+    @pytest.mark.parametrize("owner", Owner)
+    def test_output_is_a_list(self, owner):
+        """The official client iterates it."""
+        body, report = {**FINAL, "output": None}, RepairReport()
+        assert repair_response(body, report, Evidence(owner))
+        assert body == {**FINAL, "output": []}
+        assert report.repairs == {Repair.RESPONSES_CONTENT: 1}
+
     def test_lists_of_its_parts(self):
         """The parts of a body get their lists, and the rest stays."""
         body = without_lists()[-1]["response"]
         report = RepairReport()
-        assert repair_response(body, report)
+        assert repair_response(body, report, FOUNDRY)
         assert body == FINAL
         assert report.repairs == {Repair.RESPONSES_CONTENT: 1}
 
-    def test_body_is_unchanged_with_the_repair_off(self):
+    def test_switched_off(self):
         """Without the repair nothing is changed."""
         sent = without_lists()[-1]["response"]
         body = copy.deepcopy(sent)
-        assert not repair_response(body, RepairReport(Policy(off=frozenset({Repair.RESPONSES_CONTENT}))))
+        assert not repair_response(body, RepairReport(Policy(off=frozenset({Repair.RESPONSES_CONTENT}))), FOUNDRY)
         assert body == sent
 
-    @pytest.mark.parametrize("body", [FINAL, {}, {"output": None}, {"output": [1, {"content": "x"}, {"content": [7]}]}])
+    @pytest.mark.parametrize("body", [FINAL, {}, {"output": []}, {"output": [1, {"content": "x"}, {"content": [7]}]}])
     def test_conforming_body_passes(self, body):
         """A conforming body, and anything that is none, is left alone."""
         sent = copy.deepcopy(body)
-        assert not repair_response(sent, RepairReport(Policy(strict=True)))
+        assert not repair_response(sent, RepairReport(Policy(strict=True)), FOUNDRY)
         assert sent == body
 
 
@@ -391,7 +469,7 @@ class TestFailure:
     def failed(self, message):
         return {"id": "r", "object": "response", "status": "failed", "error": {"code": "x", "message": message}}
 
-    def test_failure_in_a_stream_loses_its_source_location(self):
+    def test_in_a_stream(self):
         """The event keeps everything but the place."""
         events = [{"type": "response.failed", "response": self.failed(self.message), "sequence_number": 2}]
         [left], report = repair(events)
@@ -399,12 +477,12 @@ class TestFailure:
         assert report.repairs == {Repair.ERROR_BODY: 1}
         assert repair(events, self.off)[0] == events
 
-    def test_failure_in_a_body_loses_its_source_location(self):
+    def test_in_a_body(self):
         """The same for a plain response."""
         body, report = self.failed(self.message), RepairReport()
-        assert repair_response(body, report)
+        assert repair_response(body, report, FOUNDRY)
         assert body == self.failed("temperature must be in the range")
-        assert not repair_response(self.failed(self.message), RepairReport(self.off))
+        assert not repair_response(self.failed(self.message), RepairReport(self.off), FOUNDRY)
 
     @pytest.mark.parametrize("response", [None, {"error": None}, {"error": {"message": None}}, {"error": "x"}])
     def test_without_such_a_message(self, response):
@@ -427,10 +505,13 @@ any_event = st.dictionaries(
 
 
 @given(st.lists(any_event, max_size=4), st.frozensets(st.sampled_from(list(Repair)), max_size=2))
-def test_any_event_is_repaired_once(events, off):
+def test_any_event(events, off):
     """Nothing is raised; an event is reported as changed exactly if it is; repairing twice is repairing once."""
     report = RepairReport(Policy(off=off))
-    repairer, again = ResponsesRepairer(report), ResponsesRepairer(RepairReport(Policy(strict=True, off=off)))
+    repairer, again = (
+        ResponsesRepairer(report, FOUNDRY),
+        ResponsesRepairer(RepairReport(Policy(strict=True, off=off)), FOUNDRY),
+    )
     for event in events:
         before = copy.deepcopy(event)
         left = repairer.repair(event)
@@ -480,7 +561,7 @@ class TestOfficialClient:
         assert snapshots == [WORDS[0], "".join(WORDS)]
         assert final.output_text == "".join(WORDS)
 
-    def test_tool_call_is_understood(self):
+    def test_tool_call(self):
         """The helper understands the calls of 2.1 and later."""
         names, _, final = self.names_and_final(repair(as_2_2_1_calls_a_tool())[0])
         assert names[2] == "ResponseFunctionCallArgumentsDeltaEvent"

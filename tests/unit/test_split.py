@@ -48,7 +48,7 @@ FRAGMENTS = [
     b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n',
 ]
 bodies = st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=6), max_size=12).map(b"".join)
-requests = st.builds(ChatRequest, model=st.just("m"), several_choices=st.booleans(), include_usage=st.booleans())
+requests = st.builds(ChatRequest, model=st.just("m"), n=st.sampled_from([1, 2]), include_usage=st.booleans())
 policies = st.builds(
     Policy,
     strict=st.booleans(),

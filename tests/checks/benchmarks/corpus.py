@@ -48,7 +48,7 @@ def events(name: str, count: int) -> Iterator[bytes]:
 
 def request(*, tools: bool = False) -> ChatRequest:
     """The request that the stream answers."""
-    return ChatRequest.from_members({**ASKED, **({"tools": [WEATHER]} if tools else {})})
+    return ChatRequest.read({**ASKED, **({"tools": [WEATHER]} if tools else {})})
 
 
 def in_reads(pieces: Iterable[bytes], size: int = READ) -> Sequence[bytes]:

@@ -110,7 +110,7 @@ def decoded(data: bytes) -> Case:
     body *= min(1 << times % 8, max(1, 8 * MOST_BYTES // max(1, len(body))))
     request = ChatRequest(
         model=MODEL if asked & 16 else None,
-        several_choices=bool(asked & 2),
+        n=2 if asked & 2 else 1,
         include_usage=bool(asked & 4),
         named_tool=bool(asked & 8),
         tools=_TOOLS if asked & 1 else {},
@@ -360,10 +360,10 @@ def _request(case: Case) -> None:
     if members is None:
         _same("a body that is no object", first.content, case.body)
         return
-    asked = ChatRequest.from_members(members)
+    asked = ChatRequest.read(members)
     _same(
         "what was asked",
-        replace(ChatRequest.from_members(load_object(first.content) or {}), tools={}),
+        replace(ChatRequest.read(load_object(first.content) or {}), tools={}),
         replace(asked, tools={}),
     )
     again = httpx.Request("POST", sent.url, content=first.content)

@@ -1,0 +1,169 @@
+"""The form of a chunk: what the official client would fail on is repaired, whoever sent it.
+
+The official client takes a chunk at its word: a ``null`` or an object in the place of a list reaches the program, and
+ends it with an `AttributeError`. What carries data is brought into OpenAI's form; anything else is damaged, an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from shim.core.jsontext import is_object
+from shim.errors import StreamError
+from shim.repairs import Repair
+
+if TYPE_CHECKING:
+    from shim.reports import RepairScope
+
+# What a chunk and a choice have besides what they say.
+_ENVELOPE: Final = frozenset(["id", "object", "created", "model", "choices", "system_fingerprint", "service_tier"])
+_CHOICE_ENVELOPE: Final = frozenset(["index", "delta", "finish_reason"])
+
+
+def is_hollow(chunk: dict[str, Any]) -> bool:
+    """Whether a chunk has nothing but its envelope, because what it said is buffered or was never there."""
+    if any(value is not None for name, value in chunk.items() if name not in _ENVELOPE):
+        return False
+    choices: Any = chunk.get("choices")
+    return not choices or (
+        isinstance(choices, list)
+        and all(is_object(choice) and _is_hollow_choice(choice) for choice in cast("list[Any]", choices))
+    )
+
+
+def _is_hollow_choice(choice: dict[str, Any]) -> bool:
+    return (
+        not choice.get("delta")
+        and choice.get("finish_reason") is None
+        and all(value is None for name, value in choice.items() if name not in _CHOICE_ENVELOPE)
+    )
+
+
+def has_content(chunk: dict[str, Any]) -> bool:
+    """Whether a choice of a chunk says anything."""
+    choices: Any = chunk.get("choices")
+    for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
+        for said in (choice.get("delta"), choice.get("message")) if is_object(choice) else ():
+            if is_object(said) and any(value for name, value in said.items() if name != "role"):
+                return True
+    return False
+
+
+def damaged(what: str) -> StreamError:
+    """The error for a chunk that cannot be brought into OpenAI's form.
+
+    Args:
+        what: What is wrong with it, without any of its content.
+    """
+    return StreamError(
+        f"A chunk of the stream is damaged: {what}. Retry, and report it if it happens again.", code="damaged_chunk"
+    )
+
+
+def repair_choices(chunk: dict[str, Any], scope: RepairScope) -> list[dict[str, Any]]:
+    """Make the choices a list of objects in place, and return it.
+
+    Raises:
+        StreamError: They are something else, so the chunk is damaged; or the policy is strict.
+    """
+    sent: Any = chunk.get("choices")
+    items = cast("list[Any]", sent) if isinstance(sent, list) else [sent]
+    if items is sent and all(map(is_object, items)):
+        return items
+    choices = [item for item in items if is_object(item)]
+    if any(item is not None and not is_object(item) for item in items):
+        raise damaged("its choices are not a list of objects")
+    if choices != sent and scope.allows(Repair.CHUNK_FORM, sent):
+        chunk["choices"] = choices
+    return choices
+
+
+def repair_index(choice: dict[str, Any], position: int, scope: RepairScope, *, is_only: bool) -> int:
+    """Make the index of a choice a number, 0 for the only one and the position for one without, and return it.
+
+    Raises:
+        StreamError: The policy is strict and a repair is needed.
+    """
+    wanted = 0 if is_only else position
+    index = choice.get("index")
+    if type(index) is int and (index == wanted or not is_only):
+        return index
+    if scope.allows(Repair.CHOICE_INDEX, index):
+        choice["index"] = wanted
+    return wanted
+
+
+def repair_delta(choice: dict[str, Any], scope: RepairScope) -> dict[str, Any]:
+    """Make the delta of a choice an object in place, and return it; one that the policy leaves out is not in place.
+
+    Raises:
+        StreamError: It is something else, so the chunk is damaged; or the policy is strict.
+    """
+    delta: Any = choice.get("delta")
+    if is_object(delta):
+        return delta
+    message: Any = choice.get("message")
+    if not delta and is_object(message):
+        return _replace(choice, message, Repair.MESSAGE_TO_DELTA, scope, old="message")
+    if delta and not isinstance(delta, str):
+        raise damaged("a delta is not an object")
+    # A chunk of the older API for completions has its text in the choice itself.
+    text: Any = choice.get("text")
+    if not delta and isinstance(text, str):
+        return _replace(choice, {"content": text}, Repair.CHUNK_FORM, scope, old="text")
+    return _replace(choice, {"content": delta} if delta else {}, Repair.CHUNK_FORM, scope, old="delta")
+
+
+def _replace(
+    choice: dict[str, Any], value: dict[str, Any], code: Repair, scope: RepairScope, *, old: str
+) -> dict[str, Any]:
+    if not scope.allows(code, choice.get(old)):
+        return {}
+    choice.pop(old, None)
+    choice["delta"] = value
+    return value
+
+
+def repair_content(delta: dict[str, Any], scope: RepairScope, *, joins_parts: bool) -> None:
+    """Make the content of a delta a text in place.
+
+    Args:
+        delta: The delta.
+        scope: Where the repair is counted.
+        joins_parts: Whether a list of text parts, as messages of a request may have it, is joined.
+
+    Raises:
+        StreamError: It is something else, so the chunk is damaged; or the policy is strict.
+    """
+    content: Any = delta.get("content")
+    if content is None or isinstance(content, str):
+        return
+    text = join_parts(content)
+    if text is None and not isinstance(content, list):
+        raise damaged("a content is not text")
+    if text is not None and (joins_parts or is_object(content)) and scope.allows(Repair.CHUNK_FORM, content):
+        delta["content"] = text
+
+
+def join_parts(content: Any) -> str | None:
+    """The text of a content that is a text part or a list of them; None if it is anything else."""
+    parts = cast("list[Any]", content) if isinstance(content, list) else [content]
+    texts = [part.get("text") if is_object(part) else part if parts is content else None for part in parts]
+    return "".join(cast("list[str]", texts)) if all(isinstance(text, str) for text in texts) else None
+
+
+def repair_calls(delta: dict[str, Any], scope: RepairScope) -> list[Any]:
+    """Make the tool calls of a delta a list in place, and return it; empty if there are none.
+
+    Raises:
+        StreamError: They are something else, so the chunk is damaged; or the policy is strict.
+    """
+    calls: Any = delta.get("tool_calls")
+    if not calls or isinstance(calls, list):
+        return cast("list[Any]", calls or [])
+    if not is_object(calls):
+        raise damaged("its tool calls are not a list")
+    if not scope.allows(Repair.CHUNK_FORM, calls):
+        return []
+    delta["tool_calls"] = [calls]
+    return delta["tool_calls"]

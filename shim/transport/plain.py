@@ -1,0 +1,94 @@
+"""Successful responses in one piece: read, and repaired by the rules of their kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
+from shim.core.error_bodies import find_error_status
+from shim.core.jsontext import is_object, load, load_object
+from shim.core.responses import repair_response
+from shim.core.sse import DONE, Framer
+from shim.core.stream import StreamRepairer
+from shim.repairs import Repair
+from shim.reports import RepairReport
+from shim.transport.requests import Kind
+
+if TYPE_CHECKING:
+    from shim.core.foundry import Evidence
+    from shim.transport.requests import ApiRequest, Fields
+
+# The fields that make a body of each kind an answer.
+_ANSWER_FIELDS: Final = {
+    Kind.CHAT: ("choices",),
+    Kind.RESPONSES: ("output", "type", "object"),
+    Kind.MODELS: ("data", "id", "object"),
+    Kind.EMBEDDINGS: ("data", "object"),
+}
+
+
+def parse_body(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> Fields | None:
+    """The object in a body; None if there is none.
+
+    Raises:
+        StreamError: The policy is strict and a repair is needed.
+    """
+    try:
+        body = load(content)
+    except ValueError:
+        is_assembled = api.kind is Kind.CHAT and report.allow(Repair.NOT_A_STREAM, content)
+        return _assemble(api, content, report, evidence) if is_assembled else None
+    return body if is_object(body) else None
+
+
+def find_status(api: ApiRequest, body: Fields) -> int | None:
+    """The HTTP status of an error that was sent as a success; None for an answer."""
+    return find_error_status(body, _ANSWER_FIELDS[api.kind])
+
+
+def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: Evidence) -> bool:
+    """Repair the object in a body in place, and return whether anything was changed.
+
+    Raises:
+        StreamError: The policy is strict and a repair is needed, or it is not an answer.
+    """
+    match api.kind:
+        case Kind.CHAT:
+            return repair_completion(body, api.asked, report, evidence)
+        case Kind.RESPONSES:
+            return repair_response(body, report, evidence)
+        case Kind.MODELS:
+            return evidence.is_foundry and repair_models(body, report)
+        case Kind.EMBEDDINGS:
+            return False
+
+
+def is_json(content: bytes) -> bool:
+    """Whether a body is JSON, in UTF-8 or not."""
+    try:
+        load(content)
+    except ValueError:
+        return False
+    return True
+
+
+def is_readable(content: bytes) -> bool:
+    """Whether the official client can read a body in which there is an object: as JSON in UTF-8."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return content.lstrip()[:1] == b"{"
+
+
+def _assemble(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> Fields | None:
+    """The completion in a body that is a stream of events, although none was requested."""
+    repairer = StreamRepairer(api.asked, report=report, evidence=evidence)
+    framer = Framer(RepairReport())
+    payloads = [
+        load_object(frame.data)
+        for frame in framer.feed(repairer.feed(content) + repairer.finish())
+        if frame.data is not None and frame.data != DONE
+    ]
+    error = next((payload for payload in payloads if payload and payload.get("error")), None)
+    return error or assemble_completion(payload for payload in payloads if payload and "choices" in payload)
