@@ -192,7 +192,7 @@ LIFTED = {
     '"arguments": "{\\n \\"lat\\": 1.5, \\"lon\\": -2, \\"exact\\": null}"}',
     "escapes": '<tool_call>{"name": "get_weather", "arguments": {"city": "S\\u00e3o \\"Paulo\\"\\n\\\\"}}</tool_call>',
     "two alike": f"<tool_call>{CALL}</tool_call><tool_call>{CALL.replace('Lisbon', 'Madrid')}</tool_call>",
-    "an odd quotation mark": f'The "key": "of it <tool_call>{CALL}</tool_call>',
+    "an odd quotation mark": f'The "key": "of it\n<tool_call>{CALL}</tool_call>',
     "markers in a string": '<tool_call>{"arguments": {"city": "<think>"}, "name": "get_weather"}</tool_call>',
     "lists": '<tool_call>{"name": "find_place", "arguments": {"lat": [10, 2.5, true, null, "x y"]}}</tool_call>',
     "a thought": f"<think>Lisbon, then.</think>\n\n<tool_call>{CALL}</tool_call>",
