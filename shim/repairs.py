@@ -49,6 +49,8 @@ class Repair(StrEnum):
     USAGE = "usage"
     CUMULATIVE_TEXT = "cumulative-text"
     REASONING = "reasoning"
+    REASONING_END = "reasoning-end"
+    HARMONY = "harmony"
     ERROR_STATUS = "error-status"
     ERROR_BODY = "error-body"
     EMPTY_STREAM = "empty-stream"
@@ -173,9 +175,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "`arguments` is an object instead of a string", "serialised", "Microsoft's C++ SDK accepts both"
     ),
     Repair.TOOL_CALL_TEXT: Rule(
-        "the request has tools, `tool_choice` is not `none`, and a call comes as text: `<tool_call>`, `<tool_calls>`, "
-        "`<function_call>`, `<tools>`, `<response>`, `functools[…]`, `[TOOL_CALLS][…]`, `<function=…>`, or bare JSON; "
-        "also beside the same call in `tool_calls`",
+        "the request has tools, `tool_choice` is not `none`, and a call of one of them is written as text, in one of "
+        "the spellings of docs/dialects.md; also beside the same call in `tool_calls`",
         "lifted into `tool_calls`, the text removed, once",
         f"{_ISSUE}874, live 1.x",
     ),
@@ -194,9 +195,17 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "each delta repeats the text so far; only with `Policy(cumulative_text=True)`", "the difference", "precaution"
     ),
     Repair.REASONING: Rule(
-        '`<think>…</think>` in the content; only with `Policy(reasoning="split")`',
+        '`<think>…</think>` in the content, or text before a `</think>` alone; only with `Policy(reasoning="split")`',
         "moved to `reasoning_content`",
-        "client fixture, live 1.x",
+        "client fixture, live 1.x; chat templates of DeepSeek-R1 and Qwen3-Thinking",
+    ),
+    Repair.REASONING_END: Rule(
+        "a `</think>` with which the content begins, after `reasoning_content`", "removed", "precaution"
+    ),
+    Repair.HARMONY: Rule(
+        "the content begins with a channel token of the harmony format, `<|channel|>analysis<|message|>…`",
+        "the analysis channel moved to `reasoning_content`, the text of the other channels left as the content",
+        "chat template of gpt-oss",
     ),
     Repair.ERROR_STATUS: Rule(
         "the first event of a stream, or a plain answer with status 200, is an error; an unknown model has another "
@@ -295,7 +304,9 @@ class Policy:
         strict: Every repair that would be made ends the stream with an error instead.
         off: Repairs that are not made, as codes or their text.
         tool_calls: Whether tool calls written as text are lifted (`Repair.TOOL_CALL_TEXT`).
-        reasoning: "split" moves ``<think>…</think>`` from the content to ``reasoning_content``, "keep" leaves it.
+        reasoning: "split" moves ``<think>…</think>``, and text before a ``</think>`` alone, from the content to
+            ``reasoning_content``; "keep" leaves it. The stream of a model that may begin inside its thought, by its
+            name, waits for the ``</think>``.
         cumulative_text: Whether deltas that repeat the text so far are reduced to what is new.
         stream_deadline: Seconds without a byte after which a stream is given up and requested again without streaming.
             None waits as long as the client does: a slow prompt is not a hang.

@@ -43,6 +43,7 @@ class RepairReport:
         policy: The policy that the repairs were made under.
         repairs: How often each repair was made; once at most for each event.
         events: The number of events received from the service.
+        undeclared_calls: How many tool calls written as text named no declared function. They stay text.
         generation: Which releases of Foundry Local send such a response, such as "1.x"; None if nothing in it shows
             that. `foundry-shim doctor` asks the service and knows more.
         has_listeners: Whether a hook or the log receives every single repair.
@@ -51,6 +52,7 @@ class RepairReport:
     policy: Policy = field(default_factory=Policy)
     repairs: Counter[Repair] = field(default_factory=Counter[Repair])
     events: int = 0
+    undeclared_calls: int = 0
     generation: str | None = None
     has_listeners: bool = field(init=False, repr=False, compare=False)
     _hook_failed: bool = field(init=False, repr=False, compare=False, default=False)

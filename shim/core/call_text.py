@@ -1,113 +1,201 @@
 """Tool calls that a model wrote as text, lifted out of the text while it streams.
 
-The spellings are those that the chat templates of Qwen, Hermes, Phi-4-mini, Mistral and Llama teach, and the bare JSON
-that Foundry Local 1.x forces for ``tool_choice: "required"``. Reported in
-https://github.com/microsoft/foundry-local/issues/874.
+The spellings are the rows of `shim.core.dialects`. What is a call, and what only looks like one, is written down in
+docs/dialects.md.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from enum import Enum, auto
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.core.jsontext import dump, is_object
+from shim.core.call_forms import (
+    ArgumentsReader,
+    Call,
+    CallReader,
+    Declared,
+    NotACallError,
+    ParametersReader,
+)
+from shim.core.dialects import DIALECTS, FIRST_TOKENS, LAST_TOKENS, Dialect, Form, Place
+from shim.core.literals import UnreadableError, end_of
+from shim.core.quoting import Quoting, Stops, tag
+from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
+
+    from shim.core.call_forms import Reader
+
+# All are bounded: what the end of a piece cuts is matched again with the next piece.
+_PLACEHOLDERS: Final = {
+    " ": r"[ \t\r\n]{0,64}+",
+    "{name}": r"(?:(?P<name%d>[^\s<>{}()\[\]\"'`=,;|]{1,100}+)|\Z)",
+    "{id}": r"(?:(?P<id%d>[\w-]{1,64}+)|\Z)",
+    "{format}": rf"[ \t]{{0,8}}+(?:{tag('<|constrain|>')}[ \t]{{0,8}}+)?[\w-]{{0,40}}+[ \t]{{0,8}}+",
+}
+_OPENING_PART: Final = re.compile(r" |\{(?:name|id|format)\}|.", re.DOTALL)
+_FOLLOWS: Final = {
+    Form.CALLS: r"[\[{A-Za-z_]",
+    Form.LIST: r"\[",
+    Form.OBJECTS: r"[\[{]",
+    Form.ARGUMENTS: r"\{",
+    Form.PARAMETERS: "<",
+}
 
 
-class Call(NamedTuple):
-    """One call: the function's name, JSON text of an object, and the id where the text gave one."""
+def _opening(number: int, dialect: Dialect) -> str:
+    """A pattern for an opening. The group of its row matches where it is whole and its form can follow."""
+    first, *parts = _OPENING_PART.findall(dialect.opening)
+    pattern = re.escape(first)
+    for part in parts:
+        known = _PLACEHOLDERS.get(part)
+        pattern += rf"(?:{re.escape(part)}|\Z)" if known is None else known.replace("%d", str(number))
+    return rf"{pattern}(?:(?={_FOLLOWS[dialect.form]})(?P<row{number}>)|\Z)"
 
-    name: str
-    arguments: str
-    id: str | None = None
+
+def _whole_or_cut(group: str, literals: Iterable[str]) -> str:
+    """A pattern for literals. The group matches where one is whole, and not where the end of the text cuts it."""
+    longest_first = sorted(literals, key=len, reverse=True)
+    whole, cut = "|".join(map(re.escape, longest_first)), "|".join(map(tag, longest_first))
+    return rf"(?:{whole})(?P<{group}>)|(?:{cut})\Z"
 
 
-class _Form(NamedTuple):
-    """One spelling of calls: how it opens, and the tokens that follow.
+def _is_word(dialect: Dialect) -> bool:
+    return dialect.opening[0].isalpha()
 
-    Strings of JSON and values of parameters are `inside`: nothing there is a marker. A token's kind says what it does:
-    "turn" goes inside or back outside, "bracket" is counted, "end" ends the form, "alien" cannot be part of it, any
-    other nothing. A token without a kind is cut short by the end of the text.
+
+_MARKED: Final = {number: each for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
+_BARE: Final = next(each for each in DIALECTS if each.place is Place.OWN_LINES)
+_LONE_OPENINGS: Final = {each.opening.strip() for each in _MARKED.values() if "{" not in each.opening}
+_LOOSE_TOKENS: Final = {*FIRST_TOKENS, *(each for each in _LONE_OPENINGS if not each.isalpha())}
+_OPENING: Final = re.compile(
+    "|".join(
+        (
+            *(_opening(number, each) for number, each in _MARKED.items()),
+            _whole_or_cut("loose", _LOOSE_TOKENS),
+            _whole_or_cut("thought", ["<think>"]),
+            _whole_or_cut("answer", ["</think>"]),
+        )
+    )
+)
+_LOOSE_AT_END: Final = re.compile("|".join(map(re.escape, _LOOSE_TOKENS)))
+_FENCE: Final = re.compile(
+    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)(?!(?P=char))[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+"
+    r"(?:(?=[<\[{])(?P<whole>)|\Z)|[`~]{1,2}\Z"
+)
+_LONGEST_RUN: Final = 16
+_RUNS: Final = {char: re.compile(f"{char}{{0,{_LONGEST_RUN + 1}}}") for char in "`~"}
+_WORDS: Final = sorted({each.opening for each in _MARKED.values() if _is_word(each)})
+_CHARS: Final = "".join(sorted({each.opening[0] for each in _MARKED.values() if not _is_word(each)}))
+_STOPS: Final = Stops(_CHARS, _WORDS)
+_STOP: Final = re.compile("|".join((f"[{re.escape(_CHARS)}]", *map(tag, _WORDS))))
+_LAST_CHARS: Final = frozenset(each[-1] for each in _STOPS.at_end)
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_BRACKETS: Final = re.compile(r"[\]}]*")
+_END_OF_THOUGHT: Final = re.compile(_whole_or_cut("whole", ["</think>"]))
+
+
+@cache
+def _closing(dialect: Dialect) -> re.Pattern[str]:
+    """What may follow a call of a dialect and go with it."""
+    closing = set(dialect.closing)
+    if dialect.place is not Place.ANYWHERE:
+        # The service may have taken the opening for a special token, and left it out.
+        closing |= {each for other in _MARKED.values() if other.form is Form.CALLS for each in other.closing}
+    return re.compile(_whole_or_cut("whole", {*closing, *LAST_TOKENS}))
+
+
+class _State(Enum):
+    EDGE = auto()  # at the start of the message, or directly after a call or a lone opening
+    TEXT = auto()
+    CALL = auto()  # after the opening of what may be a call
+    THOUGHT = auto()  # between <think> and </think>
+
+
+class _Step(Enum):
+    """What came of looking for something."""
+
+    TAKEN = auto()
+    CUT = auto()  # it may be there: that takes more text
+    ABSENT = auto()
+
+
+class _Fence(NamedTuple):
+    """A fence with which the message begins: the characters that open it, and whether their line has ended."""
+
+    run: str
+    has_line_end: bool
+
+
+class _Candidate(NamedTuple):
+    """What may be a call, or was the last one."""
+
+    dialect: Dialect
+    reader: Reader
+
+
+class _Buffer:
+    """The part of the text that is not decided.
+
+    Attributes:
+        text: The last piece, with what was not read of those before it.
+        at: How far the text was read.
+        is_ended: Whether no more text comes.
     """
 
-    opening: str
-    outside: re.Pattern[str]
-    inside: re.Pattern[str]
+    def __init__(self) -> None:
+        self.text = ""
+        self.at = 0
+        self.is_ended = False
+        # Undecided are the earlier pieces and, of the text, what stands from here on.
+        self._start = 0
+        self._pieces: list[str] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many undecided characters were read."""
+        return self._size + self.at - self._start
+
+    def add(self, text: str) -> None:
+        """Take the next piece."""
+        self.text += text
+
+    def take(self, end: int) -> str:
+        """Take everything undecided up to an offset in the text out of here."""
+        taken = self.text[self._start : end]
+        if self._pieces:
+            taken = "".join((*self._pieces, taken))
+            self._pieces.clear()
+            self._size = 0
+        self._start = self.at = end
+        return taken
+
+    def rewind(self) -> int:
+        """Read what is undecided again, from the offset that is returned."""
+        if self._pieces:
+            self.text = "".join((*self._pieces, self.text[self._start :]))
+            self._pieces.clear()
+            self._size = self._start = 0
+        self.at = self._start
+        return self.at
+
+    def cut(self) -> None:
+        """Keep nothing of the text but what is undecided or was not read."""
+        if self._start < self.at:
+            self._pieces.append(self.text[self._start : self.at])
+            self._size += self.at - self._start
+        self.text = self.text[self.at :]
+        self._start = self.at = 0
 
 
-# In literals: any whitespace, a list's bracket or none, a word. All are bounded, because what the end of the text cuts
-# short is matched again with the next piece.
-_WILD: Final = {
-    " ": r"[ \t\r\n]{0,64}+",
-    "?": r"(?:\[[ \t\r\n]{0,64}+)?",
-    "~": r'(?:[^<>"\\{}\[\]\s]{1,200}|\Z)',
-}
-
-
-def _start(literal: str) -> str:
-    """A pattern for a literal that the end of the text may cut short."""
-    return "".join(_WILD.get(char) or rf"(?:{re.escape(char)}|\Z)" for char in literal)
-
-
-def _token(kind: str, literal: str) -> str:
-    """A pattern for a literal of which at least the first character is there; it has its kind where it is whole."""
-    return rf"{re.escape(literal[0])}{_start(literal[1:-1])}(?:(?P<{kind}>{re.escape(literal[-1])})|\Z)"
-
-
-# What is neither white nor a bracket nor part of a comma, a colon, a number, true, false or null. Every marker holds
-# such a character: an attempt ends at the first marker outside its strings, so no text is read more than a few times.
-_ALIEN: Final = r"(?P<alien>[^ \t\r\n,:0-9.+\-Etruefalsn{}\[\]])"
-_STRING: Final = re.compile(r'(?P<turn>")|\\(?:(?P<escaped>.)|\Z)', re.DOTALL)
-_VALUE: Final = re.compile(_token("turn", "</parameter>"))
-_BRACKETS: Final = re.compile(rf'(?P<turn>")|(?P<bracket>[{{}}\[\]])|{_ALIEN}')
-
-
-def _json(tag: str) -> _Form:
-    end = _token("end", f"</{tag}>")
-    return _Form(f'<{tag}> ?{{ "', re.compile(rf'(?P<turn>")|{end}|{_ALIEN}'), _STRING)
-
-
-def _xml(opening: str, *tokens: str) -> _Form:
-    parameter = _token("turn", "<parameter=~>")
-    return _Form(opening, re.compile("|".join((parameter, *tokens, r"(?P<alien>\S)"))), _VALUE)
-
-
-_MARKED: Final = {
-    **{tag: _json(tag) for tag in ("tool_call", "tool_calls", "function_call", "tools", "response")},
-    "functools": _Form('functools[ { "', _BRACKETS, _STRING),
-    "mistral": _Form('[TOOL_CALLS] [ { "', _BRACKETS, _STRING),
-    "xml": _xml("<function=~>", _token("end", "</function>")),
-    "xml_in_tool_call": _xml(
-        "<tool_call> <function=~>",
-        _token("function", "<function=~>"),
-        _token("function_end", "</function>"),
-        _token("end", "</tool_call>"),
-    ),
-}
-_MARKER: Final = re.compile("|".join(_token(name, form.opening) for name, form in _MARKED.items()))
-_HEAD: Final = "|".join(map(_start, ('"id" : "~" , ', '"type" : "function" , ', '"function" : { ')))
-_NAME: Final = _start('"name" : "') + r'([^"\\]{0,200})(?:(?P<bare>")|\Z)'
-_BARE: Final = re.compile(rf"(?=[\[{{]){_start('?{ ')}(?:{_HEAD}){{0,3}}{_NAME}")
-_FORMS: Final = {**_MARKED, "bare": _Form("", _BRACKETS, _STRING)}
-
-_WHITESPACE: Final = re.compile(r"[ \t\r\n]*")
-_CLOSING_BRACKETS: Final = re.compile(r"[\]}]*")
-_BETWEEN_OBJECTS: Final = re.compile(r"[ \t\r\n,\[\]}]*")
-_FUNCTION_OR_VALUE: Final = re.compile(r"<function=([^>]+)>|<parameter=([^>]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
-# Models write line breaks in strings. NaN and Infinity are no JSON, and int refuses them.
-_DECODER: Final = json.JSONDecoder(strict=False, parse_constant=int)
-# What a call without `arguments` may hold. More than that makes it the definition of a function, or plain data.
-_MEMBERS_OF_CALL: Final = frozenset({"name", "parameters", "id", "type"})
-
-
-class CallExtractor:
+class CallScanner:
     """Takes the calls out of the content of one message.
 
-    The output does not depend on how the content is cut. What is no call is kept to the character; only whitespace
-    between calls, and between a call and the beginning or the end of the content, goes with them.
+    The output does not depend on how the content is cut. What is not a call is kept to the character; only white space
+    and special tokens between calls, and between a call and the start or the end of the content, go with them.
     """
 
     def __init__(self, tools: Mapping[str, Mapping[str, Any]], *, limit: int) -> None:
@@ -115,222 +203,393 @@ class CallExtractor:
 
         Args:
             tools: The declared functions, each with the JSON schema of its parameters.
-            limit: The most characters that are held back.
+            limit: The most characters that are buffered.
         """
-        self._tools = tools
+        self._declared = Declared(tools)
         self._limit = limit
-        self._out: list[str | Call] = []
-        self._said: list[str] = []
-        self._text_came = False
-        self._call_came = False
-        self._beside_call = True
-        self._behind_bracket = False
-        self._ended = False
-        # Held back are the pieces and, of the text, what stands from `_begin` on. The text is read up to `_at`.
-        self._pieces: list[str] = []
-        self._pieces_size = 0
-        self._text = ""
-        self._begin = 0
-        self._at = 0
-        self._form: _Form | None = None
-        self._inside = False
-        self._open: list[str] = []
+        self._buffer = _Buffer()
+        self._waiting = Waiting()
+        self._quoting = Quoting(_STOPS)
+        self._state = _State.EDGE
+        self._candidate = _Candidate(_BARE, CallReader(self._declared, strict=True))
+        self._fence: _Fence | None = None
+        self._is_settled = False
+        self._find_unsteady: Callable[[str], object] | None = None
+        self._undeclared = 0
 
     @property
     def is_buffering(self) -> bool:
         """Whether some of the content may still become a call."""
-        return self._form is not None or any(self._pieces) or bool(self._text)
+        return bool(self._buffer.text or len(self._buffer) or self._waiting.size)
 
     def passes(self, text: str) -> bool:
-        """Whether a piece of the content is certainly no part of a call, and nothing is held back."""
-        return not (self._form or self._beside_call or self._text or _MARKER.search(text))
+        """Whether a piece of the content is certainly no part of a call, changes nothing, and nothing is buffered."""
+        find_unsteady = self._find_unsteady
+        return (
+            find_unsteady is not None
+            and not find_unsteady(text)
+            and not (text[-1:] in _LAST_CHARS and text.endswith(_STOPS.at_end))
+        )
 
     def feed(self, text: str) -> list[str | Call]:
         """Take the next piece of the content and give what is certain now, in order; adjacent text is joined."""
         if self.passes(text):
-            return [text] if text else []  # most pieces, at a fourth of the cost
-        self._text += text
-        while self._read():
+            return [text] if text else []
+        self._buffer.add(text)
+        self._read()
+        is_empty = self._state is _State.TEXT and not (self._buffer.text or self._waiting.size)
+        unsteady = self._quoting.unsteady if is_empty else None
+        self._find_unsteady = unsteady.search if unsteady else None
+        return self._waiting.flush()
+
+    def finish(self, *, is_cut_off: bool = False) -> list[str | Call]:
+        """Take the end of the content and give what was buffered.
+
+        Args:
+            is_cut_off: Whether the content has not ended by itself: a call that is not complete is text then.
+        """
+        if is_cut_off and self._state is _State.CALL:
+            self._refuse_all(len(self._buffer.text))
+        self._buffer.is_ended = True
+        self._read()
+        if self._fence and not self._waiting.is_beside_call:
+            self._waiting.keep_as_text()
+        self._waiting.end()
+        return self._waiting.flush()
+
+    def settle(self) -> None:
+        """Take note that no thought without a beginning can be in the content."""
+        self._is_settled = True
+        self._waiting.settle()
+
+    def note_structured_call(self) -> None:
+        """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
+        self._waiting.has_structured_call = True
+
+    def take_undeclared(self) -> int:
+        """Give how many calls have named no declared function since the last time. They stay text."""
+        undeclared, self._undeclared = self._undeclared, 0
+        return undeclared
+
+    def _read(self) -> None:
+        while self._advance():
             pass
-        if self._begin < self._at:
-            self._pieces.append(self._text[self._begin : self._at])
-            self._pieces_size += self._at - self._begin
-        self._text = self._text[self._at :]
-        self._begin = self._at = 0
-        self._join_said()
-        out, self._out = self._out, []
-        return out
+        self._buffer.cut()
 
-    def finish(self) -> list[str | Call]:
-        """Take the end of the content and give what was held back."""
-        self._ended = True
-        out = self.feed("")
-        # Whitespace is left, either behind the last call or because there was nothing else.
-        return out if self._call_came or not self._pieces else ["".join(self._pieces)]
+    def _advance(self) -> bool:
+        """Read on as far as one thing goes; False where that takes more text."""
+        if self._state is _State.TEXT:
+            return self._read_text()
+        if self._state is _State.EDGE:
+            return self._read_edge()
+        return self._read_call() if self._state is _State.CALL else self._read_thought()
 
-    def _read(self) -> bool:
-        """Read the next token; False where that takes more text."""
-        form = self._form
-        if form:
-            token = (form.inside if self._inside else form.outside).search(self._text, self._at)
-        else:
-            self._skip_beside_call()
-            token = self._bare_opening() or _MARKER.search(self._text, self._at)
-        begin, end = token.span() if token else (len(self._text), len(self._text))
-        if not form and begin > self._at:
-            self._say(begin)
-        self._at = begin
-        kind = token.lastgroup if token else None
-        fits = self._pieces_size + end - self._begin <= self._limit
-        if not fits or kind == "alien" or (self._ended and not kind and (form or token)):
-            # With one quotation mark too many or too few, what seemed a string of JSON may be the next call.
-            self._give_up(misread=form is None or (fits and kind == "alien" and form.inside is _STRING))
-            return True
-        if not (token and kind):
+    def _read_text(self) -> bool:
+        buffer = self._buffer
+        at = self._quoting.find(buffer.text, buffer.at)
+        self._say(at)
+        if at == len(buffer.text):
             return False
-        self._at = end
-        self._act(kind, token.group())
+        step = self._open(at)
+        if step is _Step.ABSENT:
+            self._pass_over(at)
+        return step is not _Step.CUT
+
+    def _read_edge(self) -> bool:
+        text, at = self._buffer.text, self._buffer.at
+        if at == len(text):
+            return False
+        for look in (self._take_brackets, self._take_space, self._close, self._open_fence, self._open):
+            step = look(at)
+            if step is not _Step.ABSENT:
+                return step is _Step.TAKEN
+        self._begin_text()
+        if _STOP.match(text, at):
+            self._pass_over(at)
         return True
 
-    def _skip_beside_call(self) -> None:
-        if self._behind_bracket:
-            # Small models close more brackets than they have opened.
-            self._begin = self._at = _behind(_CLOSING_BRACKETS, self._text, self._at)
-            self._behind_bracket = self._at == len(self._text)
-        if self._beside_call:
-            self._at = _behind(_WHITESPACE, self._text, self._at)
+    # Each of these looks for something at an offset.
 
-    def _bare_opening(self) -> re.Match[str] | None:
-        """JSON at the beginning of the content, as long as it may be the call of a declared function."""
-        opening = None if self._text_came else _BARE.match(self._text, self._at)
-        if opening is None:
-            return None
-        name = opening[1]
-        declared = name in self._tools if opening["bare"] else any(tool.startswith(name) for tool in self._tools)
-        return opening if declared else None
+    def _take_brackets(self, at: int) -> _Step:
+        """Take brackets too many: small models close more than they have opened."""
+        end = end_of(_BRACKETS, self._buffer.text, at) if self._waiting.is_tight else at
+        if end == at:
+            return _Step.ABSENT
+        fits = min(end, at + self._room)
+        self._waiting.add_closing(self._buffer.take(fits), is_tight=True)
+        if fits < end:
+            self._overflow(fits)
+        return _Step.TAKEN
 
-    def _act(self, kind: str, token: str) -> None:
-        if kind in _FORMS:
-            self._form = _FORMS[kind]
-            self._inside = token.count('"') % 2 == 1
-            self._open.clear()
-            self._count(token)
-        elif kind == "turn":
-            self._inside = not self._inside
-        elif kind == "bracket":
-            self._count(token)
-        if kind == "end" or (kind == "bracket" and not self._open):
-            self._complete()
+    def _take_space(self, at: int) -> _Step:
+        end = end_of(_SPACE, self._buffer.text, at)
+        if end == at:
+            return _Step.ABSENT
+        fits = min(end, at + self._room)
+        space = self._buffer.take(fits)
+        self._waiting.add_space(space)
+        if "\n" in space:
+            self._waiting.end_line()
+            self._quoting.reset(at_line_start=True)
+        if fits < end:
+            self._overflow(fits)
+        return _Step.TAKEN
 
-    def _count(self, text: str) -> None:
-        for char in text:
-            if char in "[{":
-                self._open.append(char)
-            elif char == "]" or (char == "}" and self._open[-1] == "{"):  # a list survives one brace too many
-                self._open.pop()
+    def _close(self, at: int) -> _Step:
+        """Take what ends a call, or separates it from the next one."""
+        buffer = self._buffer
+        if not self._waiting.is_beside_call:
+            return _Step.ABSENT
+        if self._fence and buffer.text[at] == self._fence.run[0]:
+            return self._close_fence(at, self._fence.run)
+        found = _closing(self._candidate.dialect).match(buffer.text, at)
+        if found and self._waiting.size and found.end() - at > self._room:
+            return _Step.ABSENT
+        if found and (found["whole"] is not None or (buffer.is_ended and found.group().startswith("</"))):
+            self._waiting.add_closing(buffer.take(found.end()))
+        elif found and not buffer.is_ended:
+            return _Step.CUT
+        elif buffer.text[at] in ",;" and self._room:
+            self._waiting.add_space(buffer.take(at + 1))
+        else:
+            return _Step.ABSENT
+        return _Step.TAKEN
 
-    def _complete(self) -> None:
-        form = cast("_Form", self._form)
-        text = "".join((*self._pieces, self._text[self._begin : self._at]))
+    def _close_fence(self, at: int, run: str) -> _Step:
+        buffer = self._buffer
+        end = end_of(_RUNS[run[0]], buffer.text, at)
+        length = end - at
+        if end == len(buffer.text) and length <= _LONGEST_RUN and not buffer.is_ended:
+            return _Step.CUT
+        if not len(run) <= length <= _LONGEST_RUN:
+            return _Step.ABSENT
+        self._fence = None
+        self._waiting.add_closing(buffer.take(end))
+        return _Step.TAKEN
+
+    def _open_fence(self, at: int) -> _Step:
+        """Take the opening line of a fence that may be the whole message, or go on to the next one."""
+        buffer, waiting = self._buffer, self._waiting
+        if self._fence or waiting.has_text or (waiting.is_beside_call and not waiting.is_fenced):
+            return _Step.ABSENT
+        found = _FENCE.match(buffer.text, at)
+        if found is None or found.end() - at > self._room:
+            return _Step.ABSENT
+        if found["whole"] is None:
+            return _Step.ABSENT if buffer.is_ended else _Step.CUT
+        self._fence = _Fence(found["run"], "\n" in found.group())
+        waiting.add_fence(buffer.take(found.end()))
+        return _Step.TAKEN
+
+    def _open(self, at: int) -> _Step:
+        """Take the opening of a call, a special token before calls, or a mark of a thought."""
+        buffer = self._buffer
+        found = _OPENING.match(buffer.text, at)
+        if found is None or found.end() - at > self._room:
+            return self._open_bare(at)
+        kind = found.lastgroup or ""
+        if kind.startswith("row"):
+            return self._open_marked(int(kind.removeprefix("row")), found)
+        if kind in ("thought", "answer"):
+            return self._take_mark_of_thought(found.end(), is_answer=kind == "answer")
+        if kind == "loose":
+            return self._open_loosely(found.end())
+        return self._open_late(at) if buffer.is_ended else _Step.CUT
+
+    def _open_late(self, at: int) -> _Step:
+        """Take an opening that the end of the message cuts."""
+        loose = _LOOSE_AT_END.match(self._buffer.text, at)
+        return self._open_loosely(loose.end()) if loose else self._open_bare(at)
+
+    def _open_marked(self, number: int, found: re.Match[str]) -> _Step:
+        dialect = _MARKED[number]
+        if dialect.form not in (Form.ARGUMENTS, Form.PARAMETERS):
+            reader: Reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS)
+            return self._begin_call(dialect, reader, found.end())
+        groups = found.groupdict()
         try:
-            if form.inside is _VALUE:
-                calls = _xml_calls(text, self._tools)
-            else:
-                calls = _json_calls(text, None if form.opening else self._tools)
-        except (ValueError, RecursionError):
-            self._give_up()
-            return
-        self._join_said()
-        self._out += calls
-        self._call_came = self._beside_call = True
-        self._behind_bracket = form.outside is _BRACKETS
-        self._release(self._at)
+            name = self._declared.find(groups[f"name{number}"])
+        except NotACallError:
+            self._undeclared += 1
+            return _Step.ABSENT
+        if dialect.form is Form.ARGUMENTS:
+            reader = ArgumentsReader(self._declared, name, groups.get(f"id{number}"))
+        else:
+            reader = ParametersReader(self._declared, name)
+        return self._begin_call(dialect, reader, found.end())
 
-    def _give_up(self, *, misread: bool = False) -> None:
-        """What is held is no call. Only if it was misread, a call may begin behind its first character."""
-        if self._pieces:
-            self._text = "".join((*self._pieces, self._text))
-            self._at += self._pieces_size
-            self._pieces.clear()
-        self._say(self._begin + 1 if misread else min(self._at, self._begin + self._limit))
+    def _open_bare(self, at: int) -> _Step:
+        """Begin a call without an opening of its own: one on a line of its own, or another one after a call."""
+        char = self._buffer.text[at]
+        is_next = self._state is _State.EDGE and self._waiting.is_beside_call
+        is_named = is_next and self._candidate.reader.is_python and (char.isalpha() or char == "_")
+        is_bracket = char in "{[" and (is_next or self._quoting.is_at_line_start)
+        if not (is_named or is_bracket) or not self._room:
+            return _Step.ABSENT
+        named_forms = (Form.ARGUMENTS, Form.PARAMETERS)
+        dialect = self._candidate.dialect if is_next and self._candidate.dialect.form not in named_forms else _BARE
+        return self._begin_call(dialect, CallReader(self._declared, strict=dialect.form is Form.OBJECTS), at)
 
-    def _say(self, end: int) -> None:
-        """What is held, up to an offset in the text, is no call."""
-        self._said += (*self._pieces, self._text[self._begin : end])
-        self._text_came = True
-        self._beside_call = False
-        self._release(end)
+    def _begin_call(self, dialect: Dialect, reader: Reader, at: int) -> _Step:
+        self._candidate = _Candidate(dialect, reader)
+        self._state = _State.CALL
+        self._buffer.at = at
+        return _Step.TAKEN
 
-    def _release(self, end: int) -> None:
-        self._pieces.clear()
-        self._pieces_size = 0
-        self._begin = self._at = end
-        self._form = None
+    def _open_loosely(self, end: int) -> _Step:
+        """Take a special token, or an opening without a call: it goes if a call follows."""
+        self._waiting.add_loose(self._buffer.take(end))
+        self._state = _State.EDGE
+        self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
+        return _Step.TAKEN
 
-    def _join_said(self) -> None:
-        if self._said:
-            self._out.append("".join(self._said))
-            self._said.clear()
+    def _take_mark_of_thought(self, end: int, *, is_answer: bool) -> _Step:
+        if self._fence or (is_answer and self._is_settled):
+            return _Step.ABSENT
+        if is_answer:
+            # The message began within a thought, so nothing before this was a call.
+            self._waiting.keep_as_text()
+        self._say(end)
+        self.settle()
+        if is_answer:
+            self._begin_answer()
+        else:
+            self._state = _State.THOUGHT
+        return _Step.TAKEN
 
+    # What may be a call.
 
-def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
-    return cast("re.Match[str]", pattern.match(text, at)).end()
+    def _read_call(self) -> bool:
+        buffer, text = self._buffer, self._buffer.text
+        bound = buffer.at + max(0, self._room - len(buffer))
+        try:
+            return self._read_candidate(text if len(text) <= bound else text[:bound])
+        except UnreadableError as reason:
+            is_undeclared = isinstance(reason, NotACallError) and reason.is_undeclared
+            if is_undeclared and self._candidate.dialect.form is not Form.OBJECTS:
+                self._undeclared += 1
+            return self._refuse()
 
+    def _read_candidate(self, text: str) -> bool:
+        """Read on in what may be a call, in a text that ends where no more may be buffered."""
+        buffer, reader = self._buffer, self._candidate.reader
+        buffer.at = reader.read(text, buffer.at)
+        if reader.is_complete:
+            return self._complete()
+        if buffer.at < len(text) and not reader.is_waiting:
+            return self._end_early(text)
+        if buffer.is_ended and len(text) == len(buffer.text):
+            return self._end_late(text)
+        reader.check_unfinished()
+        return self._overflow(len(text)) if len(text) < len(buffer.text) else False
 
-def _json_calls(text: str, declared: Mapping[str, Any] | None) -> list[Call]:
-    calls: list[Call] = []
-    at = text.index("{")
-    while at < len(text) and text[at] != "<":
-        value, at = _DECODER.raw_decode(text, at)
-        calls.append(_json_call(value, declared))
-        at = _behind(_BETWEEN_OBJECTS, text, at)
-    return calls
+    def _end_early(self, text: str) -> bool:
+        """End a call that lacks its last brace or tag, where something that ends it follows."""
+        buffer, (dialect, reader) = self._buffer, self._candidate
+        if not reader.can_end:
+            return self._refuse()
+        closing, opening = _closing(dialect).match(text, buffer.at), _OPENING.match(text, buffer.at)
+        is_closed = closing and closing["whole"] is not None
+        if is_closed or (opening and (opening.lastgroup or "").startswith("row")):
+            reader.end()
+            return self._complete()
+        if (closing or opening) and not buffer.is_ended:
+            return self._overflow(len(text)) if len(text) < len(buffer.text) else False
+        return self._refuse()
 
+    def _end_late(self, text: str) -> bool:
+        """End a call with the message; if that cannot be, nothing in it is a call."""
+        buffer, reader = self._buffer, self._candidate.reader
+        reader.read_rest(text[buffer.at :])
+        buffer.at = len(text)
+        if reader.can_end:
+            reader.end()
+            return self._complete()
+        return self._refuse_all(len(text))
 
-def _json_call(value: Any, declared: Mapping[str, Any] | None) -> Call:
-    """Read one call. Bare JSON has to name a declared function and its arguments.
+    def _complete(self) -> bool:
+        """What was read is a call, or several."""
+        dialect, reader = self._candidate
+        calls = tuple(reader.calls)
+        if not calls:
+            return self._refuse()
+        doubt = self._doubt(dialect)
+        is_tight = dialect.form is not Form.PARAMETERS
+        self._waiting.add_calls(calls, self._buffer.take(self._buffer.at), doubt, is_tight=is_tight)
+        self._state = _State.EDGE
+        self._quoting.reset(at_line_start=False)
+        return True
 
-    Raises:
-        ValueError: It is none.
-    """
-    outer = value if is_object(value) else {}
-    nested: Any = outer.get("function")
-    function = nested if is_object(nested) else outer
-    name: Any = function.get("name")
-    arguments: Any = function.get("arguments", function.get("parameters"))
-    if isinstance(arguments, str):
-        arguments = _DECODER.decode(arguments or "{}")
-    if not (isinstance(name, str) and name and (arguments is None or is_object(arguments))):
-        raise ValueError("no call")
-    if declared is not None and (name not in declared or function.keys().isdisjoint(("arguments", "parameters"))):
-        raise ValueError("no call of a declared function")
-    if "arguments" not in function and not _MEMBERS_OF_CALL.issuperset(function):
-        raise ValueError("a definition, or plain data")
-    own_id: Any = outer.get("id")
-    return Call(name, dump(arguments or {}).decode(), own_id if isinstance(own_id, str) and own_id else None)
+    def _doubt(self, dialect: Dialect) -> Doubt:
+        """What would show that a complete call is none."""
+        if self._fence:
+            return Doubt.LAST
+        if dialect.place is Place.OWN_LINES:
+            return Doubt.LAST if self._waiting.has_text else Doubt.LINE
+        return Doubt.THOUGHT if self._waiting.has_text and not self._is_settled else Doubt.NONE
 
+    def _refuse(self) -> bool:
+        """What was read is not a call. One may begin after its first character."""
+        at = self._buffer.rewind()
+        self._begin_text()
+        self._pass_over(at)
+        return True
 
-def _xml_calls(text: str, tools: Mapping[str, Mapping[str, Any]]) -> list[Call]:
-    functions: list[tuple[str, dict[str, Any]]] = []
-    for match in _FUNCTION_OR_VALUE.finditer(text):
-        function, key, value = match.groups()
-        if function:
-            functions.append((function, {}))
-            continue
-        function, arguments = functions[-1]
-        properties: Any = tools.get(function, {}).get("properties")
-        arguments[key] = _typed(value, properties.get(key) if is_object(properties) else None)
-    return [Call(function, dump(arguments).decode()) for function, arguments in functions]
+    def _refuse_all(self, end: int) -> bool:
+        """What was read up to the end of the content is not a call, and nothing in it is one."""
+        self._begin_text()
+        self._say(end)
+        return True
 
+    def _overflow(self, end: int) -> bool:
+        """As much as may be buffered ends at an offset: it is text, and so is what waits."""
+        self._waiting.keep_as_text()
+        self._begin_text()
+        text = self._say(end)
+        if text.strip():
+            self._quoting.pass_over(text[-1])
+        return True
 
-def _typed(value: str, schema: Any) -> Any:
-    """The value of a parameter: text where its schema allows text, JSON where it does not and the value is JSON."""
-    choices: Any = schema.get("anyOf") if is_object(schema) else None
-    schemas: list[Any] = [schema, *(cast("list[Any]", choices) if isinstance(choices, list) else ())]
-    kinds: list[Any] = [each.get("type") for each in schemas if is_object(each)]
-    if not kinds or any(kind == "string" or (isinstance(kind, list) and "string" in kind) for kind in kinds):
-        return value
-    try:
-        return _DECODER.decode(value)
-    except (ValueError, RecursionError):
-        return value
+    # What is text.
+
+    def _begin_text(self) -> None:
+        self._state = _State.TEXT
+        self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
+        if self._fence:
+            self._quoting.open_fence(self._fence.run, at_line_start=self._fence.has_line_end)
+            self._fence = None
+
+    def _pass_over(self, at: int) -> None:
+        """The character at an offset is text."""
+        self._quoting.pass_over(self._buffer.text[at])
+        self._say(at + 1)
+
+    def _say(self, end: int) -> str:
+        """What is undecided, up to an offset, is text."""
+        text = self._buffer.take(end)
+        if text:
+            self._waiting.add_text(text)
+            if self._waiting.size > self._limit:
+                self._waiting.keep_as_text()
+        return text
+
+    def _begin_answer(self) -> None:
+        """A thought is over: the message begins anew."""
+        self._waiting.has_text = False
+        self._state = _State.EDGE
+        self._quoting.reset(at_line_start=True)
+
+    def _read_thought(self) -> bool:
+        buffer = self._buffer
+        found = _END_OF_THOUGHT.search(buffer.text, buffer.at)
+        if found and found["whole"] is not None:
+            self._say(found.end())
+            self._begin_answer()
+            return True
+        self._say(found.start() if found and not buffer.is_ended else len(buffer.text))
+        return False
+
+    @property
+    def _room(self) -> int:
+        """How many characters may be buffered beside those that wait."""
+        return max(0, self._limit - self._waiting.size)

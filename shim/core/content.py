@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.core.call_text import Call, CallExtractor
-from shim.core.reasoning import ReasoningSplitter
+from shim.core.call_forms import Call
+from shim.core.call_text import CallScanner
+from shim.core.reasoning import Kind, ReasoningSplitter, Wants, begins_in_thought
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
+    from shim.core.reasoning import Part
     from shim.core.request import ChatRequest
     from shim.core.tool_calls import ToolCalls
     from shim.reports import RepairReport
 
+_TEXT: Final = (Kind.CONTENT, Kind.VERBATIM)
+
 
 class Parts(NamedTuple):
-    """What leaves for a piece of content."""
+    """What is emitted for a piece of content."""
 
     text: str = ""
     reasoning: str = ""
@@ -38,14 +42,14 @@ class CumulativeText:
     second waits for that. A delta that does not begin with the text so far ends it: nothing is dropped.
 
     Attributes:
-        over: Whether that was seen; every text leaves as it comes.
+        over: Whether that was seen; every text is emitted as it arrives.
     """
 
     def __init__(self, report: RepairReport) -> None:
         """Count each cut delta in the report."""
         self._report = report
         self._so_far = ""
-        self._held: str | None = None
+        self._buffered: str | None = None
         self._proven = False
         self.over = False
 
@@ -53,17 +57,17 @@ class CumulativeText:
         """Take the content of a delta and give what is new in it."""
         if self.over or not text:
             return text
-        held, self._held = self._held, None
-        known = self._so_far if held is None else held
+        buffered, self._buffered = self._buffered, None
+        known = self._so_far if buffered is None else buffered
         repeats = len(text) > len(known) > 0 and text.startswith(known)
         if not known:
             self._so_far = text
             return text
         if not repeats:
             self.over = True
-            return (held or "") + text
-        if not self._proven and held is None:
-            self._held = text
+            return (buffered or "") + text
+        if not self._proven and buffered is None:
+            self._buffered = text
             return ""
         self._proven = True
         self._report.allow(Repair.CUMULATIVE_TEXT, text)
@@ -72,9 +76,9 @@ class CumulativeText:
         return new
 
     def finish(self) -> str:
-        """Give what was held for a proof that did not come."""
-        held, self._held = self._held, None
-        return held or ""
+        """Give what was buffered for a proof that did not come."""
+        buffered, self._buffered = self._buffered, None
+        return buffered or ""
 
 
 class ContentText:
@@ -84,65 +88,102 @@ class ContentText:
         """Look for what the request makes possible and the policy wants."""
         policy = report.policy
         self._report = report
-        self._split = policy.reasoning == "split" and Repair.REASONING not in policy.off
-        self._lifts = bool(request.tools) and policy.tool_calls and Repair.TOOL_CALL_TEXT not in policy.off
-        cumulative = policy.cumulative_text and Repair.CUMULATIVE_TEXT not in policy.off
-        self._cumulative = CumulativeText(report) if cumulative else None
-        self._reasoning = ReasoningSplitter()
-        self._calls = CallExtractor(request.tools, limit=policy.max_event_bytes)
+        self._cumulative = CumulativeText(report) if report.policy.wants(Repair.CUMULATIVE_TEXT) else None
+        self._calls = CallScanner(request.tools, limit=policy.max_event_bytes) if _lifts(request, report) else None
+        self._reasoning = ReasoningSplitter(_wants(request, report), limit=policy.max_event_bytes)
 
     @staticmethod
     def is_needed(request: ChatRequest, report: RepairReport) -> bool:
         """Whether there is anything to look for in the content of a choice."""
-        policy = report.policy
-        return policy.cumulative_text or policy.reasoning == "split" or (policy.tool_calls and bool(request.tools))
+        return report.policy.wants(Repair.CUMULATIVE_TEXT) or bool(_wants(request, report)) or _lifts(request, report)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is looked for any more: whatever follows is emitted unchanged."""
+        return self._calls is None and self._reasoning.is_over and (self._cumulative is None or self._cumulative.over)
+
+    def note_reasoning(self) -> None:
+        """Take note that the service has sent reasoning beside the content."""
+        self._reasoning.note_reasoning(removes_end=self._report.policy.wants(Repair.REASONING_END))
+
+    def note_structured_call(self) -> None:
+        """Take note that the service has sent a tool call beside the content."""
+        if self._calls:
+            self._calls.note_structured_call()
 
     @property
     def is_buffering(self) -> bool:
         """Whether some of the content may still become a call or a marker."""
-        return self._reasoning.is_buffering or self._calls.is_buffering
+        return self._reasoning.is_buffering or (self._calls is not None and self._calls.is_buffering)
 
     def passes(self, text: str) -> bool:
-        """Whether a piece of content would leave as it comes and change nothing for those after it."""
+        """Whether a piece of content would leave as it is and change nothing for those after it."""
         return (
-            (self._cumulative is None or self._cumulative.over)
-            and (self._reasoning.is_over or not (self._split or self._lifts))
-            and (self._calls.passes(text) or not self._lifts)
+            self._reasoning.is_over
+            and (self._calls is None or self._calls.passes(text))
+            and (self._cumulative is None or self._cumulative.over)
         )
 
-    def feed(self, text: str, *, at_end: bool = False) -> Parts:
-        """Take a piece of content and give what is certain now; at the end, all that was held.
+    def feed(self, text: str, *, at_end: bool = False, is_cut_off: bool = False) -> Parts:
+        """Take a piece of content and give what is certain now; at the end, all that was buffered.
+
+        Args:
+            text: The piece.
+            at_end: Whether the content ends with it.
+            is_cut_off: Whether it ends only because the stream does: a call that is not complete stays text.
 
         Raises:
             StreamError: The policy is strict and a repair is due.
         """
         if self._cumulative:
             text = self._cumulative.feed(text) + (self._cumulative.finish() if at_end else "")
-        if not (self._split or self._lifts):
-            return Parts(text)
-        texts: list[str] = []
-        reasoning: list[str] = []
-        calls: list[Call] = []
-        found = self._reasoning.feed(text)
+        parts = self._reasoning.feed(text)
         if at_end:
-            found += self._reasoning.finish()
-        for part in found:
-            if part.kind == "content" and self._lifts:
-                self._sort(self._calls.feed(part.text), texts, calls)
-            elif part.kind == "content" or not self._split:
-                texts.append(part.text)
-            elif part.kind == "reasoning":
-                reasoning.append(part.text)
-            elif "<think>" in part.text:
-                self._report.allow(Repair.REASONING, part.text)
-        if at_end:
-            self._sort(self._calls.finish(), texts, calls)
-        return Parts("".join(texts), "".join(reasoning), tuple(calls))
+            parts += self._reasoning.finish()
+        for part in parts:
+            if part.repair:
+                self._report.allow(part.repair, part.text)
+        if self._calls:
+            found = self._scan(self._calls, parts)
+            if at_end:
+                found += self._calls.finish(is_cut_off=is_cut_off)
+            self._report.undeclared_calls += self._calls.take_undeclared()
+        else:
+            found = [part.text for part in parts if part.kind in _TEXT]
+        calls = tuple(each for each in found if isinstance(each, Call))
+        for call in calls:
+            self._report.allow(Repair.TOOL_CALL_TEXT, call.arguments)
+        return Parts(
+            text="".join(each for each in found if isinstance(each, str)),
+            reasoning="".join(part.text for part in parts if part.kind is Kind.REASONING),
+            calls=calls,
+        )
 
-    def _sort(self, found: list[str | Call], texts: list[str], calls: list[Call]) -> None:
-        for each in found:
-            if isinstance(each, Call):
-                self._report.allow(Repair.TOOL_CALL_TEXT, each.arguments)
-                calls.append(each)
-            else:
-                texts.append(each)
+    def _scan(self, scanner: CallScanner, parts: list[Part]) -> list[str | Call]:
+        """Look for calls where they may be."""
+        if self._reasoning.is_settled:
+            scanner.settle()
+        found: list[str | Call] = []
+        for part in parts:
+            if part.kind is Kind.CONTENT:
+                found += scanner.feed(part.text)
+            elif part.kind is Kind.VERBATIM:
+                found.append(part.text)
+        return found
+
+
+def _lifts(request: ChatRequest, report: RepairReport) -> bool:
+    return bool(request.tools) and report.policy.wants(Repair.TOOL_CALL_TEXT)
+
+
+def _wants(request: ChatRequest, report: RepairReport) -> Wants:
+    """What is looked for in the message, apart from calls."""
+    wants = Wants.CHANNELS if report.policy.wants(Repair.HARMONY) else Wants(0)
+    if report.policy.wants(Repair.REASONING):
+        wants |= Wants.THOUGHTS | Wants.SPLIT
+        # A plain answer is there at once; a stream waits where the model may begin inside its thought.
+        if not request.stream or begins_in_thought(request.model):
+            wants |= Wants.WAIT
+    elif _lifts(request, report):
+        wants |= Wants.THOUGHTS
+    return wants

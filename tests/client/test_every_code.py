@@ -303,6 +303,26 @@ CASES: dict[Repair, Case] = {
         says(reasoning="Well."),
         policy={"reasoning": "split"},
     ),
+    Repair.REASONING_END: Case(
+        sse(
+            HEAD,
+            chunk({"reasoning_content": "Well."}),
+            *(chunk({"content": text}) for text in ("</think>", "\n\n", "Hello", " world")),
+            LAST,
+        ),
+        says(reasoning="Well."),
+    ),
+    Repair.HARMONY: Case(
+        sse(
+            *conforming(
+                [
+                    "<|channel|>analysis<|message|>Well.<|end|>",
+                    "<|start|>assistant<|channel|>final<|message|>Hello world",
+                ]
+            )
+        ),
+        says(reasoning="Well."),
+    ),
     Repair.ERROR_STATUS: Case(sse(FAILED, done=b""), error_is(400, message="too hot")),
     Repair.ERROR_BODY: Case(
         plain_response(b"too hot", 400, [("Content-Type", "text/plain")]), error_is(400, message="too hot")

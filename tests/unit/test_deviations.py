@@ -162,6 +162,8 @@ def said(choices):
 
 
 WHITESPACE = " \t\r\n"
+# Quotation marks, code, block quotes, indented code and marks of a thought.
+QUOTING = re.compile(r"""["'`~>\t\u201c\u201e\u00ab\u300c]|\s{4}|<t""")
 CALLS_AS_TEXT = frozenset(name for name, each in DEVIATIONS.items() if each.code is Repair.TOOL_CALL_TEXT)
 MESSAGES = frozenset({"message_beside_delta", "message_instead_of_delta", "calls_in_the_message_alone"})
 WITHOUT_LINES = frozenset({"as_an_array", "concatenated"})
@@ -198,6 +200,8 @@ def _ambiguities(answer: Answer, chosen: set[str]) -> list[tuple[Any, Iterable[s
         # Nothing says whether whitespace beside a call is part of its markup, or behind a thought.
         (any(text and not text.strip(WHITESPACE) for text in texts), CALLS_AS_TEXT),
         (any(choice.text.startswith(tuple(WHITESPACE)) for choice in answer.choices), {"reasoning_in_the_text"}),
+        # A text may quote a call.
+        (any(QUOTING.search(text) for text in texts), CALLS_AS_TEXT),
         # JSON in the middle of a text is what the text is about.
         (any(texts), {"calls_as_text: bare", "calls_as_text: bare list"}),
         # The line breaks around a value are part of this markup.
@@ -386,7 +390,7 @@ RECORDED = [
     for release in ("1.0.0", "2.2.1")
     for name in ("haiku", "haiku-usage", "length", "tool-auto", "tool-required")
 ]
-MARKUP = re.compile(r"\s*<tool_call>\s*(\{.*?\})\s*</tool_call>\s*")
+MARKUP = re.compile(r"\s*<tool_call>\s*(\{[^{}]*\{[^{}]*\}\})\s*(?:</[tool_call]*>?)?\s*")
 
 
 @pytest.mark.parametrize(("body", "request_"), [*RECORDED, *composed()])

@@ -33,6 +33,14 @@ MARKERS = (
     "<tool_call><function=",
     '{"name": "',
     '[{"name": "',
+    "<|tool_call|>[{",
+    "<|python_tag|>{",
+    "<|tool_call_start|>[get_weather(",
+    "[get_weather(",
+    "[TOOL_CALLS]get_weather[ARGS]{",
+    "<|channel|>commentary to=get_weather<|message|>{",
+    "<\uff5ctool\u2581call\u2581begin\uff5c>get_weather<\uff5ctool\u2581sep\uff5c>{",
+    "```json\n",
     "<think>",
 )
 """What a tool call, or reasoning, may begin with as text."""

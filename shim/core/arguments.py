@@ -1,0 +1,258 @@
+"""The name and the arguments of a tool call, as a program can use them.
+
+Arguments are always the JSON text of an object, with the types that the declared schema names. Nothing is guessed: a
+value is converted only where its text has exactly one meaning in the declared type, and stays as it is otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from shim.core.jsontext import Number, dump, is_object, load_object
+from shim.core.literals import UnreadableError, read_literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_NAMESPACES: Final = ("functions.", "function.", "tools.", "tool.", "default_api.", "default_api:")
+_STUCK_CHARS: Final = "<[(. "
+_STUCK: Final = re.compile(r"(?:<\||\[ARGS\]|\(|\.call\b).*", re.DOTALL)
+"""What models leave at the end of a name: tokens of harmony and Mistral, empty brackets, Llama's ``.call``."""
+
+_TYPES: Final = {
+    **dict.fromkeys(("string", "str"), "string"),
+    **dict.fromkeys(("integer", "int"), "integer"),
+    **dict.fromkeys(("number", "float"), "number"),
+    **dict.fromkeys(("boolean", "bool"), "boolean"),
+    **dict.fromkeys(("array", "list"), "array"),
+    **dict.fromkeys(("object", "dict"), "object"),
+    "null": "null",
+}
+"""The types of JSON Schema, also under the names that Python has for them."""
+_TYPES_OF_VALUES: Final = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+}
+_NULLS: Final = ("null", "None")
+_ALTERNATIVES: Final = ("anyOf", "oneOf", "allOf")
+_MOST_SCHEMAS: Final = 100
+_OF_SCHEMAS: Final = frozenset(
+    {"type", "description", "title", "default", "enum", "const", "examples", "format", "pattern", "nullable", "items"}
+    | {"properties", "required", "additionalProperties", "minimum", "maximum", "minLength", "maxLength"}
+    | {"minItems", "maxItems", *_ALTERNATIVES}
+)
+_LEFT_OUT: Final = object()
+
+
+class DeclaredNames:
+    """The names of the functions that a request declares, found also where a model decorates them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Prepare the look-ups."""
+        self._names = frozenset(names)
+        self._folded: dict[str, list[str]] = {}
+        for name in self._names:
+            self._folded.setdefault(name.casefold(), []).append(name)
+
+    def find(self, name: str) -> str | None:
+        """The declared function that a name stands for.
+
+        A namespace before it and tokens after it are taken off. Another case counts only where one function matches.
+        """
+        bare = _STUCK.sub("", name).strip()
+        forms = (name, bare, _without_namespace(bare))
+        for form in forms:
+            if form in self._names:
+                return form
+        for form in forms:
+            if len(found := self._folded.get(form.casefold(), ())) == 1:
+                return found[0]
+        return None
+
+    def can_begin(self, start: str) -> bool:
+        """Whether a name that begins in this way may still turn out to stand for a declared function."""
+        start = start.lstrip().casefold()
+        forms = {start, _without_namespace(start)}
+        return any(each.startswith(start) for each in _NAMESPACES) or any(
+            known.startswith(form) or (form.startswith(known) and form[len(known)] in _STUCK_CHARS)
+            for known in self._folded
+            for form in forms
+        )
+
+
+def find_declared(name: str, names: Iterable[str]) -> str | None:
+    """The declared function that the name of a call stands for; see `DeclaredNames.find`."""
+    return DeclaredNames(names).find(name)
+
+
+def _without_namespace(name: str) -> str:
+    namespace = next(filter(name.casefold().startswith, _NAMESPACES), "")
+    return name[len(namespace) :]
+
+
+def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
+    """Write the arguments of a call as the JSON text of an object.
+
+    Args:
+        arguments: What a model or a service wrote: JSON text, Python text, either of them encoded once more as a JSON
+            string, an object, or nothing.
+        schema: The JSON schema of the function's parameters, as declared.
+
+    Returns:
+        The text; the very one that was given where that is JSON with fitting values. None where the arguments are not
+        an object.
+    """
+    value = arguments
+    for _ in range(2):  # once more for text that was encoded twice
+        if isinstance(value, str):
+            try:
+                value = read_literal(value) if value.strip() else None
+            except UnreadableError:
+                return None
+    if value is None:
+        return "{}"
+    if not is_object(value):
+        return None
+    fitting = fitted(value, schema)
+    if isinstance(arguments, str) and fitting == value and _is_json_object(arguments):
+        return arguments
+    try:
+        return dump(fitting).decode()
+    except ValueError:
+        return None
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return load_object(text.encode()) is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def is_definition(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """Whether what stands for the arguments describes parameters instead of giving them values.
+
+    It does if it is a JSON schema of an object, or if a parameter has a schema for its value, unless the function
+    declares such parameters.
+    """
+    declared = _properties(schema)
+    if arguments.get("type") == "object" and is_object(arguments.get("properties")):
+        return not declared.keys() >= {"type", "properties"}
+    return any(
+        _is_schema(value) and not (name in declared and _may_be_object(declared[name], schema))
+        for name, value in arguments.items()
+    )
+
+
+def _is_schema(value: Any) -> bool:
+    kind: Any = value.get("type") if is_object(value) else None
+    return isinstance(kind, str) and kind in _TYPES and _OF_SCHEMAS.issuperset(value)
+
+
+def _may_be_object(schema: Any, root: Mapping[str, Any]) -> bool:
+    types = types_of(schema, root)
+    return not types or "object" in types
+
+
+def fitted(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the types that the schema declares.
+
+    Text becomes what it means where the schema does not allow text; if it is empty there, it is left out. A number
+    becomes text where the schema allows nothing else.
+    """
+    declared = _properties(schema)
+    fitting = {name: _fitted(value, types_of(declared.get(name), schema)) for name, value in arguments.items()}
+    return {name: value for name, value in fitting.items() if value is not _LEFT_OUT}
+
+
+def _fitted(value: Any, types: frozenset[str]) -> Any:
+    if isinstance(value, str):
+        return _meant(value, types) if types else value
+    is_number = isinstance(value, int | float | Number) and not isinstance(value, bool)
+    return dump(value).decode() if is_number and types <= {"string"} and types else value
+
+
+def _meant(text: str, types: frozenset[str]) -> Any:
+    """What a text means in one of the declared types."""
+    bare = text.strip()
+    if "null" in types and bare in _NULLS:
+        return None
+    if "string" in types:
+        return text
+    if not bare:
+        return _LEFT_OUT
+    try:
+        meant = read_literal(bare)
+    except UnreadableError:
+        return text
+    return meant if _has_type(meant, types) else text
+
+
+def _has_type(value: Any, types: frozenset[str]) -> bool:
+    if isinstance(value, Number):
+        is_whole = value.text.lstrip("-").isdigit()
+        return "number" in types or ("integer" in types and is_whole)
+    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    return _type_of(value) in types or (type(value) is int and "number" in types) or (is_whole and "integer" in types)
+
+
+def _type_of(value: Any) -> str:
+    return next((name for kind, name in _TYPES_OF_VALUES.items() if isinstance(value, kind)), "null")
+
+
+def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
+    properties: Any = schema.get("properties")
+    return properties if is_object(properties) else {}
+
+
+def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
+    """The types that a schema allows; none where it does not say, which allows all.
+
+    Args:
+        schema: The schema of one value.
+        root: The schema that ``$ref`` refers to.
+    """
+    types: set[str] = set()
+    schemas: list[Any] = [schema]
+    for _ in range(_MOST_SCHEMAS):  # references may go in a circle
+        if not schemas:
+            break
+        each = schemas.pop()
+        if not is_object(each):
+            continue
+        types.update(_own_types(each))
+        for key in _ALTERNATIVES:
+            schemas += _as_list(each.get(key))
+        schemas.append(_referred(each.get("$ref"), root))
+    return frozenset(types)
+
+
+def _own_types(schema: dict[str, Any]) -> set[str]:
+    """The types that a schema names itself, or that its enumerated values have."""
+    kind: Any = schema.get("type")
+    names = _as_list(kind) or [kind]
+    types = {_TYPES[name] for name in names if isinstance(name, str) and name in _TYPES}
+    if kind is None:
+        values = _as_list(schema.get("enum")) or ([schema["const"]] if "const" in schema else [])
+        types.update(map(_type_of, values))
+    return types | {"null"} if schema.get("nullable") is True else types
+
+
+def _as_list(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _referred(reference: Any, root: Mapping[str, Any]) -> Any:
+    """What a reference within the same schema, such as ``#/$defs/Unit``, refers to."""
+    if not isinstance(reference, str) or not reference.startswith("#/"):
+        return None
+    found: Any = root
+    for step in reference[2:].split("/"):
+        key = step.replace("~1", "/").replace("~0", "~")
+        found = found.get(key) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return cast("Any", found)

@@ -1,0 +1,259 @@
+"""Which parts of a Markdown text are quoted: code, quotations, block quotes. Known while the text streams."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+from shim.core.literals import end_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FENCE: Final = 3
+_INDENTED_CODE: Final = 4
+_BLANKS: Final = re.compile(r"[ \t\r]*")
+_RUN: Final = {char: re.compile(f"{char}*") for char in "`~"}
+_MARKS: Final = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
+"""What opens a quotation, and what closes it. An apostrophe opens one after a blank or a bracket only."""
+_BEFORE_QUOTATION: Final = " \t\r(["
+
+
+class Mode(Enum):
+    """What the text is in."""
+
+    PLAIN = auto()
+    QUOTATION = auto()  # between quotation marks, in a block quote or indented code: to the end of the line at most
+    CODE = auto()  # between backticks: to the end of the paragraph at most
+    OPENING_LINE = auto()  # on the line that opens a fence
+    FENCE = auto()
+    CLOSING_LINE = auto()  # on a line that closes the fence, if no other text is on it
+
+
+_ENDS: Final = {
+    Mode.QUOTATION: re.compile(r"""[\n\\"'\u201c\u201d\u00bb\u300d]"""),
+    Mode.CODE: re.compile(r"[\n`]"),
+    Mode.OPENING_LINE: re.compile(r"[\n`]"),
+    Mode.FENCE: re.compile(r"\n"),
+}
+
+
+class Stops:
+    """Where `Quoting` looks closer.
+
+    Attributes:
+        all: What opens a quotation, ends a line, or is looked for.
+        inside: The same, single characters only.
+        at_end: What the end of a piece has if the next piece depends on it: a word that is looked for, cut, and what
+            stands before a quotation.
+    """
+
+    def __init__(self, chars: str, words: Iterable[str]) -> None:
+        """Look for these characters and words; a word may be cut by the end of a piece."""
+        every = "\n`'" + "".join(_MARKS) + chars
+        self.inside = re.compile(f"[{re.escape(every)}]")
+        self.all = re.compile("|".join((self.inside.pattern, *map(tag, words))))
+        starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
+        self.at_end = (*starts, *_BEFORE_QUOTATION)
+
+
+def tag(literal: str) -> str:
+    """A pattern for a literal that the end of the text may cut after its first character."""
+    return re.escape(literal[0]) + "".join(rf"(?:{re.escape(char)}|\Z)" for char in literal[1:])
+
+
+class Quoting:
+    """Follows a text and finds the places in it that are not quoted.
+
+    Attributes:
+        mode: What the text is in.
+        is_at_line_start: Whether nothing but blanks of the current line was read.
+    """
+
+    def __init__(self, stops: Stops) -> None:
+        """Begin at the start of a line."""
+        self._stops = stops
+        self.reset(at_line_start=True)
+
+    def reset(self, *, at_line_start: bool) -> None:
+        """Begin anew, with nothing quoted."""
+        self.mode = Mode.PLAIN
+        self.is_at_line_start = at_line_start
+        self._indent = 0
+        self._mark = ""
+        self._run = ""
+        self._place = 0
+        self._is_after_blank = at_line_start
+        self._is_escaped = False
+
+    def open_fence(self, fence: str, *, at_line_start: bool) -> None:
+        """Begin anew within a fence that such a run of characters has opened."""
+        self.reset(at_line_start=at_line_start)
+        self.mode = Mode.FENCE if at_line_start else Mode.OPENING_LINE
+        self._mark = fence
+
+    @property
+    def unsteady(self) -> re.Pattern[str] | None:
+        """What a piece of text must not have if it is to change nothing here; None where every piece does.
+
+        Nor may it end with one of `Stops.at_end`.
+        """
+        if self.is_at_line_start or self._run or self._is_escaped:
+            return None
+        if self.mode is Mode.PLAIN:
+            return None if self._is_after_blank else self._stops.inside
+        return _ENDS.get(self.mode)
+
+    def find(self, text: str, at: int) -> int:
+        """Read on to the next place that is not quoted and may be one that is looked for.
+
+        These are what the pattern of the stops says, and a bracket or brace at the start of a line.
+
+        Returns:
+            Its offset, or the end of the text.
+        """
+        while at < len(text):
+            if self._run:
+                at = self._read_run(text, at)
+            elif self._is_escaped:
+                self._is_escaped = False
+                at += 1
+            elif self.mode is Mode.PLAIN:
+                found = self._read_line_start(text, at) if self.is_at_line_start else self._read_plain(text, at)
+                if found is None:
+                    return self._place
+                at = found
+            else:
+                at = self._read_quoted(text, at)
+        return at
+
+    def pass_over(self, char: str) -> None:
+        """Go on after a character at which `find` has stopped."""
+        self.is_at_line_start = False
+        self._is_after_blank = char in _BEFORE_QUOTATION
+
+    # Each reader takes a text and an offset and gives the offset that it has reached.
+
+    def _read_line_start(self, text: str, at: int) -> int | None:
+        """Read blanks and the first character after them; None at a place that may be looked for."""
+        end = end_of(_BLANKS, text, at)
+        self._indent += end - at + (_INDENTED_CODE - 1) * text.count("\t", at, end)
+        if end == len(text):
+            return end
+        char = text[end]
+        if char == "\n":
+            self._start_line()
+            return end + 1
+        self.is_at_line_start = False
+        self._is_after_blank = True
+        if char == ">" or self._indent >= _INDENTED_CODE:
+            self._quote("")
+        elif char in "`~":
+            self._run = char
+            return end + 1
+        elif char in "{[":
+            self._place = end
+            self.is_at_line_start = True
+            return None
+        return end
+
+    def _read_plain(self, text: str, at: int) -> int | None:
+        """Read on to the next stop; None at a place that may be looked for."""
+        stop = self._stops.all.search(text, at)
+        end = stop.start() if stop else len(text)
+        if end > at:
+            self._is_after_blank = text[end - 1] in _BEFORE_QUOTATION
+        if stop is None:
+            return end
+        char = text[end]
+        if char == "\n":
+            self._start_line()
+        elif char == "`":
+            self._run = char
+        elif char in _MARKS:
+            self._quote(_MARKS[char])
+        elif char == "'":
+            if self._is_after_blank:
+                self._quote("'")
+            self._is_after_blank = False
+        else:
+            self._place = end
+            return None
+        return end + 1
+
+    def _read_quoted(self, text: str, at: int) -> int:
+        if self.is_at_line_start or self.mode is Mode.CLOSING_LINE:
+            return self._read_quoted_line_start(text, at)
+        stop = _ENDS[self.mode].search(text, at)
+        if stop is None:
+            return len(text)
+        char = stop.group()
+        if char == "\n":
+            if self.mode in (Mode.QUOTATION, Mode.OPENING_LINE):
+                self.mode = Mode.PLAIN if self.mode is Mode.QUOTATION else Mode.FENCE
+            self._start_line()
+        elif char == "\\":
+            self._is_escaped = self._mark in ('"', "'")
+        elif self.mode is not Mode.QUOTATION:
+            self._run = char
+        elif char in self._mark:
+            self._leave()
+        return stop.end()
+
+    def _read_quoted_line_start(self, text: str, at: int) -> int:
+        end = end_of(_BLANKS, text, at)
+        if end == len(text):
+            return end
+        char = text[end]
+        if char == "\n":
+            # An empty line ends a paragraph, and with it what was between backticks.
+            if self.mode is not Mode.FENCE:
+                self._leave()
+            self._start_line()
+            return end + 1
+        self.is_at_line_start = False
+        if self.mode is Mode.CLOSING_LINE and char == "<":
+            self._leave()  # a token of the model directly after the fence
+        elif self.mode is Mode.CLOSING_LINE:
+            self.mode = Mode.FENCE
+        elif self.mode is Mode.FENCE and char == self._mark[0]:
+            self._run = char
+            return end + 1
+        return end
+
+    def _read_run(self, text: str, at: int) -> int:
+        """Read the rest of a run of backticks or tildes."""
+        end = end_of(_RUN[self._run[0]], text, at)
+        self._run += text[at:end]
+        if end < len(text):
+            run, self._run = self._run, ""
+            self._end_run(run)
+        return end
+
+    def _end_run(self, run: str) -> None:
+        closes = run[0] == self._mark[:1] and len(run) >= len(self._mark)
+        if self.mode is Mode.PLAIN:
+            self._is_after_blank = False
+            if len(run) >= _FENCE:
+                self.mode = Mode.OPENING_LINE
+            elif run[0] == "`":
+                self.mode = Mode.CODE
+            self._mark = run
+        elif self.mode is Mode.FENCE:
+            self.mode = Mode.CLOSING_LINE if closes else Mode.FENCE
+        elif run == self._mark or (closes and self.mode is Mode.OPENING_LINE):
+            self._leave()
+
+    def _quote(self, mark: str) -> None:
+        self.mode = Mode.QUOTATION
+        self._mark = mark
+
+    def _leave(self) -> None:
+        self.mode = Mode.PLAIN
+        self._is_after_blank = False
+
+    def _start_line(self) -> None:
+        self.is_at_line_start = True
+        self._is_after_blank = True
+        self._indent = 0

@@ -1,0 +1,200 @@
+"""Calls that may still turn out to be text, and the text after them, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from shim.core.call_forms import Call
+
+
+class Doubt(Enum):
+    """What would show that something is text after all."""
+
+    NONE = auto()
+    SPACE = auto()  # text follows directly, or no call is beside it: white space
+    LOOSE = auto()  # no call follows directly: a lone opening, a special token
+    LINE = auto()  # text follows on the same line
+    LAST = auto()  # text follows
+    THOUGHT = auto()  # the message began within a thought, whose end follows
+
+
+_BETWEEN_CALLS: Final = (Doubt.SPACE, Doubt.LOOSE)
+_ENDED_BY_TEXT: Final = (*_BETWEEN_CALLS, Doubt.LINE, Doubt.LAST)
+_ENDED_BY_LINE: Final = (*_BETWEEN_CALLS, Doubt.LINE)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A part of the message.
+
+    Attributes:
+        pieces: The text as it was written.
+        doubt: Why it waits.
+        calls: What is emitted in place of the text; None where the text itself does.
+    """
+
+    pieces: list[str]
+    doubt: Doubt = Doubt.NONE
+    calls: tuple[Call, ...] | None = None
+
+    def keep_as_text(self) -> None:
+        self.doubt = Doubt.NONE
+        self.calls = None
+
+
+class Waiting:
+    """Holds what is found until it is certain.
+
+    Attributes:
+        size: How many characters wait.
+        has_text: Whether there was text.
+        is_beside_call: Whether nothing but white space and tokens was read since a call.
+        is_tight: Whether a bracket too many may follow.
+        has_structured_call: Whether the service has given a call itself.
+    """
+
+    def __init__(self) -> None:
+        """Begin a message."""
+        self._entries: list[_Entry] = []
+        self._certain: list[str | Call] = []
+        self.size = 0
+        self.has_text = False
+        self.is_beside_call = False
+        self.is_tight = False
+        self.has_structured_call = False
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether what waits begins with a fence."""
+        return bool(self._entries) and self._entries[0].doubt is Doubt.LAST and not self._entries[0].calls
+
+    def add_text(self, text: str) -> None:
+        """Add text; what waited for no text to follow is text as well."""
+        self.has_text = True
+        self.is_beside_call = self.is_tight = False
+        if not self._entries:
+            self._certain.append(text)
+            return
+        for entry in reversed(self._entries):
+            if entry.doubt not in _ENDED_BY_TEXT:
+                break
+            entry.keep_as_text()
+        self._add([text], Doubt.NONE, None)
+
+    def add_space(self, text: str) -> None:
+        """Add white space, or what separates calls."""
+        self.is_tight = False
+        self._add([text], Doubt.SPACE)
+
+    def add_loose(self, text: str) -> None:
+        """Add a lone opening or a special token."""
+        self.is_tight = False
+        self._add([text], Doubt.LOOSE)
+
+    def add_fence(self, text: str) -> None:
+        """Add the opening line of a fence that may be the whole message."""
+        self.is_beside_call = self.is_tight = False
+        self._add([*self._take_space(), text], Doubt.LAST)
+
+    def add_calls(self, calls: tuple[Call, ...], text: str, doubt: Doubt, *, is_tight: bool) -> None:
+        """Add calls, with the text that they were written as; tight are those that end with a bracket."""
+        self.is_beside_call = True
+        self.is_tight = is_tight
+        self._add([*self._take_space(), text], doubt, calls)
+
+    def add_closing(self, text: str, *, is_tight: bool = False) -> None:
+        """Add what ends a call: it goes if the call does."""
+        pieces = [*self._take_space(), text]
+        self.is_tight = is_tight
+        self._add(pieces, self._entries[-1].doubt if self._entries else Doubt.NONE)
+
+    def end_line(self) -> None:
+        """Take note that a line has ended."""
+        for entry in reversed(self._entries):
+            if entry.doubt not in _ENDED_BY_LINE:
+                break
+            if entry.doubt is Doubt.LINE:
+                entry.doubt = Doubt.NONE
+        self._advance()
+
+    def settle(self) -> None:
+        """Take note that no thought without a beginning can end any more."""
+        for entry in self._entries:
+            if entry.doubt is Doubt.THOUGHT:
+                entry.doubt = Doubt.NONE
+        self._advance()
+
+    def keep_as_text(self) -> None:
+        """Take note that whatever waits is text."""
+        if self._entries:
+            self.has_text = True
+            self.is_beside_call = self.is_tight = False
+        for entry in self._entries:
+            entry.keep_as_text()
+        self._advance()
+
+    def end(self) -> None:
+        """Take note that the message has ended."""
+        for entry in self._entries:
+            is_left_over = entry.doubt is Doubt.LOOSE and self.has_structured_call
+            if entry.doubt in _BETWEEN_CALLS and not self.is_beside_call and not is_left_over:
+                entry.keep_as_text()
+            entry.doubt = Doubt.NONE
+        self._advance()
+
+    def flush(self) -> list[str | Call]:
+        """Give what is certain, in order; adjacent texts are joined."""
+        certain, self._certain = self._certain, []
+        return certain if len(certain) < 2 else _joined(certain)  # noqa: PLR2004 - nothing to join
+
+    def _take_space(self) -> list[str]:
+        """Take out the white space and loose tokens at the end, for what follows them."""
+        start = len(self._entries)
+        while start and self._entries[start - 1].doubt in _BETWEEN_CALLS:
+            start -= 1
+        pieces = [piece for entry in self._entries[start:] for piece in entry.pieces]
+        del self._entries[start:]
+        self.size -= sum(map(len, pieces))
+        return pieces
+
+    def _add(self, pieces: list[str], doubt: Doubt, calls: tuple[Call, ...] | None = ()) -> None:
+        last = self._entries[-1] if self._entries else None
+        if last and not calls and last.doubt is doubt and last.calls == calls:
+            last.pieces += pieces  # one entry, however many pieces it came in
+        else:
+            self._entries.append(_Entry(pieces, doubt, calls))
+        self.size += sum(map(len, pieces))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Let go what is certain and has nothing uncertain before it."""
+        count = 0
+        for entry in self._entries:
+            if entry.doubt is not Doubt.NONE:
+                break
+            count += 1
+            self.size -= sum(map(len, entry.pieces))
+            if entry.calls is None:
+                self._certain += entry.pieces
+            else:
+                self._certain += entry.calls
+        if count:
+            del self._entries[:count]
+
+
+def _joined(found: list[str | Call]) -> list[str | Call]:
+    """Join adjacent texts."""
+    out: list[str | Call] = []
+    texts: list[str] = []
+    for each in found:
+        if isinstance(each, str):
+            texts.append(each)
+            continue
+        if texts:
+            out.append("".join(texts))
+            texts.clear()
+        out.append(each)
+    return [*out, "".join(texts)] if texts else out
