@@ -134,6 +134,15 @@ def dump(value: Any) -> bytes:
     return written
 
 
+def dump_sorted(value: Any) -> bytes:
+    """Write JSON with its keys in order, for a comparison.
+
+    Raises:
+        TypeError: It is nested too deeply, or has half of a surrogate pair or a stray byte.
+    """
+    return orjson.dumps(value, default=_as_fragment, option=orjson.OPT_SORT_KEYS)
+
+
 def _read_float(text: str) -> float | Number:
     value = float(text)
     return value if repr(value) == text else Number(text)
