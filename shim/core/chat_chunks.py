@@ -36,6 +36,8 @@ class _Choice:
         self.has_role = False
         self.has_calls = False
         self.has_lifted_calls = False
+        # Whether its text has begun, so that nothing at the start of it is looked for any more.
+        self.has_text = False
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
@@ -213,17 +215,17 @@ class ChunkRepairer:
 
     def _drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
         states = [state for _, state in sorted(self._choices.items())]
-        yield from self._flush_all(states)
+        yield from self._flush_all(states, is_cut_off=not complete)
         if complete:
             yield from self._finish(states)
         usage, self._owed_usage = self._owed_usage, None
         if usage is not None and self._request.include_usage:
             yield usage if "choices" in usage else {**self._envelope.new_chunk([]), **usage}
 
-    def _flush_all(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
+    def _flush_all(self, states: Iterable[_Choice], *, is_cut_off: bool = False) -> Iterator[dict[str, Any]]:
         """The chunks with what is buffered for some choices."""
         for state in states:
-            if delta := self._flush(state):
+            if delta := self._flush(state, is_cut_off=is_cut_off):
                 yield self._new_chunk(state, delta)
 
     def _finish(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
@@ -318,6 +320,7 @@ class ChunkRepairer:
         if at_end and (state.joiners or state.calls.is_buffering):
             scope.changed = True
             self._append_rests(delta, state.flush_joiners(), state)
+        self._note_structured(delta, state)
         if state.content is not None:
             is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end)
         if reason is not None:
@@ -356,6 +359,16 @@ class ChunkRepairer:
                 del delta["tool_calls"]
         return state.calls.is_buffering
 
+    def _note_structured(self, delta: dict[str, Any], state: _Choice) -> None:
+        """Tell the scanning of the content what the service has sent beside it."""
+        if delta.get("reasoning_content"):
+            if state.content is None and not state.has_text:
+                state.content = ContentText(self._request, self._report)
+            if state.content is not None:
+                state.content.note_reasoning()
+        if delta.get("tool_calls") and state.content is not None:
+            state.content.note_structured_call()
+
     def _repair_text(
         self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
     ) -> bool:
@@ -364,8 +377,9 @@ class ChunkRepairer:
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
         parts = content.feed(text or "", at_end=at_end)
-        if at_end:
+        if at_end or content.is_over:
             state.content = None
+            state.has_text = True
         if parts.text == (text or "") and not parts.reasoning and not parts.calls:
             return False
         scope.changed = True
@@ -373,13 +387,13 @@ class ChunkRepairer:
         self._put(parts, state, delta)
         return not (parts.text or parts.reasoning or parts.calls)
 
-    def _flush(self, state: _Choice) -> dict[str, Any]:
+    def _flush(self, state: _Choice, *, is_cut_off: bool) -> dict[str, Any]:
         """The delta with all that is buffered for a choice; its content is not scanned any more."""
         delta: dict[str, Any] = {}
         rests = state.flush_joiners()
         text = rests.pop("content", "")
         content, state.content = state.content, None
-        self._put(content.feed(text, at_end=True) if content else Parts(text), state, delta)
+        self._put(content.feed(text, at_end=True, is_cut_off=is_cut_off) if content else Parts(text), state, delta)
         self._append_rests(delta, rests, state)
         return delta
 
