@@ -148,7 +148,7 @@ class ToolCalls:
 
     def lift(self, name: str, arguments: str, id: str | None = None) -> dict[str, Any] | None:  # noqa: A002 - OpenAI's
         """Return a call found in the text as a complete item of a delta; None if it was received structured already."""
-        key = _key(name, arguments.encode("utf-8", "surrogatepass"))
+        key = call_key(name, arguments.encode("utf-8", "surrogatepass"))
         if self._structured[key]:
             self._structured[key] -= 1
             return None
@@ -245,7 +245,7 @@ class ToolCalls:
         document = call.take(item.arguments, self._report.policy.max_event_bytes) if item.arguments else None
         if document is None or call.name is None:
             return
-        key = _key(call.name, document)
+        key = call_key(call.name, document)
         if is_first and self._in_text[key]:
             self._in_text[key] -= 1
             call.unwanted = Repair.TOOL_CALL_TEXT
@@ -366,7 +366,7 @@ def _as_text(arguments: Any) -> str | None:
         return None
 
 
-def _key(name: str, arguments: bytes) -> bytes:
+def call_key(name: str, arguments: bytes) -> bytes:
     """A key that is equal for calls of one function with equal arguments, however these are written."""
     with suppress(ValueError, TypeError):  # invalid JSON is compared as text
         arguments = orjson.dumps(load(arguments), option=orjson.OPT_SORT_KEYS)
