@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shim.core.request import ChatRequest
     from shim.reports import RepairReport
 
+_CUT_OFF: Final = ("length", "content_filter")
+"""The finish reasons of an answer that has not ended by itself."""
 _TEXT_FIELDS: Final = ("content", "reasoning_content", "refusal")
 
 
@@ -213,17 +215,17 @@ class ChunkRepairer:
 
     def _drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
         states = [state for _, state in sorted(self._choices.items())]
-        yield from self._flush_all(states)
+        yield from self._flush_all(states, complete=complete)
         if complete:
             yield from self._finish(states)
         usage, self._owed_usage = self._owed_usage, None
         if usage is not None and self._request.include_usage:
             yield usage if "choices" in usage else {**self._envelope.new_chunk([]), **usage}
 
-    def _flush_all(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
+    def _flush_all(self, states: Iterable[_Choice], *, complete: bool) -> Iterator[dict[str, Any]]:
         """The chunks with what is buffered for some choices."""
         for state in states:
-            if delta := self._flush(state):
+            if delta := self._flush(state, is_whole=complete and state.owed_reason not in _CUT_OFF):
                 yield self._new_chunk(state, delta)
 
     def _finish(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
@@ -282,7 +284,7 @@ class ChunkRepairer:
             return [] if is_empty else [chunk]
         self._owed_usage = None
         states = [state for _, state in sorted(self._owed.items())]
-        owed = [*self._flush_all(states), *self._finish(states)]
+        owed = [*self._flush_all(states, complete=True), *self._finish(states)]
         return [*owed, chunk] if owed else unmoved
 
     # The choices.
@@ -315,9 +317,9 @@ class ChunkRepairer:
         reason = self._read_reason(choice, scope)
         is_early = reason is not None and is_foundry and _is_early(delta, state)
         at_end = reason is not None and not is_early
-        if at_end and (state.joiners or state.calls.is_buffering):
+        if at_end and (state.joiners or state.calls.is_buffering or state.calls.owes_arguments):
             scope.changed = True
-            self._append_rests(delta, state.flush_joiners(), state)
+            self._append_rests(delta, state.flush_joiners(), state, is_whole=reason not in _CUT_OFF)
         if state.content is not None:
             is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end)
         if reason is not None:
@@ -373,19 +375,21 @@ class ChunkRepairer:
         self._put(parts, state, delta)
         return not (parts.text or parts.reasoning or parts.calls)
 
-    def _flush(self, state: _Choice) -> dict[str, Any]:
+    def _flush(self, state: _Choice, *, is_whole: bool) -> dict[str, Any]:
         """The delta with all that is buffered for a choice; its content is not scanned any more."""
         delta: dict[str, Any] = {}
         rests = state.flush_joiners()
         text = rests.pop("content", "")
         content, state.content = state.content, None
         self._put(content.feed(text, at_end=True) if content else Parts(text), state, delta)
-        self._append_rests(delta, rests, state)
+        self._append_rests(delta, rests, state, is_whole=is_whole)
         return delta
 
-    def _append_rests(self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice) -> None:
+    def _append_rests(
+        self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice, *, is_whole: bool
+    ) -> None:
         """Add the rests of texts, by field, and of arguments, by call, and calls that were not complete, to a delta."""
-        items = state.calls.flush()
+        items = state.calls.flush(is_whole=is_whole)
         state.has_calls = state.has_calls or bool(items)
         for key, rest in rests.items():
             if isinstance(key, int):
