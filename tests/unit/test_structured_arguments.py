@@ -1,4 +1,4 @@
-"""Structured calls of chat completions: their arguments are the JSON text of an object, and their names are declared."""
+"""Structured calls of a chat: their arguments are the JSON text of an object, and their names are declared ones."""
 
 import json
 

@@ -21,9 +21,8 @@ def calls_of(*tools, policy=None, owner=Owner.FOUNDRY):
     """A choice whose minted ids are minted-0, minted-1 and so on."""
     numbers = count()
     report = RepairReport(policy or Policy())
-    return ToolCalls(
-        report, Evidence(owner), tools={tool: {} for tool in tools}, new_id=lambda: f"minted-{next(numbers)}"
-    )
+    declared = {tool: {} for tool in tools}
+    return ToolCalls(report, Evidence(owner), tools=declared, new_id=lambda: f"minted-{next(numbers)}")
 
 
 def call(index=0, id="a", name="f", arguments=ARGUMENTS, type="function"):  # noqa: A002 - OpenAI's words
