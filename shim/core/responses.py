@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from shim.core.content import ContentText
 from shim.core.jsontext import is_object
+from shim.core.request import ChatRequest
 from shim.core.response_items import ENDS, OF_THE_END, objects
-from shim.core.response_texts import ResponseTexts
+from shim.core.response_output import OutputRepairer
 from shim.errors import without_source_location
 from shim.repairs import Repair
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shim.core.foundry import Evidence
-    from shim.core.request import ChatRequest
     from shim.reports import RepairReport
 
 _NAMES: Final = {
@@ -54,7 +53,7 @@ class ResponsesRepairer:
         self._sequence_number = -1
         # The items that were streamed, by their place in the output.
         self._items: dict[int, dict[str, Any]] = {}
-        self._texts = _texts(request, report)
+        self._output = OutputRepairer(request or ChatRequest(), report, evidence)
 
     @property
     def identity(self) -> str | None:
@@ -112,12 +111,12 @@ class ResponsesRepairer:
             changed |= kind in _NAMES and self._rename(event, _NAMES[kind])
             changed |= self._add_lists(event, kind)
         self._follow(event, kind)
-        emitted = self._texts.take(event, kind) if self._texts else None
+        emitted = self._output.repair(event, kind)
         return [event] if changed and emitted is None else emitted
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return the events that are owed at the end of the stream: those with what is buffered of a text."""
-        return self._texts.drain(complete=complete) if self._texts else []
+        return self._output.drain(complete=complete)
 
     def _reset(self, response: dict[str, Any]) -> bool:
         """Take out of an opening event what a later one brings: a program would have each item twice.
@@ -194,11 +193,6 @@ def _with_text(item: dict[str, Any], event: dict[str, Any], kind: str) -> dict[s
     return {**message, "status": "completed", "content": parts}
 
 
-def _texts(request: ChatRequest | None, report: RepairReport) -> ResponseTexts | None:
-    is_needed = request is not None and ContentText.is_needed(request, report)
-    return ResponseTexts(request, report) if request is not None and is_needed else None
-
-
 def repair_response(
     body: dict[str, Any], report: RepairReport, evidence: Evidence, request: ChatRequest | None = None
 ) -> bool:
@@ -216,9 +210,7 @@ def repair_response(
         changed = True
     if evidence.is_foundry:
         changed |= _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report)
-    if (texts := _texts(request, report)) is not None:
-        changed |= texts.rewrite(body)
-    return changed
+    return OutputRepairer(request or ChatRequest(), report, evidence).rewrite(body) or changed
 
 
 def _is_over(part: dict[str, Any]) -> bool:

@@ -198,6 +198,8 @@ class ToolCalls:
             call.name = self._only_tool
             merged = _Item(item)
             self._read_arguments(merged, call, streamed=True)
+            if is_whole and self._unsettled.pop(call, call) is None:
+                merged.arguments = f"{merged.arguments or ''}{call.arguments.end(self._schema_of(call))}"
             self._start(call, merged, streamed=True)
             item["index"] = call.number
             self._repair_fields(merged, call, streamed=True)

@@ -1,7 +1,7 @@
 """Answers of models that are calls, and answers that only look like them.
 
-``calls.json`` and ``no_calls.json``, and later ``further_calls.json`` and ``further_no_calls.json``, were written from the
-descriptions of the formats, before the scanner was read; the others were added with it.
+``calls.json`` and ``no_calls.json``, and later those that begin with ``further``, were written from the descriptions of
+the formats, before the scanner was read; the others were added with it.
 """
 
 import json

@@ -259,3 +259,64 @@ def test_events_of_plain_text_are_the_same_bytes(text, data):
     assert output_of(out) == output_of(events)
     assert not result.codes
     assert result.output == body_of(events)
+
+
+OWN = [
+    pytest.param(None, "{}", id="null"),
+    pytest.param("", "{}", id="empty"),
+    pytest.param(json.dumps('{"city": "Paris"}'), '{"city": "Paris"}', id="encoded twice"),
+    pytest.param({"city": "Paris"}, '{"city":"Paris"}', id="object"),
+    pytest.param('{"city": "Paris", "days": "3"}', '{"city":"Paris","days":3}', id="types"),
+]
+
+
+def own_call_events(arguments, pieces, name="get_weather"):
+    """The events of a call of the service, with arguments as it has them, in these pieces."""
+    item = function_call(name, arguments)
+    added, delta, *rest = call_events(item, 0)
+    return whole([added, *({**delta, "delta": piece} for piece in pieces), *rest])
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), OWN)
+def test_arguments_of_the_services_own_calls_are_the_text_of_an_object(arguments, wanted):
+    """Also where no delta brings them."""
+    [call] = read(own_call_events(arguments, [arguments] if isinstance(arguments, str) else []))
+    assert call == function_call("get_weather", wanted)
+    assert read(own_call_events(arguments, [])) == [call]
+    body, report = plain(response("completed", function_call("get_weather", arguments)))
+    assert body["output"] == [function_call("get_weather", wanted)]
+    assert report.repairs == {Repair.TOOL_CALL_ARGUMENTS: 1}
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_arguments_that_are_encoded_twice_are_decoded_whatever_their_pieces(size):
+    arguments = json.dumps('{"city": "Paris"}')
+    assert read(own_call_events(arguments, in_pieces(arguments, size))) == [
+        function_call("get_weather", '{"city": "Paris"}')
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_arguments_that_are_an_object_pass(size):
+    """Every event with the bytes that were received."""
+    arguments = '{"city": "Paris", "days": 3}'
+    events = own_call_events(arguments, in_pieces(arguments, size))
+    _, result = repaired(events)
+    assert result.output == body_of(events)
+    assert not result.codes
+
+
+def test_tokens_stuck_to_the_name_of_a_call_are_taken_off():
+    """In every event and in the output."""
+    events = own_call_events("{}", ["{}"], name="get_time<|channel|>commentary")
+    assert read(events) == [function_call("get_time", "{}")]
+    assert read(own_call_events("{}", ["{}"], name="rm_rf<|x"))[0]["name"] == "rm_rf<|x"
+
+
+def test_a_call_that_is_cut_off_is_not_completed():
+    arguments = json.dumps('{"city": "Paris"}')[:12]
+    events = own_call_events(arguments, [arguments])[:4]
+    events.append({"type": "response.failed", "response": response("failed"), "sequence_number": 4})
+    out, _ = repaired(events)
+    deltas = [each["delta"] for each in out if each["type"] == "response.function_call_arguments.delta"]
+    assert deltas == [arguments]

@@ -1,4 +1,4 @@
-"""Tool calls and thoughts that a model wrote into the texts of a response, as items of their own.
+"""The output of a response: calls and thoughts that a model wrote into its texts become items of their own.
 
 A call follows the message that it was written in, once that is complete: OpenAI ends an item before it begins the next
 one. A thought is an item beside its message, since it is streamed while the message is open. What comes after them is
@@ -8,21 +8,26 @@ numbered anew.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from shim.core.content import ContentText, Parts
 from shim.core.foundry import new_call_id
 from shim.core.jsontext import is_object
+from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
 from shim.core.tool_calls import call_key
+from shim.reports import RepairScope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shim.core.call_forms import Call
+    from shim.core.foundry import Evidence
     from shim.core.request import ChatRequest
     from shim.reports import RepairReport
 
+_ITEM_EVENTS: Final = ("response.output_item.added", "response.output_item.done")
+_CALL_EVENTS: Final = ("response.function_call_arguments.delta", "response.function_call_arguments.done")
 _GOOD_ENDS: Final = ("response.completed", "response.incomplete")
 
 
@@ -142,15 +147,16 @@ class _Message:
         self.thought: _Thought | None = None
 
 
-class ResponseTexts:
-    """Takes calls and thoughts out of the texts of one response, streamed or plain."""
+class OutputRepairer:
+    """Repairs the output of one response, streamed or plain."""
 
-    def __init__(self, request: ChatRequest, report: RepairReport) -> None:
+    def __init__(self, request: ChatRequest, report: RepairReport, evidence: Evidence) -> None:
         """Begin a response.
 
         Args:
             request: What it answers.
             report: Where repairs are counted.
+            evidence: Whose response it is.
         """
         self._request = request
         self._report = report
@@ -160,11 +166,14 @@ class ResponseTexts:
         # The items that the service does not have, by their place.
         self._added: dict[int, dict[str, Any]] = {}
         # Its own calls: one that it has found itself was made once.
+        self._calls = ResponseCalls(request, report, evidence)
         self._structured: Counter[bytes] = Counter()
         self._has_reasoning = False
+        self._has_started = False
+        self._scope = RepairScope(report)
 
-    def take(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
-        """Take an event.
+    def repair(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
+        """Repair an event in place.
 
         Returns:
             What is emitted for it; None if that is the event as it is.
@@ -172,6 +181,7 @@ class ResponseTexts:
         Raises:
             StreamError: The policy is strict and a repair is needed.
         """
+        self._scope = RepairScope(self._report)
         emitted = self._take(event, kind)
         changed = emitted is not None
         emitted = [event] if emitted is None else emitted
@@ -192,14 +202,14 @@ class ResponseTexts:
         return events
 
     def rewrite(self, response: dict[str, Any]) -> bool:
-        """Put the items that were found into the output of a response, and take them out of its texts.
+        """Repair the whole output of a response in place; whether it is changed.
 
         A message that was not streamed and has nothing left is left out.
         """
         if not isinstance(response.get("output"), list):
             return False
         items = list(objects(response["output"]))
-        for item in items if not self._messages else ():
+        for item in items if not self._has_started else ():
             self._note(item)
         changed = False
         output: dict[int, dict[str, Any]] = {}
@@ -208,6 +218,8 @@ class ResponseTexts:
             message = self._messages.get(index) or _Message(index)
             if item.get("type") == "message":
                 changed |= self._rewrite_message(message, item)
+            elif item.get("type") == "function_call":
+                changed |= self._calls.repair_item(index, item, self._scope, is_over=True)
             calls = list(self._take_calls(message))
             if is_known or not calls or any(part.get("text", part) for part in objects(item.get("content"))):
                 output[self._numbering.place_of(index)] = item
@@ -225,23 +237,37 @@ class ResponseTexts:
     def _take(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
         """What is emitted for an event, with what was found in it; None if that is the event as it is."""
         index = event.get("output_index")
+        self._has_started = True
         self._last_index = index if type(index) is int else self._last_index
-        match kind:
-            case "response.output_text.delta":
-                return self._take_delta(event)
-            case "response.output_text.done":
-                return self._end_text(event, event)
-            case "response.content_part.done" if _is_text(event.get("part")):
-                return self._end_text(event, event["part"])
-            case "response.output_item.added" | "response.output_item.done" if is_object(item := event.get("item")):
-                return self._take_item(event, item, is_over=kind == "response.output_item.done")
-            case _ if kind in ENDS:
-                before = self._end_all(is_cut_off=kind not in _GOOD_ENDS)
-                response = event.get("response")
-                changed = is_object(response) and self.rewrite(response)
-                return [*before, event] if before or changed else None
-            case _:
-                return None
+        part, item = event.get("part"), event.get("item")
+        emitted = None
+        if kind == "response.output_text.delta":
+            emitted = self._take_delta(event)
+        elif kind == "response.output_text.done":
+            emitted = self._end_text(event, event)
+        elif kind == "response.content_part.done" and _is_text(part):
+            emitted = self._end_text(event, part)
+        elif kind in _ITEM_EVENTS and is_object(item):
+            emitted = self._take_item(event, item, is_over=kind == "response.output_item.done")
+        elif kind in _CALL_EVENTS:
+            emitted = self._take_arguments(event, is_over=kind == "response.function_call_arguments.done")
+        elif kind in ENDS:
+            emitted = self._take_end(event, is_cut_off=kind not in _GOOD_ENDS)
+        return emitted
+
+    def _take_end(self, event: dict[str, Any], *, is_cut_off: bool) -> list[dict[str, Any]] | None:
+        before = self._end_all(is_cut_off=is_cut_off)
+        response = event.get("response")
+        changed = is_object(response) and self.rewrite(response)
+        return [*before, event] if before or changed else None
+
+    def _take_arguments(self, event: dict[str, Any], *, is_over: bool) -> list[dict[str, Any]] | None:
+        if not is_over:
+            changed = self._calls.feed(self._last_index, event, self._scope)
+            return ([event] if event["delta"] else []) if changed else None
+        rest, changed = self._calls.end(self._last_index, event, self._scope)
+        before = [self._arguments(self._last_index, rest, event)] if rest else []
+        return [*before, event] if before or changed else None
 
     def _take_delta(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         delta = event.get("delta")
@@ -274,10 +300,12 @@ class ResponseTexts:
         return self._take_parts(message, parts._replace(text=""))
 
     def _take_item(self, event: dict[str, Any], item: dict[str, Any], *, is_over: bool) -> list[dict[str, Any]] | None:
+        is_call = item.get("type") == "function_call"
+        changed = is_call and self._calls.repair_item(self._last_index, item, self._scope, is_over=is_over)
         if is_over or item.get("type") == "reasoning":
             self._note(item)
         if item.get("type") != "message":
-            return None
+            return [event] if changed else None
         message = self._message(event)
         message.id = item["id"] if isinstance(item.get("id"), str) else message.id
         if not is_over:
@@ -323,7 +351,12 @@ class ResponseTexts:
         for message in self._messages.values():
             events += self._end_texts(message, is_cut_off=is_cut_off)
             events += self._emit_calls(message)
-        return events
+        return events + [self._arguments(index, rest, {}) for index, rest in self._calls.cut_off()]
+
+    def _arguments(self, index: int, delta: str, at: dict[str, Any]) -> dict[str, Any]:
+        """A further delta of the arguments of a call."""
+        place = {"item_id": at.get("item_id", ""), "output_index": self._numbering.place_of(index)}
+        return {"type": "response.function_call_arguments.delta", **place, "delta": delta}
 
     def _end_texts(self, message: _Message, *, is_cut_off: bool) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
@@ -387,11 +420,9 @@ class ResponseTexts:
                 yield new_call(call.name, call.arguments, call.id or new_call_id())
 
     def _message(self, event: dict[str, Any]) -> _Message:
-        index = event.get("output_index")
-        place = index if type(index) is int else self._last_index
-        message = self._messages.get(place)
+        message = self._messages.get(self._last_index)
         if message is None:
-            message = self._messages[place] = _Message(place)
+            message = self._messages[self._last_index] = _Message(self._last_index)
         message.id = event.get("item_id") or message.id
         return message
 
@@ -411,7 +442,7 @@ class ResponseTexts:
         return content
 
 
-def _is_text(part: Any) -> bool:
+def _is_text(part: Any) -> TypeGuard[dict[str, Any]]:
     return is_object(part) and part.get("type") == "output_text" and isinstance(part.get("text"), str)
 
 
