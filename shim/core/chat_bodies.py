@@ -298,7 +298,9 @@ def _split_content(
     content = message.get("content")
     if not isinstance(content, str) or not ContentText.is_needed(request, report):
         return None
-    parts = ContentText(request, report).feed(content, at_end=True)
+    texts = ContentText(request, report)
+    texts.note_beside(message)
+    parts = texts.feed(content, at_end=True)
     if parts.text == content:
         return None
     message["content"] = None if parts.calls and not parts.text else parts.text

@@ -362,6 +362,7 @@ class ChunkRepairer:
         self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
     ) -> bool:
         """Lift tool calls and reasoning out of the content; whether some of it is buffered."""
+        content.note_beside(delta)
         text: Any = delta.get("content")
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
