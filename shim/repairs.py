@@ -167,12 +167,16 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.TOOL_CALL_ID: Rule(
         "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name, or "
-        "whose name follows later; an item without `function`",
-        "completed, once; the call is sent when its name is known, and one that nobody can answer is removed",
+        "whose name follows later, or has tokens stuck to it; an item without `function`",
+        "completed, once; the call is sent when its name is known, and one that nobody can answer is removed; a "
+        "declared name is cleaned",
         f"{_ISSUE}864",
     ),
     Repair.TOOL_CALL_ARGUMENTS: Rule(
-        "`arguments` is an object instead of a string", "serialised", "Microsoft's C++ SDK accepts both"
+        "`arguments` of a structured call is an object, empty, null, missing, or text that was encoded twice; a value "
+        "of Foundry Local's has another type than the tool declares",
+        "the JSON text of an object, with the declared types where the call was sent in one piece",
+        "Microsoft's C++ SDK accepts both; small models; precaution",
     ),
     Repair.TOOL_CALL_TEXT: Rule(
         "the request has tools, `tool_choice` is not `none`, and a call of one of them is written as text, in one of "

@@ -300,12 +300,9 @@ def _split_content(
     content = message.get("content")
     if not isinstance(content, str) or not ContentText.is_needed(request, report):
         return None
-    scanned = ContentText(request, report)
-    if message.get("reasoning_content"):
-        scanned.note_reasoning()
-    if message.get("tool_calls"):
-        scanned.note_structured_call()
-    parts = scanned.feed(content, at_end=True)
+    texts = ContentText(request, report)
+    texts.note_beside(message)
+    parts = texts.feed(content, at_end=True)
     if parts.text == content:
         return None
     message["content"] = None if parts.calls and not parts.text else parts.text

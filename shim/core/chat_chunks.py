@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from shim.core.request import ChatRequest
     from shim.reports import RepairReport
 
+_CUT_OFF: Final = ("length", "content_filter")
+"""The finish reasons of an answer that has not ended by itself."""
 _TEXT_FIELDS: Final = ("content", "reasoning_content", "refusal")
 _MOST_CHOICES: Final = 128
 """The largest `n` of OpenAI's."""
@@ -253,17 +255,17 @@ class ChunkRepairer:
 
     def _drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
         states = [state for _, state in sorted(self._choices.items())]
-        yield from self._flush_all(states, is_cut_off=not complete)
+        yield from self._flush_all(states, complete=complete)
         if complete:
             yield from self._finish(states)
         usage, self._owed_usage = self._owed_usage, None
         if usage is not None and self._request.include_usage:
             yield usage if "choices" in usage else {**self._envelope.new_chunk([]), **usage}
 
-    def _flush_all(self, states: Iterable[_Choice], *, is_cut_off: bool = False) -> Iterator[dict[str, Any]]:
+    def _flush_all(self, states: Iterable[_Choice], *, complete: bool) -> Iterator[dict[str, Any]]:
         """The chunks with what is buffered for some choices."""
         for state in states:
-            if delta := self._flush(state, is_cut_off=is_cut_off):
+            if delta := self._flush(state, complete=complete):
                 yield self._new_chunk(state, delta)
 
     def _finish(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
@@ -322,7 +324,7 @@ class ChunkRepairer:
             return [] if is_empty else [chunk]
         self._owed_usage = None
         states = [state for _, state in sorted(self._owed.items())]
-        owed = [*self._flush_all(states), *self._finish(states)]
+        owed = [*self._flush_all(states, complete=True), *self._finish(states)]
         return [*owed, chunk] if owed else unmoved
 
     # The choices.
@@ -367,10 +369,11 @@ class ChunkRepairer:
         reason = self._read_reason(choice, scope)
         is_early = reason is not None and is_foundry and _is_early(delta, state)
         at_end = reason is not None and not is_early
-        if at_end and (state.joiners or state.calls.is_buffering):
+        if at_end and (state.joiners or state.calls.is_buffering or state.calls.owes_arguments):
             scope.changed = True
-            self._append_rests(delta, state.flush_joiners(), state)
-        self._note_structured(delta, state)
+            self._append_rests(delta, state.flush_joiners(), state, is_whole=reason not in _CUT_OFF)
+        if delta.get("reasoning_content") and state.content is None and not state.has_text:
+            state.content = ContentText(self._request, self._report)  # which removes the end of a thought
         if state.content is not None:
             is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end)
         if reason is not None:
@@ -409,20 +412,11 @@ class ChunkRepairer:
                 del delta["tool_calls"]
         return state.calls.is_buffering
 
-    def _note_structured(self, delta: dict[str, Any], state: _Choice) -> None:
-        """Tell the scanning of the content what the service has sent beside it."""
-        if delta.get("reasoning_content"):
-            if state.content is None and not state.has_text:
-                state.content = ContentText(self._request, self._report)
-            if state.content is not None:
-                state.content.note_reasoning()
-        if delta.get("tool_calls") and state.content is not None:
-            state.content.note_structured_call()
-
     def _repair_text(
         self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
     ) -> bool:
         """Lift tool calls and reasoning out of the content; whether some of it is buffered."""
+        content.note_beside(delta)
         text: Any = delta.get("content")
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
@@ -437,19 +431,21 @@ class ChunkRepairer:
         self._put(parts, state, delta)
         return not (parts.text or parts.reasoning or parts.calls)
 
-    def _flush(self, state: _Choice, *, is_cut_off: bool) -> dict[str, Any]:
+    def _flush(self, state: _Choice, *, complete: bool) -> dict[str, Any]:
         """The delta with all that is buffered for a choice; its content is not scanned any more."""
         delta: dict[str, Any] = {}
         rests = state.flush_joiners()
         text = rests.pop("content", "")
         content, state.content = state.content, None
-        self._put(content.feed(text, at_end=True, is_cut_off=is_cut_off) if content else Parts(text), state, delta)
-        self._append_rests(delta, rests, state)
+        self._put(content.feed(text, at_end=True, is_cut_off=not complete) if content else Parts(text), state, delta)
+        self._append_rests(delta, rests, state, is_whole=complete and state.owed_reason not in _CUT_OFF)
         return delta
 
-    def _append_rests(self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice) -> None:
+    def _append_rests(
+        self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice, *, is_whole: bool
+    ) -> None:
         """Add the rests of texts, by field, and of arguments, by call, and calls that were not complete, to a delta."""
-        items = state.calls.flush()
+        items = state.calls.flush(is_whole=is_whole)
         state.has_calls = state.has_calls or bool(items)
         for key, rest in rests.items():
             if isinstance(key, int):

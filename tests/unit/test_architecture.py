@@ -175,7 +175,6 @@ def test_transport_imports_no_http_library(name):
     assert not {"httpx", "httpx2", "openai"} & packages(tree_of(name))
 
 
-@pytest.mark.xfail(reason="ToolCalls has 13")
 def test_classes_of_the_core_hold_little_state():
     """No object has more than twelve attributes."""
     large = {
