@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shim.offline import fetch as offline
+from shim.origin import install_command
 from support.commands import run_example
 from support.environments import without_internet
 from support.raw_server import Hold, RawServer
@@ -155,7 +156,7 @@ class TestBadInput:
             f"sys.argv = ['haiku.py']; runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
         )
         told = self.told(haiku(python=[sys.executable, "-c", code]))
-        assert 'pip install "foundry-local-shim[service]"' in told
+        assert install_command("service") in told
 
     def test_refused_connection_is_one_line(self):
         """An endpoint where nothing runs."""

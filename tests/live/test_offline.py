@@ -23,6 +23,7 @@ import pytest
 
 from shim.errors import ServiceError
 from shim.offline import fetch as offline
+from support.environments import REPOSITORY
 
 FILES = {
     "chat_template.jinja",
@@ -500,7 +501,7 @@ def test_missing_extra_names_package_and_command(cache, package):
     text = output_of(start(program))
 
     assert f"package {package}," in text
-    assert 'pip install "foundry-local-shim[offline]"' in text
+    assert f'pip install -e "{REPOSITORY}[offline]"' in text
     assert not cache.exists()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SHIM = Path(__file__).parents[2] / "shim"
-VOCABULARY = {"shim.repairs", "shim.reports", "shim.errors"}
+VOCABULARY = {"shim.repairs", "shim.reports", "shim.errors", "shim.origin"}
 FILES = {"shim.files"}
 # Each layer may import what stands above it, and nothing below.
 LAYERS = (
