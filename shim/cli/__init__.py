@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from shim.cli import capture, chat, doctor, models, proxy
+from shim.cli import capture, chat, demo, doctor, models, proxy
 from shim.cli.output import Commands
 from shim.cli.run import run as run_program
 
@@ -17,6 +17,7 @@ HELP = """Talk to Microsoft Foundry Local, whatever release it is, and see wheth
 
 \b
 Examples:
+  foundry-shim demo                           what the shim does, in two seconds
   foundry-shim chat                           a conversation
   foundry-shim chat "Write me a haiku"        one answer
   git diff | foundry-shim chat --system "Review this patch"
@@ -51,6 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+app.command()(demo.demo)
 app.command()(chat.chat)
 app.command()(models.models)
 app.command()(doctor.doctor)

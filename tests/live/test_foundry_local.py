@@ -13,6 +13,7 @@ import pytest
 
 import shim
 from shim.offline.fetch import cache_root
+from shim.origin import install_command
 from shim.service.find import find_service, normalised, resolve_model
 from support.environments import without_internet
 from support.foundry_catalog import catalog_entry
@@ -275,7 +276,7 @@ def test_missing_extra_names_what_to_install(run):
         except shim.MissingExtraError as error:
             print(error)
     """
-    assert run(code).stdout.strip().endswith('pip install "foundry-local-shim[service]"')
+    assert run(code).stdout.strip().endswith(install_command("service"))
 
 
 class TestAttach:

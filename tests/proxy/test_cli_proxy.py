@@ -16,6 +16,7 @@ pytest.importorskip("typer")
 
 import httpx
 
+from shim.origin import install_command
 from support.commands import command as program
 from support.commands import run as run_command
 from support.openai_server import TEXT, openai_server
@@ -321,7 +322,7 @@ class TestRefusals:
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
         assert package in line
-        assert 'pip install "foundry-local-shim[proxy]"' in line
+        assert install_command("proxy") in line
 
 
 def _has_ipv6():
