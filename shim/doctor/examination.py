@@ -135,7 +135,9 @@ def _find(named: str | None, authorization: str | None, deadline: float, diagnos
 
 def _name_variable(problem: Problem) -> Problem:
     """A problem with an address that the variable holds."""
-    return replace(problem, message=f"{problem.message} It is the address in {ENDPOINT_VARIABLE}.")
+    if not problem.is_grave:
+        return problem
+    return replace(problem, message=f"{problem.message} {ENDPOINT_VARIABLE} names this address.")
 
 
 class _Examiner:

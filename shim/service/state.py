@@ -44,7 +44,8 @@ def record(base_url: str, model: str) -> Path:
         ServiceError: The folder is not the user's own.
     """
     folder = state_folder()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the mode is that of the last folder alone
+    folder.mkdir(mode=0o700, exist_ok=True)
     _require_own(folder)
     pid = os.getpid()
     entry = {"base_url": base_url, "model": model, "pid": pid, "started": _start_of(pid), "machine": _machine()}
