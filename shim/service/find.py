@@ -182,7 +182,7 @@ def _daemon_urls() -> list[str]:
     """
     try:
         content = _read_small_file(Path.home() / ".foundry" / "daemon.json")
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: there is no home folder
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: no home folder is known
         return []
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
@@ -239,7 +239,7 @@ def _status_urls() -> list[str]:
 
 
 def _problem(base_url: str) -> str | None:
-    """Why there is no service at this address; None if there is one."""
+    """Why no service can be used at this address; None if one can."""
     try:
         listing = _get(f"{base_url}/models", None)
     except _NotFoundryError as error:
