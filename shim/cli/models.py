@@ -1,22 +1,19 @@
 """What models there are, as far as each source tells."""
 
+from __future__ import annotations
+
 import json
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import httpx
 import typer
-from rich.table import Table
 
-import shim
+from shim.cli.options import BaseUrl  # noqa: TC001 - typer reads the annotation
 from shim.cli.output import note, printable, to_stdout, unpadded
-from shim.cli.services import BaseUrl, running_service
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
-from shim.offline.fetch import DEFAULT_MODEL
-from shim.service.find import find_service, is_loopback, without_credentials
-from shim.service.start import CatalogModel
-from shim.transport.lookup import LOCAL_CATALOG, read_names
-from shim.transport.own import own_requests
+
+if TYPE_CHECKING:
+    from shim.service.start import CatalogModel
 
 _SECONDS = 15.0
 """A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
@@ -45,6 +42,9 @@ def models(
                this machine, too
       -        not known
     """  # noqa: D301 - typer wants the character itself: it keeps the lines as they are
+    from shim.cli.services import running_service
+    from shim.service.find import find_service
+
     if base_url:
         found = _of_service(find_service(base_url))
     elif running := running_service():
@@ -58,6 +58,8 @@ def models(
 
 
 def _show(found: list[CatalogModel]) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name in ("id", "alias", "state"):
         table.add_column(name, overflow="fold")
@@ -84,8 +86,11 @@ def _state(model: CatalogModel) -> str:
 
 
 def _of_catalog(url: str | None) -> list[CatalogModel]:
+    from shim.offline.fetch import DEFAULT_MODEL
+    from shim.service.start import FoundryLocal
+
     try:
-        found = shim.FoundryLocal(DEFAULT_MODEL, catalog_url=url).catalog()
+        found = FoundryLocal(DEFAULT_MODEL, catalog_url=url).catalog()
     except MissingExtraError as error:
         raise ServiceError(
             "No Foundry Local service runs, and foundry-local-sdk is not installed.",
@@ -102,6 +107,12 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
 
 
 def _of_service(base_url: str) -> list[CatalogModel]:
+    import httpx
+
+    from shim.service.find import is_loopback, without_credentials
+    from shim.transport.lookup import LOCAL_CATALOG, read_names
+    from shim.transport.own import own_requests
+
     root = base_url.removesuffix("/v1")
     note(f"The models of {without_credentials(base_url)}", style="dim")
     # A proxy of the environment is for other machines.
@@ -138,6 +149,8 @@ def _of_service(base_url: str) -> list[CatalogModel]:
 
 def _described(entry: dict[str, Any], loaded: list[str] | None, cached: list[str] | None) -> CatalogModel:
     """What is known of a model: by the lists of names, and by its entry in the catalog of 0.x."""
+    from shim.service.start import CatalogModel
+
     name: str = entry["name"]
     is_loaded = None if loaded is None else _among(name, loaded)
     # What is loaded lies on this machine.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -19,37 +19,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from rich.console import Console
-
-BaseUrl = Annotated[
-    str | None,
-    typer.Option("--base-url", metavar="URL", help="A service that runs, such as http://localhost:5273/v1."),
-]
-Model = Annotated[
-    str | None, typer.Option("--model", "-m", metavar="NAME", help="The alias or id of the model, such as phi-4-mini.")
-]
-ModelPath = Annotated[
-    str | None,
-    typer.Option("--model-path", metavar="FOLDER", help="Serve the model in this folder (ONNX Runtime GenAI)."),
-]
-ApiKeyEnv = Annotated[
-    str | None,
-    typer.Option("--api-key-env", metavar="NAME", help="Send the API key in this environment variable to --base-url."),
-]
-
-
-def api_key_from(variable: str | None, base_url: str | None) -> str | None:
-    """The API key that the user asks to be sent; keys of the environment are not sent otherwise.
-
-    Raises:
-        typer.BadParameter: The variable is not set, or no address is given: a discovered service gets no key.
-    """
-    if variable is None:
-        return None
-    if not base_url:
-        raise typer.BadParameter("only with --base-url: a discovered service gets no key", param_hint="--api-key-env")
-    if not (key := os.environ.get(variable)):
-        raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--api-key-env")
-    return key
 
 
 def open_service(model: str | None, base_url: str | None, model_path: str | None) -> Service:

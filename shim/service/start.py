@@ -107,8 +107,8 @@ class FoundryLocal(Service):
 
         Args:
             alias: A model of Foundry's catalog, by its alias or id. It is downloaded if it is not there.
-            model_path: Instead of an alias, a folder with a model of your own: ``genai_config.json`` and its files. It is
-                served, not copied.
+            model_path: Instead of an alias, a folder with a model of your own: ``genai_config.json`` and its files. It
+                is served, not copied.
             port: The port to listen on at 127.0.0.1; 0 takes a free one.
             progress: Called during a download with its progress in percent.
             app_name: The name under which Foundry Local keeps its models and logs.

@@ -56,17 +56,17 @@ class TestConformingService:
     def test_both_sides_see_the_same(self, examined):
         """Each probe says what a program sees, the same with the shim and without."""
         findings = found(examined[0])
-        assert findings["plain"].mended == "text, finish reason stop"
-        assert findings["stream"].mended == "text in 3 chunks, finish reason stop"
-        assert findings["tools"].mended == "1 tool call, finish reason tool_calls"
-        assert findings["usage"].mended == "text in 3 chunks, finish reason stop, usage once, at the end"
-        assert findings["bad parameter"].mended.startswith("BadRequestError 400: Invalid 'temperature'")
-        assert findings["unknown model"].mended.startswith("NotFoundError 404: ")
-        assert findings["too many tokens"].mended == "BadRequestError 400: max_tokens is too large"
-        assert findings["keep-alive"].mended == "the connection is used again"
-        assert [name for name in REPLAYED if findings[name].alone != findings[name].mended] == []
-        assert findings["stream"].came == "200 text/event-stream, 5 events, [DONE]"
-        assert findings["plain"].came == "200 application/json"
+        assert findings["plain"].with_shim == "text, finish reason stop"
+        assert findings["stream"].with_shim == "text in 3 chunks, finish reason stop"
+        assert findings["tools"].with_shim == "1 tool call, finish reason tool_calls"
+        assert findings["usage"].with_shim == "text in 3 chunks, finish reason stop, usage once, at the end"
+        assert findings["bad parameter"].with_shim.startswith("BadRequestError 400: Invalid 'temperature'")
+        assert findings["unknown model"].with_shim.startswith("NotFoundError 404: ")
+        assert findings["too many tokens"].with_shim == "BadRequestError 400: max_tokens is too large"
+        assert findings["keep-alive"].with_shim == "the connection is used again"
+        assert [name for name in REPLAYED if findings[name].without_shim != findings[name].with_shim] == []
+        assert findings["stream"].received == "200 text/event-stream, 5 events, [DONE]"
+        assert findings["plain"].received == "200 application/json"
 
     def test_costs_a_few_dozen_tokens(self, examined):
         """A few dozen tokens; no request is made twice, and none that is known to end a release."""
@@ -106,8 +106,8 @@ class TestDeviatingService:
         with openai_server(streamed(sse_response([stream([*old, {**old[-1], "choices": [], "usage": {}}])]))) as server:
             diagnosis = diagnose(server.base_url)
         finding = found(diagnosis)["stream"]
-        assert finding.verdict == "mended"
-        assert finding.alone == "text in 2 chunks, finish reason stop, then IndexError: list index out of range"
+        assert finding.verdict == "repaired"
+        assert finding.without_shim == "text in 2 chunks, finish reason stop, then IndexError: list index out of range"
         assert diagnosis.generation == "0.8 to 0.10"
         assert Repair.ID.value in diagnosis.deviations
 
@@ -144,7 +144,7 @@ class TestDeviatingService:
             "unknown-model-answered",
         ]
         assert found(diagnosis)["usage"].verdict == "note"
-        assert found(diagnosis)["too many tokens"].mended == "granted"
+        assert found(diagnosis)["too many tokens"].with_shim == "granted"
         assert diagnosis.is_usable
 
     def test_calls_that_are_not_json_are_shown(self):
@@ -247,7 +247,7 @@ class TestFailingService:
         diagnosis, seconds = self.examined(openai_server(streamed(answer)))
         assert found(diagnosis)["plain"].verdict == "ok"
         finding = found(diagnosis)["stream"]
-        assert (finding.verdict, codes(finding.problems)) == ("wrong", [code])
+        assert (finding.verdict, codes(finding.problems)) == ("failed", [code])
         assert not diagnosis.is_usable
         assert seconds < 15
 
@@ -262,7 +262,7 @@ class TestFailingService:
         cut = sse_response([stream(chunks({"model": "m"})[:1], done=b"")], end="cut")
         diagnosis, _ = self.examined(openai_server(lambda body, _: cut if is_meant(body) else None))
         assert codes(diagnosis.all_problems) == ["connection-cut"]
-        assert found(diagnosis)[probe].verdict == "wrong"
+        assert found(diagnosis)[probe].verdict == "failed"
 
     def test_granted_limit_of_tokens_is_left_at_once(self):
         """The stream is left at once: its many tokens are not waited for."""
@@ -270,7 +270,7 @@ class TestFailingService:
         with openai_server(lambda body, _: begun if body["max_tokens"] > 1000 else None) as server:
             diagnosis = diagnose(server.base_url, deadline=2.0)
         finding = found(diagnosis)["too many tokens"]
-        assert (finding.mended, finding.verdict) == ("granted", "ok")
+        assert (finding.with_shim, finding.verdict) == ("granted", "ok")
 
     def test_two_late_answers_are_enough(self):
         """Where two probes in a row are late, the others are not made."""
@@ -279,7 +279,7 @@ class TestFailingService:
         assert [finding.probe for finding in late] == ["plain", "stream"]
         assert {finding.verdict for finding in diagnosis.findings[2:]} == {"skipped"}
         assert "2 probes in a row" in diagnosis.findings[2].skipped
-        assert found(diagnosis)["stream"].came == "silence"
+        assert found(diagnosis)["stream"].received == "silence"
         assert seconds < 5
 
     def test_service_that_dies_is_reported(self):
@@ -314,8 +314,8 @@ class TestFailingService:
         """What never leaves is told as the client's own failure."""
         diagnosis, _ = self.examined(openai_server(), prompt="caf\udcff")
         assert codes(found(diagnosis)["plain"].problems) == ["client-error"]
-        assert found(diagnosis)["plain"].came == ""
-        assert "UnicodeEncodeError" in found(diagnosis)["plain"].mended
+        assert found(diagnosis)["plain"].received == ""
+        assert "UnicodeEncodeError" in found(diagnosis)["plain"].with_shim
 
 
 class TestModels:
@@ -430,7 +430,7 @@ class TestRecording:
         events = [stream([each], done=b"") for each in betalgo()]
         diagnosis = diagnose_recording(self.recording(body, self.sent(sse_response([*events, b"data: [DONE]\n\n"]))))
         [finding] = diagnosis.findings
-        assert finding.verdict == "mended"
+        assert finding.verdict == "repaired"
         assert (diagnosis.generation, diagnosis.model) == ("1.x", "m")
         assert [round(gap, 3) for gap in finding.timing.gaps] == [0.1, 0.1]
         assert round(finding.timing.first, 3) == 0.2
@@ -442,7 +442,7 @@ class TestRecording:
             with shim.http_client() as http:
                 content = http.post(f"{server.base_url}/chat/completions", json=body).content
         diagnosis = diagnose_recording(self.recording(body, self.sent(plain_response(content))))
-        assert diagnosis.findings[0].mended == "text, finish reason stop"
+        assert diagnosis.findings[0].with_shim == "text, finish reason stop"
 
     def test_cut_recording_is_a_failure(self):
         """A recording that ends in the middle is a failure, not a crash."""
@@ -451,7 +451,7 @@ class TestRecording:
         recording.ended = "closed"
         diagnosis = diagnose_recording(recording)
         assert codes(diagnosis.all_problems) == ["connection-cut"]
-        assert diagnosis.findings[0].came == "200 text/event-stream, 1 event, connection cut"
+        assert diagnosis.findings[0].received == "200 text/event-stream, 1 event, connection cut"
 
     @pytest.mark.parametrize("target", ["/v1/models", "/v1/responses"])
     def test_other_recording_is_refused(self, target):
@@ -462,7 +462,7 @@ class TestRecording:
 
 def test_report_escapes_fences_and_bars():
     """What a service says cannot break the report's table or its blocks."""
-    finding = doctor.Finding("stream", came="a | b\nc", alone="private", alone_redacted="x")
+    finding = doctor.Finding("stream", received="a | b\nc", without_shim="private", without_shim_redacted="x")
     finding.deviations = [doctor.Deviation("id", 1, "when", "seen", "```\nfree")]
     text = as_markdown(Diagnosis(findings=[finding]))
     assert "| stream | a \\| b c | x |" in text

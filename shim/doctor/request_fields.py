@@ -1,0 +1,167 @@
+"""Which fields of a request the service honours, and which it silently ignores.
+
+A service that ignores a field answers as if nothing had been asked. Each field gets a request of its own, and its
+answer has to show which of the two it was; if it does not, the result is "unknown".
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import openai
+
+from shim.doctor.diagnosis import Problem
+from shim.doctor.probes import TOOL_PROMPT, Ask, Outcome, Visit, problem_of
+from shim.repairs import Repair
+from shim.reports import capture_repairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+HONOURED: Final = "honoured"
+IGNORED: Final = "ignored"
+REFUSED: Final = "refused"
+UNKNOWN: Final = "unknown"
+
+_FEW_TOKENS: Final = 8
+_ANSWER_TOKENS: Final = 48
+_SHORT_PROMPT: Final = "Is snow white? Answer with one word."
+_PIXEL: Final = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"answer": {"type": "boolean"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+_STRICT_TOOL: Final = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            # The prompt names another city: only a constrained answer keeps to these.
+            "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def examine_fields(visit: Visit) -> Outcome:
+    """Ask for each of the fields, until the service fails."""
+    results = dict.fromkeys(_FIELDS, UNKNOWN)
+    problems: list[Problem] = []
+    for name, examine in _FIELDS.items():
+        try:
+            results[name] = examine(visit.ask)
+        except openai.APIStatusError:
+            results[name] = REFUSED
+        except Exception as error:  # noqa: BLE001 - whatever it is, the probe ends with what it knows
+            problem = problem_of(error)
+            # Seven answers may take longer than one; that is not the service's fault.
+            problems += [problem] if problem.code != "deadline" else []
+            break
+    if ignored := [name for name, result in results.items() if result == IGNORED]:
+        problems.append(ignored_problem(ignored))
+    return Outcome(_summarize(results), problems, fields=results)
+
+
+def ignored_problem(names: Iterable[str]) -> Problem:
+    """The note about fields that the service ignored."""
+    return Problem(
+        "request-ignored",
+        f"The service silently ignores {', '.join(sorted(names))} of a request.",
+        "Check what you need in the answer, and leave these fields out.",
+        is_fatal=False,
+    )
+
+
+def _summarize(results: Mapping[str, str]) -> str:
+    groups = {
+        result: [name for name, each in results.items() if each == result]
+        for result in (IGNORED, REFUSED, HONOURED, UNKNOWN)
+    }
+    return "; ".join(f"{result}: {', '.join(names)}" for result, names in groups.items() if names)
+
+
+def _send(ask: Ask, question: Any, **parameters: Any) -> tuple[Any, bool]:
+    """Ask; return the completion, and whether the shim reports that something was ignored."""
+    with capture_repairs() as captured:
+        completion = ask.client.chat.completions.create(
+            model=ask.model, messages=[{"role": "user", "content": question}], **parameters
+        )
+    return completion, Repair.REQUEST_IGNORED in captured.repairs
+
+
+def _result(is_honoured: bool, is_ignored: bool) -> str:  # noqa: FBT001 - the two things that an answer may show
+    return HONOURED if is_honoured else IGNORED if is_ignored else UNKNOWN
+
+
+def _text(completion: Any) -> str:
+    return completion.choices[0].message.content or ""
+
+
+def _examine_n(ask: Ask) -> str:
+    completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, n=2, max_tokens=_FEW_TOKENS)
+    return _result(len(completion.choices) > 1, is_ignored)
+
+
+def _examine_logprobs(ask: Ask) -> str:
+    completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, logprobs=True, max_tokens=_FEW_TOKENS)
+    logprobs = completion.choices[0].logprobs
+    return _result(bool(logprobs and logprobs.content), is_ignored)
+
+
+def _examine_stop(ask: Ask) -> str:
+    question = ask.prompt or _SHORT_PROMPT
+    expected = _text(_send(ask, question, temperature=0, max_tokens=_FEW_TOKENS)[0])
+    stop = expected[1:2].strip()
+    if not stop:
+        return UNKNOWN
+    completion, is_ignored = _send(ask, question, temperature=0, max_tokens=_FEW_TOKENS, stop=[stop])
+    text = _text(completion)
+    return _result(len(text) < len(expected) and expected.startswith(text), is_ignored)
+
+
+def _examine_response_format(ask: Ask) -> str:
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": _SCHEMA}}
+    completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, response_format=form, max_tokens=_ANSWER_TOKENS)
+    is_honoured = False
+    with suppress(ValueError):
+        value = json.loads(_text(completion))
+        is_honoured = isinstance(value, dict) and not is_ignored
+    return _result(is_honoured, is_ignored)
+
+
+def _examine_strict(ask: Ask) -> str:
+    completion, is_ignored = _send(ask, ask.prompt or TOOL_PROMPT, tools=[_STRICT_TOOL], max_tokens=_ANSWER_TOKENS)
+    return _result(bool(completion.choices[0].message.tool_calls) and not is_ignored, is_ignored)
+
+
+def _examine_images(ask: Ask) -> str:
+    question = ask.prompt or _SHORT_PROMPT
+    parts = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": _PIXEL}}]
+    tokens = [
+        usage.prompt_tokens if (usage := _send(ask, content, max_tokens=1)[0].usage) else 0
+        for content in (question, parts)
+    ]
+    # A model that sees the image spends tokens on it.
+    return _result(0 < tokens[0] < tokens[1], 0 < tokens[1] <= tokens[0])
+
+
+_FIELDS: Final[dict[str, Callable[[Ask], str]]] = {
+    "n": _examine_n,
+    "logprobs": _examine_logprobs,
+    "stop": _examine_stop,
+    "response_format": _examine_response_format,
+    "strict": _examine_strict,
+    "images": _examine_images,
+}
