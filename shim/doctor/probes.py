@@ -46,6 +46,7 @@ _SENT_HEADER: Final = re.compile(
     r"host|accept|accept-encoding|connection|content-type|content-length|user-agent|x-stainless-[a-z-]+"
 )
 _TIMEOUTS: Final = {"APITimeoutError", "ReadTimeout", "ConnectTimeout", "WriteTimeout", "PoolTimeout"}
+_NO_MARKERS: Final = re.compile(r"tool calling requires .*markers|tool boundary tokens")
 _CUTS: Final = {"RemoteProtocolError", "ReadError", "WriteError"}
 
 
@@ -246,7 +247,7 @@ def helper(ask: Ask) -> Outcome:
 def tools(ask: Ask) -> Outcome:
     """A stream in which the model should call a function."""
     seen = ask.stream(max_tokens=_CALL_TOKENS, tools=[_WEATHER], prompt=ask.prompt or TOOL_PROMPT)
-    problems = _failure(seen)
+    problems = [no_tool_support()] if refuses_tools(seen.error) else _failure(seen)
     if not seen.error and not seen.calls:
         problems.append(
             Problem(
@@ -399,6 +400,21 @@ def problem_of(error: BaseException) -> Problem:
         "client-error",
         f"The official client cannot read the answer ({describe_error(error)}).",
         "Record it with foundry-shim capture FILE, and report it to foundry-local-shim.",
+    )
+
+
+def refuses_tools(error: BaseException | None) -> bool:
+    """Whether 2.x refuses tools because the model has no markers for calls, or none of one token."""
+    return error is not None and bool(_NO_MARKERS.search(str(error)))
+
+
+def no_tool_support() -> Problem:
+    """The note about a model that cannot call functions."""
+    return Problem(
+        "no-tool-support",
+        "The model cannot call functions: it has no markers that start and end a call.",
+        "Use a model that supports tools; `foundry-shim models` lists them.",
+        is_fatal=False,
     )
 
 

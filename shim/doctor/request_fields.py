@@ -6,14 +6,14 @@ answer has to show which of the two it was; if it does not, the result is "unkno
 
 from __future__ import annotations
 
+import base64
 import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
 
 from shim.doctor.diagnosis import Problem
-from shim.doctor.probes import TOOL_PROMPT, Ask, Outcome, Visit, problem_of
+from shim.doctor.probes import TOOL_PROMPT, Ask, Outcome, Visit, problem_of, refuses_tools
 from shim.repairs import Repair
 from shim.reports import capture_repairs
 
@@ -28,17 +28,20 @@ UNKNOWN: Final = "unknown"
 _FEW_TOKENS: Final = 8
 _ANSWER_TOKENS: Final = 48
 _SHORT_PROMPT: Final = "Is snow white? Answer with one word."
-_PIXEL: Final = (
-    "data:image/png;base64,"
+_PIXEL: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+_PADDING: Final = bytes(300)
+"""Decoders ignore what follows the end of a PNG image."""
+_NOT_OF_THE_SCHEMA: Final = "malformed tool call"
+"""2.2 checks calls against the schema, and reports those that it could not correct."""
 _SCHEMA: Final = {
     "type": "object",
     "properties": {"answer": {"type": "boolean"}},
     "required": ["answer"],
     "additionalProperties": False,
 }
-_STRICT_TOOL: Final = {
+_STRICT_TOOL: Final[dict[str, Any]] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -62,11 +65,12 @@ def examine_fields(visit: Visit) -> Outcome:
     for name, examine in _FIELDS.items():
         try:
             results[name] = examine(visit.ask)
-        except openai.APIStatusError:
-            results[name] = REFUSED
+        except openai.APIStatusError as error:
+            # A model without tools refuses every request with tools, strict or not.
+            results[name] = UNKNOWN if refuses_tools(error) else REFUSED
         except Exception as error:  # noqa: BLE001 - whatever it is, the probe ends with what it knows
             problem = problem_of(error)
-            # Seven answers may take longer than one; that is not the service's fault.
+            # So many answers may take longer than one; that is not the service's fault.
             problems += [problem] if problem.code != "deadline" else []
             break
     if ignored := [name for name, result in results.items() if result == IGNORED]:
@@ -134,27 +138,43 @@ def _examine_stop(ask: Ask) -> str:
 def _examine_response_format(ask: Ask) -> str:
     form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": _SCHEMA}}
     completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, response_format=form, max_tokens=_ANSWER_TOKENS)
-    is_honoured = False
-    with suppress(ValueError):
-        value = json.loads(_text(completion))
-        is_honoured = isinstance(value, dict) and not is_ignored
-    return _result(is_honoured, is_ignored)
+    text = _text(completion).lstrip()
+    if text and not text.startswith("{"):  # even if the token limit has cut it, it cannot become that object
+        return IGNORED
+    try:
+        json.loads(text)
+    except ValueError:
+        return _result(is_honoured=False, is_ignored=is_ignored)
+    return _result(not is_ignored, is_ignored)
 
 
 def _examine_strict(ask: Ask) -> str:
-    completion, is_ignored = _send(ask, ask.prompt or TOOL_PROMPT, tools=[_STRICT_TOOL], max_tokens=_ANSWER_TOKENS)
+    try:
+        completion, is_ignored = _send(ask, ask.prompt or TOOL_PROMPT, tools=[_STRICT_TOOL], max_tokens=_ANSWER_TOKENS)
+    except openai.APIStatusError as error:
+        if _NOT_OF_THE_SCHEMA in str(error):
+            return HONOURED
+        raise
     return _result(bool(completion.choices[0].message.tool_calls) and not is_ignored, is_ignored)
 
 
 def _examine_images(ask: Ask) -> str:
-    question = ask.prompt or _SHORT_PROMPT
-    parts = [{"type": "text", "text": question}, {"type": "image_url", "image_url": {"url": _PIXEL}}]
-    tokens = [
-        usage.prompt_tokens if (usage := _send(ask, content, max_tokens=1)[0].usage) else 0
-        for content in (question, parts)
-    ]
-    # A model that sees the image spends tokens on it.
-    return _result(0 < tokens[0] < tokens[1], 0 < tokens[1] <= tokens[0])
+    text, image, larger = (_count_tokens(ask, data) for data in (None, _PIXEL, _PIXEL + _PADDING))
+    if not (text and image):
+        return UNKNOWN
+    # A model that sees the image spends tokens on its pixels. Some releases write its data into the prompt as text.
+    is_seen = text < image == larger
+    return HONOURED if is_seen else IGNORED
+
+
+def _count_tokens(ask: Ask, image: bytes | None) -> int:
+    """The tokens of a prompt with an image; 0 if the service does not report them."""
+    parts: list[dict[str, Any]] = [{"type": "text", "text": ask.prompt or _SHORT_PROMPT}]
+    if image is not None:
+        url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    usage = _send(ask, parts, max_tokens=1)[0].usage
+    return usage.prompt_tokens if usage else 0
 
 
 _FIELDS: Final[dict[str, Callable[[Ask], str]]] = {
