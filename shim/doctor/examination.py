@@ -49,7 +49,7 @@ def diagnose(
 ) -> Diagnosis:
     """Examine a running service.
 
-    It costs the service a few dozen tokens. Each of its steps ends by the deadline; after two probes in a row that
+    It costs the service fewer than 200 tokens. Each of its steps ends by the deadline; after two probes in a row that
     exceed it, the others are skipped.
 
     Args:

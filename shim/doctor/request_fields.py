@@ -26,7 +26,8 @@ REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
 
 _FEW_TOKENS: Final = 8
-_ANSWER_TOKENS: Final = 48
+_FORMAT_TOKENS: Final = 16
+_CALL_TOKENS: Final = 32
 _SHORT_PROMPT: Final = "Is snow white? Answer with one word."
 _PIXEL: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -137,7 +138,7 @@ def _examine_stop(ask: Ask) -> str:
 
 def _examine_response_format(ask: Ask) -> str:
     form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": _SCHEMA}}
-    completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, response_format=form, max_tokens=_ANSWER_TOKENS)
+    completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, response_format=form, max_tokens=_FORMAT_TOKENS)
     text = _text(completion).lstrip()
     if text and not text.startswith("{"):  # even if the token limit has cut it, it cannot become that object
         return IGNORED
@@ -150,7 +151,7 @@ def _examine_response_format(ask: Ask) -> str:
 
 def _examine_strict(ask: Ask) -> str:
     try:
-        completion, is_ignored = _send(ask, ask.prompt or TOOL_PROMPT, tools=[_STRICT_TOOL], max_tokens=_ANSWER_TOKENS)
+        completion, is_ignored = _send(ask, ask.prompt or TOOL_PROMPT, tools=[_STRICT_TOOL], max_tokens=_CALL_TOKENS)
     except openai.APIStatusError as error:
         if _NOT_OF_THE_SCHEMA in str(error):
             return HONOURED

@@ -48,7 +48,9 @@ def examine(base_url: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for prompt in _PROMPTS:
         fields = diagnose(base_url, prompt=prompt).findings[-1].fields
-        found = {name: result if found.get(name, UNKNOWN) == UNKNOWN else found[name] for name, result in fields.items()}
+        found = {
+            name: result if found.get(name, UNKNOWN) == UNKNOWN else found[name] for name, result in fields.items()
+        }
     return found
 
 
