@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from shim import raw as raw_path
-from shim.cli.output import note, printable, to_stderr, unpadded
+from shim.cli.output import note, printable, to_stderr, unpadded, waiting
 from shim.cli.wrapping import LineWrapper
 from shim.repairs import RULES, Repair
 from shim.reports import capture_repairs
@@ -111,28 +111,23 @@ class _Display:
     """Writes an answer to standard output, after a spinner on a terminal until its first text."""
 
     def __init__(self) -> None:
-        console = to_stderr()
-        self._spinner = console.status("Waiting for the first token …") if console.is_terminal else nullcontext()
+        self._spinner = ExitStack()
         self._wrapper = LineWrapper() if sys.stdout.isatty() else None
 
     def __enter__(self) -> Self:
-        self._spinner.__enter__()
+        self._spinner.enter_context(waiting("Waiting for the first token …"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop_spinner()
+        self._spinner.close()
 
     def write(self, text: str) -> None:
         """Write a piece: wrapped and without control characters on a terminal, as it is elsewhere."""
-        self._stop_spinner()
+        self._spinner.close()
         if self._wrapper is not None:
             text = self._wrapper.wrap(printable(text), get_terminal_size().columns)
         sys.stdout.write(text)
         sys.stdout.flush()
-
-    def _stop_spinner(self) -> None:
-        self._spinner.__exit__(None, None, None)
-        self._spinner = nullcontext()
 
 
 def show_answer(

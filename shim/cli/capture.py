@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shim.cli.options import ApiKeyEnv, BaseUrl, Model, api_key_from
-from shim.cli.output import ExitCode, encodable, failures, note
+from shim.cli.output import ExitCode, encodable, failures, note, waiting
 from shim.core.jsontext import is_object
 from shim.errors import ServiceError
 
@@ -116,9 +116,14 @@ def _exchange(transport: "RecordingTransport", base_url: str, body: dict[str, An
     from shim.doctor.probes import official_client
 
     completions = official_client(transport, base_url, authorization).chat.completions.with_streaming_response
-    with completions.create(model=body["model"], messages=[], extra_body=body) as response:
-        for _ in response.iter_bytes():
-            pass
+    received = 0
+    with (
+        waiting("Waiting for the answer …") as show,
+        completions.create(model=body["model"], messages=[], extra_body=body) as response,
+    ):
+        for data in response.iter_bytes():
+            received += len(data)
+            show(f"Received {received} bytes …")
 
 
 def _read_request(path: Path) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def _lines(finding: Finding) -> Iterator[tuple[str, str]]:
     if finding.without_shim in ("", finding.with_shim):
         yield finding.with_shim, ""
     else:
-        yield f"without the shim: {finding.without_shim}", ""
-        yield f"with the shim:    {finding.with_shim}", ""
+        yield f"without shim: {finding.without_shim}", ""
+        yield f"with shim:    {finding.with_shim}", ""
     if finding.deviations:
         yield f"repaired: {', '.join(deviation.code for deviation in finding.deviations)}", "dim"
     if finding.problems:

@@ -1,14 +1,13 @@
 """Check a service, and which of its defects the shim repairs."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shim.cli.options import ApiKeyEnv, BaseUrl, Model, api_key_from
-from shim.cli.output import ExitCode, complain, encodable, to_stderr, to_stdout, unpadded
+from shim.cli.output import ExitCode, complain, encodable, to_stdout, unpadded, waiting
 
 if TYPE_CHECKING:
     from shim.doctor import Diagnosis
@@ -48,15 +47,14 @@ def doctor(
     if replay:
         diagnosis = examine.diagnose_recording(Recording.load(replay))
     else:
-        console = to_stderr()
-        with console.status("Looking for the service …") if console.is_terminal else nullcontext() as status:
+        with waiting("Looking for the service …") as show:
             diagnosis = examine.diagnose(
                 base_url,
                 model=model,
                 prompt=encodable(prompt) if prompt else None,
                 api_key=api_key,
                 deadline=deadline,
-                progress=lambda name: status.update(f"Probe: {name} …") if status else None,
+                progress=lambda name: show(f"Probe: {name} …"),
             )
     _print(diagnosis, as_json=as_json, report=report)
     if not diagnosis.findings:

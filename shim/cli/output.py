@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from shim.errors import ServiceError, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import TextIO
 
     from rich.console import Console
@@ -102,6 +102,16 @@ def console(file: TextIO) -> Console:
         markup=False,
         emoji=False,
     )
+
+
+@contextmanager
+def waiting(text: str) -> Generator[Callable[[str], None]]:
+    """Show a spinner on a terminal while a block runs; yields a function that changes its text."""
+    if not to_stderr().is_terminal:
+        yield lambda _: None
+        return
+    with to_stderr().status(text) as status:
+        yield status.update
 
 
 @contextmanager
