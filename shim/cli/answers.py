@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shim.service.start import Service
+
+
+_COLUMNS: Final = 80
+"""Of a terminal that does not report its width."""
 
 
 class ChatModel:
@@ -125,9 +129,17 @@ class _Display:
         """Write a piece: wrapped and without control characters on a terminal, as it is elsewhere."""
         self._spinner.close()
         if self._wrapper is not None:
-            text = self._wrapper.wrap(printable(text), get_terminal_size().columns)
+            text = self._wrapper.wrap(printable(text), _columns())
         sys.stdout.write(text)
         sys.stdout.flush()
+
+
+def _columns() -> int:
+    """The width of the terminal now. A variable COLUMNS may be that of another one."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def show_answer(
