@@ -68,7 +68,7 @@ def run() -> None:
     """Run the command that the arguments name, and end the process with its exit code."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):  # pragma: no branch - nobody has replaced it
-            stream.reconfigure(errors="replace")  # a character that the terminal or pipe cannot encode is no failure
+            stream.reconfigure(errors="replace")  # a character that cannot be encoded must not fail
     app(prog_name="foundry-shim")
 
 

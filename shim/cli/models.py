@@ -1,4 +1,4 @@
-"""What models there are, as far as each source tells."""
+"""List the available models, as far as each source states them."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def models(
     Those of the service at --base-url, or of one that runs; otherwise those of Foundry's catalog.
 
     \b
-    The column "state" says as much as the source tells:
+    The column "state" shows what the source states:
       loaded   ready to answer
       cached   on this machine
-      catalog  in the catalog; a service of 2.x does not tell whether it is on
-               this machine, too
+      catalog  in the catalog; a service of 2.x does not state whether it is
+               also on this machine
       -        not known
-    """  # noqa: D301 - typer wants the character itself: it keeps the lines as they are
+    """  # noqa: D301 - typer needs the character itself: it keeps the lines unwrapped
     from shim.cli.services import running_service
     from shim.service.find import find_service
 
@@ -78,7 +78,7 @@ def _state(model: CatalogModel) -> str:
         return "loaded"
     if model.cached:
         return "cached"
-    # A list that does not say what is loaded may hold models that are.
+    # A list without that information may contain loaded models.
     return "-" if model.loaded is None else "catalog"
 
 
@@ -133,7 +133,7 @@ def _of_service(base_url: str) -> list[CatalogModel]:
             catalog = _objects(get(f"{root}/foundry/list"), "name")
         listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
         if cached is None and is_object(listing) and "IsDelta" in listing:
-            # 1.x lists its cache, and its list can be told by that member; 2.x lists all of its catalog.
+            # 1.x lists its cache, and that field marks its list; 2.x lists its whole catalog.
             cached = listed
         found = [_described(entry, loaded, cached) for entry in catalog]
         for name in (*listed, *(cached or ()), *(loaded or ())):
@@ -162,7 +162,7 @@ def _described(entry: dict[str, Any], loaded: list[str] | None, cached: list[str
         loaded=is_loaded,
         cached=is_cached,
         tools=tools if isinstance(tools, bool) else None,
-        context_length=None,  # what some releases tell is the limit of one of both sides
+        context_length=None,  # some releases state the limit of only one side
     )
 
 

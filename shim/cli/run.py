@@ -58,7 +58,7 @@ def run(
     if it uses httpx or httpx2, as the official openai client does. All other requests pass untouched.
 
     The exit code is the program's, 126 if it cannot be executed, and 127 if it does not exist.
-    """  # noqa: D301 - click wants the control character
+    """  # noqa: D301 - click needs the control character
     if not program[0]:
         raise typer.BadParameter("must not be empty", param_hint="PROGRAM")
     hosts = list(map(_checked_host, host or ()))

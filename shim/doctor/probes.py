@@ -66,7 +66,7 @@ def official_client(transport: httpx.BaseTransport, base_url: str, authorization
         if authorization is not None:
             request.headers["Authorization"] = authorization
 
-    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
+    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, which its annotations do not state
     return official(
         base_url=base_url,
         api_key="none",
