@@ -30,8 +30,13 @@ def write_private(path: Path, content: bytes, *, overwrite: bool = False) -> Non
     """
     if not overwrite:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with open(os.open(path, flags, 0o600), "wb") as file:  # noqa: PTH123 - of a descriptor
-            file.write(content)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+                file.write(content)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
     try:

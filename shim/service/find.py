@@ -239,7 +239,7 @@ def _daemon_urls() -> list[str]:
     """
     try:
         content = read_small(Path.home() / ".foundry" / "daemon.json", _MAX_FILE_BYTES)
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: there is no home folder
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: no home folder is known
         return []
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from error

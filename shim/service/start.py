@@ -46,7 +46,7 @@ class Service:
 
     @property
     def model_id(self) -> str:
-        """The id that the service wants for the model.
+        """The id under which the service has the model.
 
         Raises:
             ServiceError: The service has no such model, or several.
@@ -67,10 +67,10 @@ class Service:
         return {**({"base_url": self.base_url} if self._locator is None else {"_locator": self._locator}), **options}
 
     def stop(self) -> None:
-        """Leave a service alone that this program did not start."""
+        """Do nothing: this program did not start the service."""
 
     def __enter__(self) -> Self:
-        """Give the service."""
+        """Return the service."""
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class Service:
 
 
 class CatalogModel(NamedTuple):
-    """What Foundry's catalog tells of a model; None is what it does not tell."""
+    """What Foundry's catalog states about a model; None where it states nothing."""
 
     id: str
     alias: str | None
@@ -116,16 +116,16 @@ class FoundryLocal(Service):
         app_data_dir: str | os.PathLike[str] | None = None,
         catalog_url: str | None = None,
     ) -> None:
-        """Say what to serve; nothing is started yet.
+        """Take what to serve; nothing is started yet.
 
         Args:
             alias: A model of Foundry's catalog, by its alias or id. It is downloaded if it is not there.
-            model_path: Instead of an alias, a folder with a model of one's own (``genai_config.json`` and what belongs
-                to it). It is served, not copied.
-            port: Where to listen on 127.0.0.1; 0 takes a free port.
-            progress: Called during a download with the part that is done, in percent.
+            model_path: Instead of an alias, a folder with a model of your own: ``genai_config.json`` and its files. It
+                is served, not copied.
+            port: The port to listen on at 127.0.0.1; 0 takes a free one.
+            progress: Called during a download with its progress in percent.
             app_name: The name under which Foundry Local keeps its models and logs.
-            app_data_dir: The folder where it does so, instead of the one that goes with the name.
+            app_data_dir: That folder, instead of the default one for the name.
             catalog_url: Another catalog than Foundry's own, such as a mirror.
 
         Raises:
@@ -145,7 +145,7 @@ class FoundryLocal(Service):
 
     @classmethod
     def attach(cls, model: str | None = None, *, base_url: str | None = None) -> Service:
-        """Find a service that runs already.
+        """Find a running service.
 
         Looks at ``base_url``, then at ``$FOUNDRY_LOCAL_ENDPOINT``. If neither is given, it looks for the services that
         this library has started in any program of the user, the newest first, then at ``~/.foundry/daemon.json``, and
@@ -153,7 +153,7 @@ class FoundryLocal(Service):
         to another port.
 
         Args:
-            model: The alias or id of the model to use. May be left out where the service has one model only.
+            model: The alias or id of the model to use. Optional if the service has one model only.
             base_url: The address, if it is known, in any form: with or without ``/v1``, or as a command has shown it.
 
         Raises:
@@ -167,14 +167,14 @@ class FoundryLocal(Service):
     def catalog(self) -> list[CatalogModel]:
         """Every variant of every model in Foundry's catalog.
 
-        Nothing is downloaded or loaded for it, and no web service starts.
+        Downloads and loads nothing, and starts no web service.
 
         Raises:
             ServiceError: The SDK is missing or fails, or runs in this process already.
         """
         with self._running:
             sdk, manager = self._open()
-            with _told("Foundry's catalog could not be read", sdk.exception.FoundryLocalException):
+            with _as_service_error("Foundry's catalog could not be read", sdk.exception.FoundryLocalException):
                 return [
                     CatalogModel(
                         variant.id,
@@ -217,16 +217,16 @@ class FoundryLocal(Service):
         if self._path is not None and not (self._path / "genai_config.json").is_file():
             raise ServiceError(
                 f"The model folder {self._path} has no genai_config.json.",
-                remedy="Give the folder of a model for ONNX Runtime GenAI, in which that file lies.",
+                remedy="Name the folder of a model for ONNX Runtime GenAI, which contains that file.",
             )
         sdk, manager = self._open()
         failure = sdk.exception.FoundryLocalException
-        with _told(f"The model {self.model or self._path} could not be had", failure):
+        with _as_service_error(f"Could not obtain model {self.model or self._path}", failure):
             model, prefix = self._catalog_model(manager) if self._path is None else self._own_model(sdk, manager)
-        with _told(f"The model {self.model or self._path} could not be loaded", failure):
+        with _as_service_error(f"The model {self.model or self._path} could not be loaded", failure):
             model.load()
         self._running.callback(model.unload)
-        with _told("The web service could not be started", failure, port=self._port):
+        with _as_service_error("The web service could not be started", failure, port=self._port):
             manager.start_web_service()
         self._running.callback(manager.stop_web_service)
         self._model_id = model.id
@@ -251,20 +251,20 @@ class FoundryLocal(Service):
                 "Foundry Local is running in this process already, and one process can run only one.",
                 remedy="Use the running one, or stop it first (leave its `with` block).",
             )
-        with _told("Foundry Local could not be initialised", sdk.exception.FoundryLocalException):
+        with _as_service_error("Foundry Local could not be initialised", sdk.exception.FoundryLocalException):
             return sdk, self._initialise(sdk)
 
     def _initialise(self, sdk: Any) -> Any:
         folder = self._app_data_dir
         if folder is None and self._path is not None:
-            # What is registered is remembered in the data folder; a model of one's own leaves no trace there.
+            # The data folder remembers every registration; a temporary one keeps the user's folder clean.
             folder = tempfile.mkdtemp(prefix="foundry-local-shim-")
             self._running.callback(shutil.rmtree, folder, ignore_errors=True)
         sdk.FoundryLocalManager.initialize(
             sdk.Configuration(
                 app_name=self._app_name,
                 app_data_dir=None if folder is None else os.fspath(folder),
-                # What goes wrong is raised. The runtime's own lines would stand in the middle of an answer.
+                # Failures are raised. The runtime's own log lines would appear in the middle of an answer.
                 log_level=sdk.logging_helper.LogLevel.FATAL,
                 catalog_urls=[(self._catalog_url, None)] if self._catalog_url else None,
                 web=sdk.Configuration.WebService(urls=f"http://127.0.0.1:{self._port}"),
@@ -309,7 +309,7 @@ def _sdk() -> Any:
 
 
 @contextmanager
-def _told(what: str, failure: type[Exception], *, port: int = 0) -> Generator[None]:
+def _as_service_error(what: str, failure: type[Exception], *, port: int = 0) -> Generator[None]:
     """Turn a failure of the SDK into a `ServiceError`."""
     try:
         yield

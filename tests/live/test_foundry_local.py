@@ -255,7 +255,7 @@ class TestCatalog:
         catalog = json.dumps({"totalCount": 1, "summaries": [catalog_entry("scripted-a-generic-cpu")]})
         with RawServer(plain_response(catalog.encode())) as server:
             done = run(code, tmp_path / "data", f"{server.url}/asset-gallery/v1.0/models")
-        assert done.stdout.startswith("None The model scripted-a could not be had: "), done.stderr
+        assert done.stdout.startswith("None Could not obtain model scripted-a: "), done.stderr
         assert len(done.stdout.splitlines()) == 1
 
 
