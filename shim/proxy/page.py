@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from shim.core.error_bodies import rebuild_body
 from shim.core.jsontext import dump, is_object, load_object
 from shim.proxy.answers import METRICS, RefusedError
 from shim.proxy.client_side import read_body, until_client_leaves
@@ -270,9 +271,13 @@ def _shown(response: httpx.Response) -> list[tuple[str, str]]:
 
 
 def _error(response: httpx.Response) -> dict[str, Any]:
-    """The error of a response, which the repair has made OpenAI's; a redirect, which is not followed, is one too."""
-    error: Any = (load_object(response.content) or {}).get("error") if response.is_error else None
-    return error if is_object(error) else {"message": f"The service answers with status {response.status_code}."}
+    """The error of a response, whatever its form. A redirect, which is not followed, is an error as well."""
+    status = response.status_code
+    if not response.is_error:
+        return {"message": f"The service answers with status {status}."}
+    content = rebuild_body(status, response.content, request=f"POST {response.request.url.path}") or response.content
+    error: Any = (load_object(content) or {}).get("error")
+    return error if is_object(error) else {"message": f"The service answers with status {status}."}
 
 
 def _streaming(body: bytes) -> bytes:

@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn")
 from shim.proxy import Guard
 from shim.repairs import RULES, Policy, Repair
 from support.proxies import wait_until
-from support.raw_server import Hold, plain_response, sse_response
+from support.raw_server import Hold, marked, plain_response, sse_response
 from support.scripted_model import SCRIPTS
 from support.streams import DONE, MODEL, betalgo, conforming, event, payloads, stream, text_of
 
@@ -169,16 +169,17 @@ def test_other_methods_are_refused(address):
     assert httpx.put(address, trust_env=False).status_code == 405
 
 
-def test_error_of_the_service_is_a_line(address, upstream):
-    """An error status is told as one, with the service's words; it is counted."""
-    upstream.answer = plain_response(b"max_length is too large", 400, [("Content-Type", "text/plain")])
+@pytest.mark.parametrize("owner", [marked, list], ids=["Foundry Local", "another service"])
+def test_error_of_the_service_is_a_line(address, upstream, owner):
+    """An error status is reported with the service's message, and counted; only Foundry Local's is repaired."""
+    upstream.answer = owner(plain_response(b"max_length is too large", 400, [("Content-Type", "text/plain")]))
     lines = ask(address)
     assert joined(lines, "came") == "max_length is too large"
     (status,) = (line["status"] for line in lines if "status" in line)
     (error,) = (line["error"] for line in lines if "error" in line)
     assert status == 400
     assert "max_length is too large" in error["message"]
-    assert lines[-1]["repairs"] == {"error-body": 1}
+    assert lines[-1]["repairs"] == ({"error-body": 1} if owner is marked else {})
     assert 'requests_total{status="400"} 1' in httpx.get(address + "metrics", trust_env=False).text
 
 
@@ -357,7 +358,7 @@ def test_removed_event_has_an_empty_side(address, upstream, open_page):
     """An event that does not leave has nothing beside it, and one that leaves as it came has no repair."""
     chunks = conforming(["a", "b"])
     usage = {**chunks[0], "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
-    upstream.events = [stream([*chunks, usage])]
+    upstream.answer = marked(sse_response([stream([*chunks, usage])]))
     page = open_page(address)
     page.type("x")
     page.press("Control+Enter")
@@ -370,7 +371,7 @@ def test_removed_event_has_an_empty_side(address, upstream, open_page):
 
 def test_added_event_stands_beside_the_last(address, upstream, open_page):
     """An event that is added stands beside the last that came."""
-    upstream.events = [stream(conforming(["a", "b"])[:-1])]
+    upstream.answer = marked(sse_response([stream(conforming(["a", "b"])[:-1])]))
     page = open_page(address)
     page.type("x")
     page.press("Control+Enter")
@@ -475,7 +476,7 @@ def test_error_is_shown_until_the_next_prompt(address, upstream, open_page, answ
 
 def test_looked_up_error_is_shown(address, upstream, open_page):
     """What the repair has looked up is shown as what it is, and the answer to the prompt behind it."""
-    upstream.answer = plain_response(b"Model x is not loaded", 400, [("Content-Type", "text/plain")])
+    upstream.answer = plain_response(f"Model {MODEL} is not loaded".encode(), 400, [("Content-Type", "text/plain")])
     page = open_page(address)
     page.type("x")
     page.press("Control+Enter")
