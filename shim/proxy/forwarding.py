@@ -226,4 +226,7 @@ def upstream_failure(error: httpx.HTTPError, upstream: Upstream) -> RefusedError
             f"The response of the service at {upstream.base_url} is malformed: {error}.",
             "invalid_response",
         )
-    return RefusedError(HTTPStatus.BAD_GATEWAY, f"The service at {upstream.base_url} broke off: {error}.", "broke_off")
+    reason = str(error).rstrip(".") or type(error).__name__
+    return RefusedError(
+        HTTPStatus.BAD_GATEWAY, f"The service at {upstream.base_url} broke off: {reason}. See its log.", "broke_off"
+    )

@@ -59,7 +59,9 @@ class Guard:
         host = _hostname(named[0]) if len(named) == 1 else None
         if host is None:
             raise RefusedError(
-                HTTPStatus.MISDIRECTED_REQUEST, "The request names a host that is not valid, or none, or several.", "host_refused"
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "The request names a host that is not valid, or none, or several.",
+                "host_refused",
             )
         if host not in self.hosts:
             raise NotAllowedError(

@@ -40,7 +40,7 @@ from shim.reports import RepairReport, report
 from shim.transport import AsyncRepairTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from ssl import SSLContext
 
     from starlette.types import Receive, Scope, Send

@@ -16,7 +16,7 @@ _HEAD: Final = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>The repairs – foundry-shim</title>
+<title>The repairs of foundry-shim</title>
 <link rel="icon" href="data:,">
 <style>{style}</style>
 </head>

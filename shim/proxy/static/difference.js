@@ -20,8 +20,9 @@ function align(a, b, score) {
   const pairs = [];
   for (let i = 0, j = 0; i < a.length && j < b.length;) {
     const at = i * width + j;
-    if (scores[at] && best[at] === scores[at] + best[at + width + 1]) pairs.push([i++, j++]);
-    else if (best[at] === best[at + width]) i++;
+    // Of pairs that are as good, the last: what was buffered is sent with the event that ends the buffering.
+    if (best[at] === best[at + width]) i++;
+    else if (scores[at] && best[at] === scores[at] + best[at + width + 1]) pairs.push([i++, j++]);
     else j++;
   }
   return pairs;

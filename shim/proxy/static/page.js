@@ -146,7 +146,7 @@ class Turn {
     $("welcome").hidden = true;
     for (const failed of document.querySelectorAll(".turn.failed")) failed.remove();
     $("turns").append(this.item);
-    this.item.scrollIntoView({ block: "nearest" });
+    follow(true);
   }
 
   add({ content, reasoning_content: thought }, reason) {
@@ -182,9 +182,11 @@ class Turn {
   }
 }
 
-function follow() {
-  const turns = $("turns");
-  if (turns.scrollHeight - turns.scrollTop - turns.clientHeight < 80) turns.scrollTop = turns.scrollHeight;
+// Keeps the end of the conversation in sight, unless somebody has scrolled up.
+function follow(isForced = false) {
+  const history = $("history");
+  const isAtEnd = history.scrollHeight - history.scrollTop - history.clientHeight < 80;
+  if (isForced || isAtEnd) history.scrollTop = history.scrollHeight;
 }
 
 async function* lines(response) {
@@ -299,6 +301,7 @@ async function send() {
   $("new").hidden = false;
   $("send").disabled = false;
   $("stop").disabled = true;
+  follow(isFailed);
   showRequest();
 }
 

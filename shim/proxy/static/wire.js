@@ -16,9 +16,12 @@ function likeness(row, event) {
   return one.choices?.length === other.choices?.length ? 2 : 1;
 }
 
-// The form of an event: without what differs in like ones.
+// The form of an event: its fields, without the strings and numbers that differ in like ones.
 function formOf(text) {
-  return text.replace(/"(?:[^"\\]|\\.)*"(?!\s*:)/g, '""').replace(/-?\d+(?:\.\d+)?(?:e[+-]?\d+)?/gi, "0");
+  return text.replace(/("(?:[^"\\]|\\.)*")(\s*:)?|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?/gi, (whole, string, colon) => {
+    if (string) return colon ? whole : '""';
+    return "0";
+  });
 }
 
 // One event that was received, or one exchange with the service.
@@ -44,7 +47,7 @@ class Row {
     if (this.sent.length) return this.received === this.sent[0] && this.sent.length === 1 ? "unchanged" : "changed";
     if (this.isLookUp) return "looked up";
     if (!this.isPassed) return "waiting";
-    if (this.isExchange) return "replaced";
+    if (this.isExchange) return this.received ? "replaced" : "no response";
     return this.hasContent ? "sent later" : "removed";
   }
 
@@ -269,7 +272,7 @@ class WireView {
   append(rows) {
     if (this.groups.length >= MOST_SHOWN) return;
     const [row] = rows;
-    const item = element("li", `${row.isExchange ? "exchange" : "event"} ${row.outcome.replace(" ", "-")}`);
+    const item = element("li", `${row.isExchange ? "exchange" : "event"} ${row.outcome.replaceAll(" ", "-")}`);
     item.append(this.titleOf(rows));
     const isOpen = rows.length > 1 && this.opened.has(row.number);
     for (const each of isOpen ? rows.slice(0, MOST_SHOWN) : [row]) item.append(sidesOf(each));
@@ -306,6 +309,7 @@ const OUTCOMES = {
   "looked up": "asked by the shim; your program does not see it",
   waiting: "…",
   removed: "removed",
+  "no response": "no response was received",
   replaced: "replaced by a later answer",
   "sent later": "sent later, in another event",
 };
