@@ -218,7 +218,9 @@ def upstream_failure(error: httpx.HTTPError, upstream: Upstream) -> RefusedError
         return RefusedError(HTTPStatus.BAD_GATEWAY, str(error), "upstream_unreachable")
     if isinstance(error, httpx.TimeoutException):
         return RefusedError(
-            HTTPStatus.GATEWAY_TIMEOUT, f"The service at {upstream.base_url} does not answer in time.", "timeout"
+            HTTPStatus.GATEWAY_TIMEOUT,
+            f"The service at {upstream.base_url} does not answer in time. Wait longer with --service-timeout.",
+            "timeout",
         )
     if isinstance(error, InvalidResponseError):
         return RefusedError(
