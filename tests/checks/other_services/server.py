@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class Exchange:
     Attributes:
         name: Which request it is.
         way: Sync or async.
-        status: The status of the response.
+        status: The status of the response; 0 if the server has broken off the connection.
         size: How many bytes its body has.
         differences: What is not the same on both sides of the shim; empty if everything is.
     """
@@ -76,6 +77,7 @@ class _Tap:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.body = bytearray()
+        self.failure: Exception | None = None
 
     def note(self, request: Any, response: Any) -> None:
         self.requests.append((request.method, str(request.url), request.content))
@@ -84,15 +86,25 @@ class _Tap:
         self.body.clear()
 
 
+@contextmanager
+def _noted(tap: _Tap) -> Iterator[None]:
+    try:
+        yield
+    except _HTTP.TransportError as error:
+        tap.failure = error
+        raise
+
+
 class _Stream(_HTTP.SyncByteStream):
     def __init__(self, inner: Any, tap: _Tap) -> None:
         self._inner = inner
         self._tap = tap
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._inner:
-            self._tap.body += piece
-            yield piece
+        with _noted(self._tap):
+            for piece in self._inner:
+                self._tap.body += piece
+                yield piece
 
     def close(self) -> None:
         self._inner.close()
@@ -104,9 +116,10 @@ class _AsyncStream(_HTTP.AsyncByteStream):
         self._tap = tap
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._inner:
-            self._tap.body += piece
-            yield piece
+        with _noted(self._tap):
+            async for piece in self._inner:
+                self._tap.body += piece
+                yield piece
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -116,7 +129,8 @@ class _Transport(_HTTP.HTTPTransport):
     tap: _Tap
 
     def handle_request(self, request: Any) -> Any:
-        response = super().handle_request(request)
+        with _noted(self.tap):
+            response = super().handle_request(request)
         self.tap.note(request, response)
         response.stream = _Stream(response.stream, self.tap)
         return response
@@ -126,7 +140,8 @@ class _AsyncTransport(_HTTP.AsyncHTTPTransport):
     tap: _Tap
 
     async def handle_async_request(self, request: Any) -> Any:
-        response = await super().handle_async_request(request)
+        with _noted(self.tap):
+            response = await super().handle_async_request(request)
         self.tap.note(request, response)
         response.stream = _AsyncStream(response.stream, self.tap)
         return response
@@ -158,8 +173,15 @@ async def _compare(mode: str, url: str, model: str) -> list[Exchange]:
         client = _HTTP.AsyncClient(transport=repaired, timeout=_SECONDS)
     for name, method, path, body in _requests(model):
         tap.requests.clear()
-        sent = client.request(method, f"{url}/{path}", content=body, headers={"content-type": "application/json"})
-        response = sent if mode == "sync" else await sent
+        tap.failure = None
+        try:
+            sent = client.request(method, f"{url}/{path}", content=body, headers={"content-type": "application/json"})
+            response = sent if mode == "sync" else await sent
+        except _HTTP.TransportError as error:
+            # The server's own doing, unless nothing of the kind was seen below the shim.
+            whose = () if tap.failure is not None else (f"{type(error).__name__} through the shim only",)
+            exchanges.append(Exchange(name, mode, 0, len(tap.body), whose))
+            continue
         told = shim.report(response)
         differences = [
             *(["further requests"] if len(tap.requests) > 1 else []),
