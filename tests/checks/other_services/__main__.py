@@ -57,20 +57,27 @@ def _print_streams(results: list[Compared]) -> int:
 
 
 def _print_exchanges(results: list[Exchange]) -> int:
-    rows = [["request", "client", "status", "bytes", "through the shim"]]
+    rows = [["request", "client", "status", "bytes", "through the shim", "repairs"]]
     rows += [
-        [each.name, each.way, str(each.status), str(each.size), ", ".join(each.differences) or "identical"]
+        [each.name, each.way, str(each.status or "none"), str(each.size), _words(each), ", ".join(each.repairs)]
         for each in results
     ]
-    different = sum(bool(each.differences) for each in results)
-    statuses = ", ".join(f"{count} of {status}" for status, count in sorted(Counter(e.status for e in results).items()))
+    identical = sum(not each.differences for each in results)
+    different = sum(each.is_unexplained for each in results)
+    statuses = ", ".join(
+        f"{count} of {status}" for status, count in sorted(Counter(e.status for e in results if e.status).items())
+    )
     print(in_columns(rows))
-    print(f"\n{len(results)} exchanges ({statuses}), {different} differ")
+    print(f"\n{len(results)} exchanges ({statuses}), {identical} identical, {different} differ without a repair")
     return int(different > 0)
 
 
 def _word(*, same: bool) -> str:
     return "equal" if same else "different"
+
+
+def _words(exchange: Exchange) -> str:
+    return ", ".join(exchange.differences) or "identical"
 
 
 @contextmanager
