@@ -11,11 +11,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from shim.core.content import ContentText, Parts
-from shim.core.foundry import new_call_id
 from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
-from shim.core.tool_calls import call_key
+from shim.core.tool_calls import Identities, call_key
 from shim.reports import RepairScope
 
 if TYPE_CHECKING:
@@ -168,6 +167,7 @@ class OutputRepairer:
         # Its own calls: one that it has found itself was made once.
         self._calls = ResponseCalls(request, report, evidence)
         self._structured: Counter[bytes] = Counter()
+        self._identities = Identities()
         self._has_reasoning = False
         self._has_started = False
         self._scope = RepairScope(report)
@@ -417,7 +417,7 @@ class OutputRepairer:
             if self._structured[key]:
                 self._structured[key] -= 1
             else:
-                yield new_call(call.name, call.arguments, call.id or new_call_id())
+                yield new_call(call.name, call.arguments, self._identities.free_id(call.id))
 
     def _message(self, event: dict[str, Any]) -> _Message:
         message = self._messages.get(self._last_index)

@@ -133,6 +133,13 @@ def test_a_call_that_the_service_has_found_itself_is_made_once():
     assert body["output"] == [message(""), own]
 
 
+def test_calls_with_one_id_get_ids_of_their_own():
+    """The official helper refuses a response in which two calls have the same."""
+    written = '[TOOL_CALLS]get_weather[CALL_ID]VvvODy9mT[ARGS]{"city": "Paris"}'
+    _, first, second = read(whole(message_events([written, written])))
+    assert first["call_id"] == "VvvODy9mT" != second["call_id"]
+
+
 def test_an_opening_left_beside_a_call_of_the_service_is_dropped():
     own = function_call("get_weather", '{"city": "Paris"}')
     body, _ = plain(response("completed", message("I look.\n<tool_call>"), own))
