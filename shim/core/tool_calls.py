@@ -11,11 +11,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from shim.core.arguments import DeclaredNames, StreamedArguments, normalize
 from shim.core.foundry import new_call_id
-from shim.core.jsontext import DocumentScanner, dump, is_object, load
+from shim.core.jsontext import DocumentScanner, dump, dump_sorted, is_object, load
 from shim.repairs import Repair
 from shim.reports import PartScope, RepairReport, RepairScope
 
@@ -455,5 +453,5 @@ def _as_text(arguments: Any) -> str | None:
 def call_key(name: str, arguments: bytes) -> bytes:
     """A key that is equal for calls of one function with equal arguments, however these are written."""
     with suppress(ValueError, TypeError):  # invalid JSON is compared as text
-        arguments = orjson.dumps(load(arguments), option=orjson.OPT_SORT_KEYS)
+        arguments = dump_sorted(load(arguments))
     return hashlib.sha256(name.encode("utf-8", "surrogatepass") + b"\0" + arguments).digest()

@@ -21,7 +21,7 @@ _CONTROL_TOKEN = 3  # GGUF's type of <|im_start|> and its like
 
 
 class _Source:
-    """The GGUF file: what it says about the model, and its tensors."""
+    """The GGUF file: its header and its tensors."""
 
     def __init__(self, path: Path) -> None:
         """Read the header; tensors are read when they are asked for."""
@@ -36,7 +36,7 @@ class _Source:
         self.tokens: list[str] = self.value("tokenizer.ggml.tokens")
 
     def value(self, key: str) -> Any:
-        """One member of the header."""
+        """One field of the header."""
         return self._fields[key].contents()
 
     def token_id(self, role: str) -> int:

@@ -27,7 +27,6 @@ _ANSWER_FIELDS: Final = {
     Kind.CHAT: ("choices",),
     Kind.RESPONSES: ("output", "type", "object"),
     Kind.MODELS: ("data", "id", "object"),
-    Kind.EMBEDDINGS: ("data", "object"),
 }
 
 
@@ -80,7 +79,7 @@ def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: E
             return repair_response(body, report, evidence, api.asked)
         case Kind.MODELS:
             return evidence.is_foundry and repair_models(body, report)
-        case Kind.EMBEDDINGS:
+        case Kind.EMBEDDINGS:  # large, and passed through unread
             return False
 
 

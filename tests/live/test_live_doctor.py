@@ -49,12 +49,12 @@ def test_each_side_is_shown(service):
     findings = found(diagnose(service.base_url))
     first_generation = service.version.startswith("1.")
     fails = first_generation and service.version != "1.0.0"
-    assert ("IndexError" in findings["stream"].alone) is fails
-    assert findings["stream"].mended == "text in 16 chunks, finish reason length"
-    assert findings["unknown model"].mended.startswith("NotFoundError 404: ")
-    assert findings["unknown model"].alone.startswith("NotFoundError 404: ") is not first_generation
-    assert "token" in findings["too many tokens"].mended
-    assert findings["usage"].mended.endswith("usage once, at the end") or service.version == "1.0.0"
+    assert ("IndexError" in findings["stream"].without_shim) is fails
+    assert findings["stream"].with_shim == "text in 16 chunks, finish reason length"
+    assert findings["unknown model"].with_shim.startswith("NotFoundError 404: ")
+    assert findings["unknown model"].without_shim.startswith("NotFoundError 404: ") is not first_generation
+    assert "token" in findings["too many tokens"].with_shim
+    assert findings["usage"].with_shim.endswith("usage once, at the end") or service.version == "1.0.0"
     assert findings["stream"].timing.first > 0
     assert len(findings["stream"].timing.gaps) == 15
 
@@ -62,10 +62,10 @@ def test_each_side_is_shown(service):
 def test_tool_calls_are_examined(service):
     """A model that calls a function: as text in some releases, and a call with the shim in all."""
     finding = found(diagnose(service.base_url, prompt=marker("tool")))["tools"]
-    assert finding.mended == "1 tool call, finish reason tool_calls"
+    assert finding.with_shim == "1 tool call, finish reason tool_calls"
     as_text = service.version.startswith("1.") or service.version == "2.0.1"
     assert ("tool-call-text" in {deviation.code for deviation in finding.deviations}) is as_text
-    assert finding.alone.startswith("text in") is as_text
+    assert finding.without_shim.startswith("text in") is as_text
 
 
 @pytest.mark.parametrize("given", ["origin", "status"])
