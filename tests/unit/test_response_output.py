@@ -186,16 +186,19 @@ def test_a_thought_is_split_off_where_the_policy_says_so():
 
 @pytest.mark.parametrize("end", ["incomplete", "failed"])
 def test_a_response_that_ends_badly(end):
-    """Nothing that was received is lost; a call that is not complete is one only where the response ends by itself."""
+    """Nothing that was received is lost; a call that is not complete is none, since more of it may have followed."""
     cut = PARIS.removesuffix("}\n</tool_call>")
     events = [*whole(message_events(["I look. ", cut]))[:6], {"type": f"response.{end}", "response": response(end)}]
     events[-1]["sequence_number"] = 6
     out, _ = repaired(events)
     text, *calls = out[-1]["response"]["output"]
     said = "".join(each["delta"] for each in out if each["type"] == "response.output_text.delta")
-    assert said == ("I look. " if end == "incomplete" else f"I look. {cut}")
-    assert len(calls) == (end == "incomplete")
+    assert said == f"I look. {cut}"
+    assert calls == []
     assert text["type"] == "message"
+    body, _ = plain(response(end, message(cut, status=end)))
+    assert shown(body["output"]) == [cut]
+    assert shown(plain(response("completed", message(cut)))[0]["output"]) == [("get_weather", {"city": "Paris"})]
 
 
 def test_a_stream_that_is_cut_off_loses_nothing():
