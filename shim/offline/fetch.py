@@ -34,6 +34,7 @@ DEFAULT_MODEL = "qwen2.5-1.5b"
 """The model of Foundry's catalog that is used where none is named."""
 
 # The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
+# It declares no tool markers: its vocabulary has no tokens for calls, which the runtime requires.
 MODEL_ID = "SmolLM2-135M-Instruct:1"
 
 _NAME = MODEL_ID.partition(":")[0]
