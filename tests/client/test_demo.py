@@ -76,6 +76,7 @@ def test_plain_text_needs_no_extra(environment):
     poem = "\n".join(POEM)
     assert before == f"{poem}\n! IndexError: list index out of range\n"
     assert after.startswith(f"{poem}\n+ finish_reason: stop\n= 155 repairs in 23 events: ")
+    assert "message-beside-delta" in first
     assert "! tool_calls: none, finish_reason: stop" in done.stdout
     assert "+ NotFoundError: " in done.stdout
 

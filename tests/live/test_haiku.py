@@ -180,7 +180,7 @@ class TestBadInput:
             f"sys.argv = ['haiku.py']; runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
         )
         told = self.told(haiku(python=[sys.executable, "-c", code]))
-        assert install_command("service") in told
+        assert install_command("service,offline") in told
 
     def test_refused_connection_is_one_line(self):
         """An endpoint where nothing runs."""
