@@ -394,7 +394,7 @@ def _check_positive(name: str, value: Any, kind: Any, expected: str) -> None:
 
 
 def _read_codes(codes: Any) -> frozenset[Repair]:
-    # A text is iterable, too: by its letters.
+    # A string is iterable as well, by its letters.
     _check_type("off", codes, isinstance(codes, Iterable) and not isinstance(codes, str | bytes), "a set of codes")
     return frozenset(map(_read_code, cast("Iterable[object]", codes)))
 
@@ -409,7 +409,7 @@ def _read_code(code: object) -> Repair:
 
 
 def _find_similar(value: object, known: list[str]) -> str | None:
-    """The known text that somebody may have meant, whose case and separators may differ."""
+    """The known value that was probably meant; its case and separators may differ."""
     close = get_close_matches(str(value).lower().replace("_", "-"), known, n=1)
     return str(close[0]) if close else None
 
