@@ -21,6 +21,7 @@ from shim.repairs import Policy
 from shim.transport import run_exchange
 from shim.transport.body import SyncBody
 from shim.transport.exchange import start_exchange
+from shim.transport.hosts import is_loopback
 from shim.transport.memory import Memory
 from shim.transport.own import own_requests
 from shim.transport.requests import origin_of
@@ -83,7 +84,10 @@ def stream_chat(
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
-    client: Any = http_client or httpx.Client(follow_redirects=True)
+    # A proxy of the environment is for other machines.
+    client: Any = http_client or httpx.Client(
+        follow_redirects=True, trust_env=not is_loopback(httpx.URL(base_url).host)
+    )
     request = client.build_request(
         "POST",
         f"{base_url.rstrip('/')}/chat/completions",

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from shim.cli import capture, chat, doctor, models, proxy
+from shim.cli import capture, chat, demo, doctor, models, proxy
 from shim.cli.output import Commands
 from shim.cli.run import run as run_program
 
@@ -20,6 +20,7 @@ HELP = """Talk to any Microsoft Foundry Local release, and check its streams.
 
 \b
 Examples:
+  foundry-shim demo                           what the shim does, in two seconds
   foundry-shim chat                           a conversation
   foundry-shim chat "Write me a haiku"        one answer
   git diff | foundry-shim chat "Review this"  a question about a text
@@ -55,6 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+app.command()(demo.demo)
 app.command()(chat.chat)
 app.command()(models.models)
 app.command()(doctor.doctor)

@@ -121,7 +121,8 @@ def proxy(  # noqa: PLR0913 - every limit is an option
             address, bound = listener.getsockname()[:2]
             shown = f"[{address}]" if ":" in address else address
             note(f"Using Foundry Local endpoint at {without_credentials(foundry.base_url)}/chat/completions")
-            note(f"Serving the repaired API at http://{shown}:{bound}/v1 (Ctrl-C ends)")
+            page = f"http://{shown}:{bound}/"
+            note(f"Serving the repaired API at {page}v1 and a page to try it at {page} (Ctrl-C ends)")
             server(proxy_app(settings), limits).run(sockets=[listener])
 
 

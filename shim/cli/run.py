@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import typer
 
 from shim._startup import sitecustomize
-from shim._startup.sitecustomize import FIRST_PROCESS, HOSTS
+from shim._startup.sitecustomize import FIRST_PROCESS, HOSTS, INSTALL
 from shim.cli.output import complain, note
 from shim.installation import read_named_host
+from shim.origin import install_arguments
 
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
@@ -114,6 +115,7 @@ def _add_repair(environment: dict[str, str], hosts: Iterable[str]) -> None:
     # Under another `foundry-shim run` its hosts hold as well.
     environment[HOSTS] = ",".join(dict.fromkeys(filter(None, [*environment.get(HOSTS, "").split(","), *hosts])))
     environment[FIRST_PROCESS] = str(os.getpid())
+    environment[INSTALL] = install_arguments()
 
 
 def _find_isolating_flag(program: Sequence[str]) -> str | None:

@@ -48,6 +48,9 @@ def repair_completion(
     """
     scope = RepairScope(report)
     choices = _repair_choices_form(body, scope)
+    usage: Any = body.get("usage")
+    if usage is not None and not is_object(usage) and scope.allows(Repair.BODY_ENVELOPE, usage):
+        body["usage"] = None
     if evidence.is_foundry:
         if not choices:
             raise _damaged("it has no choices")
@@ -248,8 +251,7 @@ def _repair_message(
 ) -> None:
     calls = ToolCalls(report, evidence, tools=request.tools)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
-    if evidence.is_foundry:
-        _repair_content(message, scope)
+    _repair_content(message, scope, joins_parts=evidence.is_foundry)
     parts = _split_content(message, calls, request, report)
     scope.changed = scope.changed or parts is not None
     sent = choice.get("finish_reason")
@@ -280,14 +282,14 @@ def _repair_calls(message: dict[str, Any], calls: ToolCalls, scope: RepairScope,
         del message["tool_calls"]
 
 
-def _repair_content(message: dict[str, Any], scope: RepairScope) -> None:
+def _repair_content(message: dict[str, Any], scope: RepairScope, *, joins_parts: bool) -> None:
     content: Any = message.get("content")
     if content is None or isinstance(content, str):
         return
     text = join_parts(content)
     if text is None and not isinstance(content, list):
         raise _damaged("its content is not text")
-    if text is not None and scope.allows(Repair.BODY_MESSAGE, content):
+    if text is not None and (joins_parts or is_object(content)) and scope.allows(Repair.BODY_MESSAGE, content):
         message["content"] = text
 
 
@@ -298,7 +300,9 @@ def _split_content(
     content = message.get("content")
     if not isinstance(content, str) or not ContentText.is_needed(request, report):
         return None
-    parts = ContentText(request, report).feed(content, at_end=True)
+    texts = ContentText(request, report)
+    texts.note_beside(message)
+    parts = texts.feed(content, at_end=True)
     if parts.text == content:
         return None
     message["content"] = None if parts.calls and not parts.text else parts.text

@@ -9,9 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.characters import CharacterJoiner, has_cut_character
-from shim.core.chunk_form import is_hollow, repair_calls, repair_choices, repair_content, repair_delta, repair_index
+from shim.core.chunk_form import (
+    damaged,
+    has_content,
+    is_hollow,
+    repair_calls,
+    repair_choices,
+    repair_content,
+    repair_delta,
+    repair_index,
+    repair_logprobs,
+    repair_usage,
+)
 from shim.core.content import ContentText, Parts
-from shim.core.envelope import Envelope
+from shim.core.envelope import OBJECT, Envelope
 from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
@@ -25,7 +36,11 @@ if TYPE_CHECKING:
     from shim.core.request import ChatRequest
     from shim.reports import RepairReport
 
+_CUT_OFF: Final = ("length", "content_filter")
+"""The finish reasons of an answer that has not ended by itself."""
 _TEXT_FIELDS: Final = ("content", "reasoning_content", "refusal")
+_MOST_CHOICES: Final = 128
+"""The largest `n` of OpenAI's."""
 
 
 class _Choice:
@@ -36,6 +51,8 @@ class _Choice:
         self.has_role = False
         self.has_calls = False
         self.has_lifted_calls = False
+        # Whether its text has begun, so that nothing at the start of it is looked for any more.
+        self.has_text = False
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
@@ -78,6 +95,25 @@ class _Choice:
         return rests
 
 
+class _Choices(dict[int, _Choice]):
+    """The choices of a stream, by index.
+
+    Attributes:
+        announced: All choices with a smaller index have been in a chunk that was emitted.
+    """
+
+    announced = 0
+
+    def announce(self, index: int) -> range:
+        """Note that a choice is emitted; return those that have to be emitted before it.
+
+        The official client's accumulator takes the order in which choices begin for their indexes.
+        """
+        missing = range(self.announced, index)
+        self.announced = max(self.announced, index + 1)
+        return missing
+
+
 class ChunkRepairer:
     """Repairs the chunks of one stream, one after the other."""
 
@@ -103,7 +139,7 @@ class ChunkRepairer:
         self._report = report
         self._evidence = evidence
         self._envelope = Envelope(request.model, new_id=new_id, now=now)
-        self._choices: dict[int, _Choice] = {}
+        self._choices = _Choices()
         # Those of the last chunk: the fast path asks for no others.
         self._last_choices: list[_Choice] = []
         # How many have a finish reason, and those whose reason is not emitted yet.
@@ -192,6 +228,7 @@ class ChunkRepairer:
     def _repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
         scope = RepairScope(self._report)
         choices = repair_choices(chunk, scope)
+        repair_usage(chunk, scope)
         is_foundry = self._evidence.is_foundry
         if is_foundry:
             _remove_foreign(chunk, scope)
@@ -204,26 +241,31 @@ class ChunkRepairer:
             return self._repair_usage_chunk(chunk, scope)
         if is_foundry:
             self._take_usage(chunk, scope)
-        is_buffered = self._repair_choices(choices, scope)
+        is_buffered, missing = self._repair_choices(choices, scope)
+        # The official client's accumulator passes over a chunk that is not called one, whatever it says.
+        sent = chunk.get("object")
+        if sent != OBJECT and not is_foundry and _says_something(chunk) and scope.allows(Repair.OBJECT, sent):
+            chunk["object"] = OBJECT
+        before = [self._envelope.new_chunk([_empty_choice(index) for index in missing])] if missing else []
         if is_buffered and is_hollow(chunk):
-            return []
-        return [chunk] if scope.changed else None
+            return before
+        return [*before, chunk] if before or scope.changed else None
 
     # The end of the stream and of its choices.
 
     def _drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
         states = [state for _, state in sorted(self._choices.items())]
-        yield from self._flush_all(states)
+        yield from self._flush_all(states, complete=complete)
         if complete:
             yield from self._finish(states)
         usage, self._owed_usage = self._owed_usage, None
         if usage is not None and self._request.include_usage:
             yield usage if "choices" in usage else {**self._envelope.new_chunk([]), **usage}
 
-    def _flush_all(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
+    def _flush_all(self, states: Iterable[_Choice], *, complete: bool) -> Iterator[dict[str, Any]]:
         """The chunks with what is buffered for some choices."""
         for state in states:
-            if delta := self._flush(state):
+            if delta := self._flush(state, complete=complete):
                 yield self._new_chunk(state, delta)
 
     def _finish(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
@@ -282,29 +324,41 @@ class ChunkRepairer:
             return [] if is_empty else [chunk]
         self._owed_usage = None
         states = [state for _, state in sorted(self._owed.items())]
-        owed = [*self._flush_all(states), *self._finish(states)]
+        owed = [*self._flush_all(states, complete=True), *self._finish(states)]
         return [*owed, chunk] if owed else unmoved
 
     # The choices.
 
-    def _repair_choices(self, choices: list[dict[str, Any]], scope: RepairScope) -> bool:
-        """Repair the choices in place; whether the content of one is buffered."""
+    def _repair_choices(self, choices: list[dict[str, Any]], scope: RepairScope) -> tuple[bool, list[int]]:
+        """Repair the choices in place; whether the content of one is buffered, and which have to begin before them."""
         is_only = len(choices) == 1 and self._request.n == 1
         is_buffered = False
+        before: list[int] = []
         self._last_choices = []
         for position, choice in enumerate(choices):
             index = repair_index(choice, position, scope, is_only=is_only)
             state = self._choices.get(index)
             if state is None:
                 state = self._choices[index] = _Choice(index, self._request, self._report, self._evidence)
+                before += self._announce(index, scope)
             self._last_choices.append(state)
             is_buffered |= self._repair_choice(choice, state, scope)
-        return is_buffered
+        return is_buffered, before
+
+    def _announce(self, index: int, scope: RepairScope) -> Iterable[int]:
+        """The choices that have to begin before one that does."""
+        missing = self._choices.announce(index)
+        if not missing:
+            return ()
+        if index >= _MOST_CHOICES:
+            raise damaged("the index of a choice is too large")
+        return missing if scope.allows(Repair.CHOICE_INDEX, index) else ()
 
     def _repair_choice(self, choice: dict[str, Any], state: _Choice, scope: RepairScope) -> bool:
         """Repair one choice in place; whether its content is buffered."""
         is_foundry = self._evidence.is_foundry
         delta = repair_delta(choice, scope)
+        repair_logprobs(choice, scope)
         if is_foundry:
             if "message" in choice:
                 _take_message(choice, delta, state, scope)
@@ -315,9 +369,11 @@ class ChunkRepairer:
         reason = self._read_reason(choice, scope)
         is_early = reason is not None and is_foundry and _is_early(delta, state)
         at_end = reason is not None and not is_early
-        if at_end and (state.joiners or state.calls.is_buffering):
+        if at_end and (state.joiners or state.calls.is_buffering or state.calls.owes_arguments):
             scope.changed = True
-            self._append_rests(delta, state.flush_joiners(), state)
+            self._append_rests(delta, state.flush_joiners(), state, is_whole=reason not in _CUT_OFF)
+        if delta.get("reasoning_content") and state.content is None and not state.has_text:
+            state.content = ContentText(self._request, self._report)  # which removes the end of a thought
         if state.content is not None:
             is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end)
         if reason is not None:
@@ -345,8 +401,8 @@ class ChunkRepairer:
     def _repair_calls(self, delta: dict[str, Any], state: _Choice, scope: RepairScope) -> bool:
         """Repair the tool calls of a delta in place; whether one is buffered."""
         sent = delta["tool_calls"]
-        if not sent:
-            if self._evidence.is_foundry and scope.allows(Repair.EMPTY_TOOL_CALLS, sent):
+        if not sent and self._evidence.is_foundry:
+            if scope.allows(Repair.EMPTY_TOOL_CALLS, sent):
                 del delta["tool_calls"]
         elif calls := repair_calls(delta, scope):
             state.calls.repair(calls, scope)
@@ -360,12 +416,14 @@ class ChunkRepairer:
         self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
     ) -> bool:
         """Lift tool calls and reasoning out of the content; whether some of it is buffered."""
+        content.note_beside(delta)
         text: Any = delta.get("content")
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
         parts = content.feed(text or "", at_end=at_end)
-        if at_end:
+        if at_end or content.is_over:
             state.content = None
+            state.has_text = True
         if parts.text == (text or "") and not parts.reasoning and not parts.calls:
             return False
         scope.changed = True
@@ -373,19 +431,21 @@ class ChunkRepairer:
         self._put(parts, state, delta)
         return not (parts.text or parts.reasoning or parts.calls)
 
-    def _flush(self, state: _Choice) -> dict[str, Any]:
+    def _flush(self, state: _Choice, *, complete: bool) -> dict[str, Any]:
         """The delta with all that is buffered for a choice; its content is not scanned any more."""
         delta: dict[str, Any] = {}
         rests = state.flush_joiners()
         text = rests.pop("content", "")
         content, state.content = state.content, None
-        self._put(content.feed(text, at_end=True) if content else Parts(text), state, delta)
-        self._append_rests(delta, rests, state)
+        self._put(content.feed(text, at_end=True, is_cut_off=not complete) if content else Parts(text), state, delta)
+        self._append_rests(delta, rests, state, is_whole=complete and state.owed_reason not in _CUT_OFF)
         return delta
 
-    def _append_rests(self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice) -> None:
+    def _append_rests(
+        self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice, *, is_whole: bool
+    ) -> None:
         """Add the rests of texts, by field, and of arguments, by call, and calls that were not complete, to a delta."""
-        items = state.calls.flush()
+        items = state.calls.flush(is_whole=is_whole)
         state.has_calls = state.has_calls or bool(items)
         for key, rest in rests.items():
             if isinstance(key, int):
@@ -445,6 +505,14 @@ class ChunkRepairer:
             has_calls = state.has_calls if self._evidence.is_foundry else state.has_lifted_calls
             return "tool_calls" if has_calls else reason
         return reason
+
+
+def _says_something(chunk: dict[str, Any]) -> bool:
+    return has_content(chunk) or any(choice.get("finish_reason") is not None for choice in chunk["choices"])
+
+
+def _empty_choice(index: int) -> dict[str, Any]:
+    return {"index": index, "delta": {}, "finish_reason": None}
 
 
 def _is_early(delta: dict[str, Any], state: _Choice) -> bool:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 # What a chunk and a choice have besides what they say.
 _ENVELOPE: Final = frozenset(["id", "object", "created", "model", "choices", "system_fingerprint", "service_tier"])
 _CHOICE_ENVELOPE: Final = frozenset(["index", "delta", "finish_reason"])
+# Where a choice may have its text if it has no delta; the first is that of the older API for completions.
+_TEXTS_OF_A_CHOICE: Final = ("text", "content")
+# Where events of other APIs have their text.
+_TEXTS_OF_AN_EVENT: Final = ("content", "text", "delta", "message", "response", "completion", "generated_text")
+_LISTS_OF_LOGPROBS: Final = ("content", "refusal")
 
 
 def is_hollow(chunk: dict[str, Any]) -> bool:
@@ -47,6 +52,11 @@ def has_content(chunk: dict[str, Any]) -> bool:
             if is_object(said) and any(value for name, value in said.items() if name != "role"):
                 return True
     return False
+
+
+def has_text_without_choices(event: dict[str, Any]) -> bool:
+    """Whether an event is one of another API: no program that expects chunks would find its text."""
+    return "choices" not in event and any(map(event.get, _TEXTS_OF_AN_EVENT))
 
 
 def damaged(what: str) -> StreamError:
@@ -102,15 +112,18 @@ def repair_delta(choice: dict[str, Any], scope: RepairScope) -> dict[str, Any]:
     delta: Any = choice.get("delta")
     if is_object(delta):
         return delta
-    message: Any = choice.get("message")
-    if not delta and is_object(message):
-        return _replace(choice, message, Repair.MESSAGE_TO_DELTA, scope, old="message")
     if delta and not isinstance(delta, str):
         raise damaged("a delta is not an object")
-    # A chunk of the older API for completions has its text in the choice itself.
-    text: Any = choice.get("text")
-    if not delta and isinstance(text, str):
-        return _replace(choice, {"content": text}, Repair.CHUNK_FORM, scope, old="text")
+    message: Any = choice.get("message")
+    if message and not delta and isinstance(message, str):
+        message = {"content": message}
+    if not delta and is_object(message):
+        return _replace(choice, message, Repair.MESSAGE_TO_DELTA, scope, old="message")
+    for name in () if delta else _TEXTS_OF_A_CHOICE:
+        if text := choice.get(name):
+            if not isinstance(text, str):
+                raise damaged("a text is not a string")
+            return _replace(choice, {"content": text}, Repair.CHUNK_FORM, scope, old=name)
     return _replace(choice, {"content": delta} if delta else {}, Repair.CHUNK_FORM, scope, old="delta")
 
 
@@ -122,6 +135,36 @@ def _replace(
     choice.pop(old, None)
     choice["delta"] = value
     return value
+
+
+def repair_usage(chunk: dict[str, Any], scope: RepairScope) -> None:
+    """Remove a usage that is not an object, in place.
+
+    Raises:
+        StreamError: The policy is strict and a repair is needed.
+    """
+    usage: Any = chunk.get("usage")
+    if usage is not None and not is_object(usage) and scope.allows(Repair.CHUNK_FORM, usage):
+        chunk["usage"] = None
+
+
+def repair_logprobs(choice: dict[str, Any], scope: RepairScope) -> None:
+    """Remove log probabilities that are not an object of lists, in place: the official client would fail on them.
+
+    Raises:
+        StreamError: The policy is strict and a repair is needed.
+    """
+    logprobs: Any = choice.get("logprobs")
+    if logprobs is None:
+        return
+    if not is_object(logprobs):
+        if scope.allows(Repair.CHUNK_FORM, logprobs):
+            choice["logprobs"] = None
+        return
+    for name in _LISTS_OF_LOGPROBS:
+        tokens: Any = logprobs.get(name)
+        if tokens is not None and not isinstance(tokens, list) and scope.allows(Repair.CHUNK_FORM, tokens):
+            logprobs[name] = None
 
 
 def repair_content(delta: dict[str, Any], scope: RepairScope, *, joins_parts: bool) -> None:
@@ -147,8 +190,9 @@ def repair_content(delta: dict[str, Any], scope: RepairScope, *, joins_parts: bo
 
 def join_parts(content: Any) -> str | None:
     """The text of a content that is a text part or a list of them; None if it is anything else."""
-    parts = cast("list[Any]", content) if isinstance(content, list) else [content]
-    texts = [part.get("text") if is_object(part) else part if parts is content else None for part in parts]
+    sent = cast("list[Any]", content) if isinstance(content, list) else [content]
+    parts = [part for part in sent if part is not None]
+    texts = [part.get("text") if is_object(part) else part if sent is content else None for part in parts]
     return "".join(cast("list[str]", texts)) if all(isinstance(text, str) for text in texts) else None
 
 
@@ -159,8 +203,12 @@ def repair_calls(delta: dict[str, Any], scope: RepairScope) -> list[Any]:
         StreamError: They are something else, so the chunk is damaged; or the policy is strict.
     """
     calls: Any = delta.get("tool_calls")
-    if not calls or isinstance(calls, list):
-        return cast("list[Any]", calls or [])
+    if isinstance(calls, list):
+        return cast("list[Any]", calls)
+    if not calls:
+        if calls is not None and scope.allows(Repair.CHUNK_FORM, calls):
+            del delta["tool_calls"]
+        return []
     if not is_object(calls):
         raise damaged("its tool calls are not a list")
     if not scope.allows(Repair.CHUNK_FORM, calls):

@@ -153,14 +153,14 @@ DIALECTS: Final = (
     ),
     Dialect(
         family="Ministral, Mistral Small 3.x, Devstral",
-        opening="[TOOL_CALLS] {name}[CALL_ID]{id}[ARGS] ",
+        opening="[TOOL_CALLS] {name} [CALL_ID] {id} [ARGS] ",
         form=Form.ARGUMENTS,
         source="mistralai/mistral-common, tokenizer version 11",
         examples=('[TOOL_CALLS]get_weather[CALL_ID]VvvODy9mT[ARGS]{"city": "Paris"}',),
     ),
     Dialect(
         family="Ministral, Mistral Small 3.x, Devstral",
-        opening="[TOOL_CALLS] {name}[ARGS] ",
+        opening="[TOOL_CALLS] {name} [ARGS] ",
         form=Form.ARGUMENTS,
         source="chat template of Ministral 3 and Devstral Small 2",
         examples=('[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}</s>',),
@@ -252,6 +252,14 @@ DIALECTS: Final = (
             ),
             '<|channel|>commentary to=functions.get_weather<|message|>{"city": "Paris"}',
         ),
+    ),
+    Dialect(
+        family="gpt-oss",
+        opening="<|channel|>analysis to={name}{format}<|message|> ",
+        form=Form.ARGUMENTS,
+        closing=("<|call|>", "<|end|>"),
+        source="vllm, harmony_utils.py: a call has a recipient, on whatever channel",
+        examples=('<|channel|>analysis to=functions.get_weather code<|message|>{"city": "Paris"}<|call|>',),
     ),
     Dialect(
         family="gpt-oss",

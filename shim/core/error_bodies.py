@@ -35,7 +35,8 @@ _STATUS_OF_TYPE: Final[dict[str, int]] = {
     "overloaded_error": 503,
 }
 _STATUS_FIELDS: Final = ("status", "code", "HttpStatusCode", "status_code", "statusCode", "http_status")
-_ERROR_FIELDS: Final = ("error", "Error", "errors", "Errors", "exception")
+_ERROR_FIELDS: Final = ("error", "Error", "errors", "Errors", "err", "exception", "fault")
+_SUCCESS_FIELDS: Final = ("success", "ok")
 # What a payload calls itself if it is an error, or only says that the service is alive.
 _KIND_FIELDS: Final = ("object", "type", "status", "event")
 _ERROR_KINDS: Final = frozenset({"error", "failed", "failure", "exception"})
@@ -51,10 +52,13 @@ _MOST_MESSAGES: Final = 20
 _DEEPEST_MESSAGE: Final = 4
 _MESSAGE_FIELDS: Final = (
     *("message", "Message", "error", "Error", "errorMessage", "ErrorMessage", "error_message", "error_msg", "msg"),
-    *("messages", "exception"),
+    *("messages", "err", "exception", "fault", "faultstring"),
 )
 _PAGE: Final = re.compile(r"<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
+_ONLY_EVENT: Final = re.compile(
+    rb"\s*(?:event:[^\r\n]*[\r\n]+)?data: ?([^\r\n]*)\s*(?:data: ?\[DONE\]\s*)?", re.IGNORECASE
+)
 _OATPP: Final = re.compile(r"server=oatpp\S*\s.*?^message=(.*)", re.DOTALL | re.MULTILINE)
 # Why Foundry Local answers with an empty body, as far as it was seen; by status.
 _KNOWN_REASONS: Final[dict[int, str]] = {
@@ -74,17 +78,19 @@ def find_error_status(
         answer_fields: The fields that make a payload an answer if they are not empty.
         in_stream: Whether it is an event: there an ``error`` counts beside an answer, as for the official client.
     """
-    status = payload.get("HttpStatusCode")
-    if payload.get("Successful") is False or (type(status) is int and status >= _FIRST_ERROR):
-        return _read_status(status) or HTTPStatus.INTERNAL_SERVER_ERROR
+    sent = payload.get("HttpStatusCode")
+    status = _read_status(sent)
+    if payload.get("Successful") is False or status or (type(sent) is int and sent >= _FIRST_ERROR):
+        return status or HTTPStatus.INTERNAL_SERVER_ERROR
     is_answer = any(map(payload.get, answer_fields))
-    error = payload.get("error") if is_answer else _find_error(payload)
+    error = payload.get("error") or _find_choice_error(payload) if is_answer else _find_error(payload)
     if error and (in_stream or not is_answer):
-        return _status_of(error if is_object(error) else {"message": error}, payload)
+        return _status_of(error if is_object(error) else {"message": error, "status": error}, payload)
     if is_answer or is_alive_sign(payload):
         return None
     message = _find_message(payload)
-    if message or _kind_of(payload) in _ERROR_KINDS or payload.get("success") is False:
+    is_failure = _kind_of(payload) in _ERROR_KINDS or any(payload.get(name) is False for name in _SUCCESS_FIELDS)
+    if message or is_failure:
         return _status_of(payload, {"message": message})
     return None
 
@@ -127,7 +133,8 @@ def rebuild_body(status: int, body: bytes, *, request: str, reason: str = "", co
     no_reason = " ".join(filter(None, (f"{answered} without a reason.", _KNOWN_REASONS.get(status))))
     text = body.decode("utf-8", "replace").strip()
     try:
-        value = load(body)
+        # Some servers that were asked for a stream send their error as an event of one, with the status of an error.
+        value = load(event.group(1) if (event := _ONLY_EVENT.fullmatch(body)) else body)
     except ValueError:
         return dump({"error": _error(_message_in_text(text, answered) or no_reason, status)})
     if not is_object(value) or not value:
@@ -192,6 +199,13 @@ def _find_error(payload: Mapping[str, Any], depth: int = _DEEPEST_MESSAGE) -> An
     return error
 
 
+def _find_choice_error(payload: Mapping[str, Any]) -> Any:
+    """What a choice reports as its error, if one does."""
+    choices: Any = payload.get("choices")
+    items = cast("list[Any]", choices) if isinstance(choices, list) else []
+    return next((error for choice in items if is_object(choice) and (error := choice.get("error"))), None)
+
+
 def _kind_of(payload: Mapping[str, Any]) -> str | None:
     kinds = (payload.get(name) for name in _KIND_FIELDS)
     return next((kind.lower() for kind in kinds if isinstance(kind, str) and kind.lower() in _KINDS), None)
@@ -206,11 +220,12 @@ def _as_error_object(
     """A JSON object that reports an error as OpenAI's error object; None if nothing has to be changed."""
     error = payload.get("error")
     if not error or not is_object(error):
-        inner = _find_error(payload)
+        inner = _find_error(payload) or _find_choice_error(payload)
         # A message beside `type` and `code` is an error object without its envelope; other types are links.
         fields = inner if is_object(inner) else payload if isinstance(payload.get("message"), str) else {}
         named = {name: fields.get(name) for name in ("type", "param", "code")}
-        return {"error": _error(_bound(_find_message(payload) or otherwise), status, named)}
+        message = _find_message(payload) or _find_message(inner) or otherwise
+        return {"error": _error(_bound(message), status, named)}
     sent = error.get("message")
     message = sent if isinstance(sent, str) and sent.strip() else ""
     if message and not complete:

@@ -28,6 +28,10 @@ _MOST_DIGITS: Final = 18  # of an integer that fits 64 bits, whatever its digits
 # U+2028, U+2029. 1.x escapes them.
 _LINE_ENDS: Final = ((b"\xc2\x85", b"\\u0085"), (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 _TOO_DEEP: Final = "the JSON is nested too deeply"
+_DEEPEST: Final = 500
+"""How many levels are read. The official client's own limit is the recursion limit of Python, 1000 calls by default."""
+_MOST_READABLE_DIGITS: Final = 4300
+"""Of an integer: beyond that Python does not read one."""
 
 
 class Number:
@@ -67,6 +71,8 @@ def parse(data: bytes) -> tuple[Any, bool]:
     Raises:
         ValueError: It is not JSON.
     """
+    if len(data) > 2 * _DEEPEST and data.count(b"{") + data.count(b"[") > _DEEPEST and _is_too_deep(data):
+        raise ValueError(_TOO_DEEP)
     if not _may_lose_digits(data):
         try:
             return orjson.loads(data), True
@@ -78,6 +84,21 @@ def parse(data: bytes) -> tuple[Any, bool]:
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     return value, _is_valid(data)
+
+
+def _is_too_deep(data: bytes) -> bool:
+    depth = 0
+    for mark in _BRACKET_OR_STRING.findall(data):
+        if mark in b"{[":
+            depth += 1
+            if depth > _DEEPEST:
+                return True
+        elif mark in b"}]":
+            depth -= 1
+    return False
+
+
+_BRACKET_OR_STRING: Final = re.compile(rb'[\[\]{}]|"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 
 def _may_lose_digits(data: bytes) -> bool:
@@ -134,12 +155,24 @@ def dump(value: Any) -> bytes:
     return written
 
 
+def dump_sorted(value: Any) -> bytes:
+    """Write JSON with its keys in order, for a comparison.
+
+    Raises:
+        TypeError: It is nested too deeply, or has half of a surrogate pair or a stray byte.
+    """
+    return orjson.dumps(value, default=_as_fragment, option=orjson.OPT_SORT_KEYS)
+
+
 def _read_float(text: str) -> float | Number:
     value = float(text)
     return value if repr(value) == text else Number(text)
 
 
 def _read_int(text: str) -> int | Number:
+    if len(text) > _MOST_READABLE_DIGITS:
+        message = "a number has too many digits"
+        raise ValueError(message)
     return int(text) if len(text) <= _MOST_DIGITS else Number(text)
 
 

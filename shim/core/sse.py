@@ -33,7 +33,9 @@ _BEFORE_DOCUMENT: Final = re.compile(rb"[ \t,\[\]%b]*" % _BOM)
 _REPEATED_PREFIX: Final = re.compile(rb"(?:[ \t]*data:)+ ?")
 # Only whole ones: `[DONE` is where a body was cut.
 _DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)', re.IGNORECASE)
-_ERROR_EVENT: Final = re.compile(rb"(?<![^\r\n])event:[ \t]*error[ \t]*(?![^\r\n])", re.IGNORECASE)
+_ERROR_EVENT: Final = re.compile(
+    rb"(?<![^\r\n])event:[ \t]*(?:error|exception|failed|failure)[ \t]*(?![^\r\n])", re.IGNORECASE
+)
 _KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
 _DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
 # Without the blank line that ends its event such a line is incomplete; a `retry` line or a comment is not.

@@ -8,13 +8,14 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 
 from shim.core.chat_chunks import ChunkRepairer
-from shim.core.chunk_form import damaged, has_content, is_hollow
+from shim.core.chunk_form import damaged, has_content, has_text_without_choices, is_hollow
 from shim.core.envelope import OBJECT
 from shim.core.error_bodies import find_error_status, is_alive_sign, rebuild_event
 from shim.core.foundry import Evidence, Owner, generation, new_id, now
 from shim.core.jsontext import dump, is_object, parse, split_documents
 from shim.core.request import ChatRequest
-from shim.core.responses import ResponsesRepairer, as_events
+from shim.core.response_items import as_events
+from shim.core.responses import ResponsesRepairer
 from shim.core.sse import DONE, KEEP_ALIVE, Frame, Framer
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
@@ -88,7 +89,7 @@ class StreamRepairer:
         self._is_chat = not responses
         self._framer = Framer(self.report)
         self._events = (
-            ResponsesRepairer(self.report, self._evidence)
+            ResponsesRepairer(self.report, self._evidence, self._request)
             if responses
             else ChunkRepairer(self._request, self.report, self._evidence, new_id=new_id, now=now)
         )
@@ -189,7 +190,10 @@ class StreamRepairer:
                 raise
             payload, is_valid = data.decode(errors="replace"), True
         if frame.head and frame.is_error and not (is_object(payload) and (payload.get("error") or not self._is_chat)):
-            payload = {"Error": payload or True}
+            if self._is_chat and is_object(payload) and has_content(payload):
+                payload["error"] = True
+            else:
+                payload = {"Error": payload or True}
         if self.state is State.FAILED:
             # The official client has raised the error, and reads nothing more.
             out.append(frame.raw if is_valid else b"data: " + dump(payload) + b"\n\n")
@@ -217,6 +221,8 @@ class StreamRepairer:
             self._fail(status, payload, frame, out)
         elif self._is_chat and not payload.get("choices") and self._is_keep_alive(payload):
             self._keep_alive(frame, out)
+        elif self._is_chat and has_text_without_choices(payload):
+            raise damaged("it has a text and no choices")
         elif frame.bare and self._is_answer(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
             self._answer(payload, out)
         else:
@@ -357,10 +363,10 @@ class StreamRepairer:
 
     def _undecodable(self, data: bytes, error: ValueError) -> StreamError:
         place = getattr(error, "start", getattr(error, "pos", None))
-        where = "" if place is None else f" at offset {place}"
+        why = f"cannot be read because {error}" if place is None else f"is not JSON at offset {place}"
         message = (
-            f"Event {self.report.events} of the stream ({len(data)} bytes) is not JSON{where}: the service, or "
-            "something between, has damaged it. Retry, and report it if it happens again."
+            f"Event {self.report.events} of the stream ({len(data)} bytes) {why}: the service, or something between, "
+            "has damaged it. Retry, and report it if it happens again."
         )
         return StreamError(message, code="undecodable_event")
 

@@ -74,7 +74,8 @@ def diagnose(
         found.generation,
         found.detected_from,
     )
-    diagnosis.problems += found.problems
+    is_from_variable = not base_url and named is not None
+    diagnosis.problems += [_name_variable(each) if is_from_variable else each for each in found.problems]
     if not diagnosis.is_usable:
         return diagnosis
     diagnosis.model, problem = choose_model(found, model)
@@ -138,6 +139,13 @@ def _find(named: str | None, authorization: str | None, deadline: float, diagnos
             )
         )
     return found
+
+
+def _name_variable(problem: Problem) -> Problem:
+    """A problem with an address that the variable holds."""
+    if not problem.is_fatal:
+        return problem
+    return replace(problem, message=f"{problem.message} {ENDPOINT_VARIABLE} names this address.")
 
 
 class _Examiner:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.client import AsyncOpenAI, OpenAI
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
+from shim.reports import logger
+from shim.service import state
 from shim.service.find import choose, find_service, resolve_model
+from shim.service.locator import Locator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -28,10 +31,17 @@ class Service:
         model: The name that was asked for, if any.
     """
 
-    def __init__(self, base_url: str, model: str | None = None) -> None:
-        """Take the address of a service, and the alias or id of a model."""
+    def __init__(self, base_url: str, model: str | None = None, *, locator: Locator | None = None) -> None:
+        """Take the address of a service.
+
+        Args:
+            base_url: The address.
+            model: The alias or id of a model.
+            locator: Has discovered the address, if nobody has named it. Its clients get no key of the environment.
+        """
         self.base_url: str = base_url
         self.model = model
+        self._locator = locator
         self._model_id: str | None = None
 
     @property
@@ -47,11 +57,14 @@ class Service:
 
     def client(self, **options: Any) -> OpenAI:
         """A client for the service; the options are those of `openai.OpenAI`."""
-        return OpenAI(base_url=self.base_url, **options)
+        return OpenAI(**self._addressed(options))
 
     def async_client(self, **options: Any) -> AsyncOpenAI:
         """A client for the service; the options are those of `openai.AsyncOpenAI`."""
-        return AsyncOpenAI(base_url=self.base_url, **options)
+        return AsyncOpenAI(**self._addressed(options))
+
+    def _addressed(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {**({"base_url": self.base_url} if self._locator is None else {"_locator": self._locator}), **options}
 
     def stop(self) -> None:
         """Do nothing: this program did not start the service."""
@@ -134,17 +147,22 @@ class FoundryLocal(Service):
     def attach(cls, model: str | None = None, *, base_url: str | None = None) -> Service:
         """Find a running service.
 
-        Looks at ``base_url``, then at ``$FOUNDRY_LOCAL_ENDPOINT``; where neither is given, at
-        ``~/.foundry/daemon.json``, and at last asks ``foundry service status``.
+        Looks at ``base_url``, then at ``$FOUNDRY_LOCAL_ENDPOINT``. If neither is given, it looks for the services that
+        this library has started in any program of the user, the newest first, then at ``~/.foundry/daemon.json``, and
+        at last asks ``foundry service status``. The clients of a service that was looked for find it again if it moves
+        to another port.
 
         Args:
             model: The alias or id of the model to use. Optional if the service has one model only.
-            base_url: The address, if it is known.
+            base_url: The address, if it is known, in any form: with or without ``/v1``, or as a command has shown it.
 
         Raises:
             ServiceError: No service answers.
         """
-        return Service(find_service(base_url), model)
+        if base_url and base_url.strip():
+            return Service(find_service(base_url), model)
+        locator = Locator()
+        return Service(locator.locate(), model, locator=locator)
 
     def catalog(self) -> list[CatalogModel]:
         """Every variant of every model in Foundry's catalog.
@@ -188,6 +206,7 @@ class FoundryLocal(Service):
     def stop(self) -> None:
         """Stop the service and unload the model. Does nothing where nothing runs."""
         self.base_url = ""
+        self._locator = None
         self._running.close()
 
     def __enter__(self) -> Self:
@@ -212,6 +231,17 @@ class FoundryLocal(Service):
         self._running.callback(manager.stop_web_service)
         self._model_id = model.id
         self.base_url = manager.urls[0].rstrip("/") + prefix
+        self._locator = Locator(self.base_url, may_move=False)
+        self._record(model.id)
+
+    def _record(self, model_id: str) -> None:
+        """Let other programs of the user find the service; it serves as well if they cannot."""
+        try:
+            path = state.record(self.base_url, model_id)
+        except (OSError, RuntimeError, ServiceError) as error:
+            logger.warning("other programs cannot find this service: %s", error)
+        else:
+            self._running.callback(state.forget, path)
 
     def _open(self) -> tuple[Any, Any]:
         """The SDK and its manager, which is closed by `stop`."""
@@ -252,7 +282,8 @@ class FoundryLocal(Service):
             if not listed:
                 raise CatalogUnreachableError(
                     "Foundry's model catalog cannot be reached, and no model was downloaded before.",
-                    remedy="Connect to the internet for the first start, or serve a folder with model_path=….",
+                    remedy="Connect to the internet for the first start, or serve a model folder on this machine, as "
+                    "`foundry-shim chat --model-path FOLDER` does.",
                 )
             variants = {variant.id: variant for group in listed for variant in group.variants}
             model = variants[choose(name, variants, "Foundry's catalog")]

@@ -27,7 +27,6 @@ _ANSWER_FIELDS: Final = {
     Kind.CHAT: ("choices",),
     Kind.RESPONSES: ("output", "type", "object"),
     Kind.MODELS: ("data", "id", "object"),
-    Kind.EMBEDDINGS: ("data", "object"),
 }
 
 
@@ -77,10 +76,10 @@ def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: E
         case Kind.CHAT:
             return repair_completion(body, api.asked, report, evidence)
         case Kind.RESPONSES:
-            return repair_response(body, report, evidence)
+            return repair_response(body, report, evidence, api.asked)
         case Kind.MODELS:
             return evidence.is_foundry and repair_models(body, report)
-        case Kind.EMBEDDINGS:
+        case Kind.EMBEDDINGS:  # large, and passed through unread
             return False
 
 

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("typer")
 
 from shim.cli.output import failures
+from shim.origin import install_command
 from support.commands import SECONDS, command
 from support.commands import run as run_command
 from support.raw_server import Hold, RawServer, Reset, plain_response, sse_response
@@ -235,7 +236,7 @@ class TestFailures:
             "runpy.run_module('shim', run_name='__main__')"
         )
         done = run(program=[sys.executable, "-c", code])
-        assert 'pip install "foundry-local-shim[cli]"' in self.told(done)
+        assert install_command("cli") in self.told(done)
         assert done.stderr.count("\n") == 1
 
     def test_interrupt_at_the_start_ends_with_130(self, run):

@@ -237,13 +237,12 @@ class TestCompletions:
 
 @CLIENTS
 class TestOtherKinds:
-    """Responses, models and embeddings of Foundry Local's."""
+    """Responses and models of Foundry Local's."""
 
     METHODS = (
         ("responses.create", {"model": "m", "input": "Hi"}),
         ("models.list", {}),
         ("models.retrieve", {"model": "m"}),
-        ("embeddings.create", {"model": "m", "input": "Hi", "encoding_format": "float"}),
     )
 
     @pytest.mark.parametrize(("method", "parameters"), METHODS)

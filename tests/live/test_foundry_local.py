@@ -13,6 +13,7 @@ import pytest
 
 import shim
 from shim.offline.fetch import cache_root
+from shim.origin import install_command
 from shim.service.find import find_service, normalised, resolve_model
 from support.environments import without_internet
 from support.foundry_catalog import catalog_entry
@@ -212,7 +213,7 @@ class TestCatalog:
         assert done.stderr == ""
 
     def test_model_of_a_catalog_is_downloaded_and_served(self, run, model_folder, tmp_path):
-        """An alias is resolved over the catalog, an ambiguous or unknown one is an error that lists what there is."""
+        """An alias is resolved over the catalog, an incomplete or unknown one is an error that lists what there is."""
         names = ("scripted-a-generic-cpu", "scripted-b-generic-cpu")
         for name in names:
             folder = tmp_path / "data" / "cache" / "models" / "Local" / f"{name}-1"
@@ -234,11 +235,11 @@ class TestCatalog:
         with RawServer(plain_response(catalog.encode())) as server:
             done = run(code, tmp_path / "data", f"{server.url}/asset-gallery/v1.0/models")
         assert done.returncode == 0, done.stderr
-        by_alias, by_id, by_name, ambiguous, unknown = done.stdout.splitlines()
+        by_alias, by_id, by_name, incomplete, unknown = done.stdout.splitlines()
         assert by_alias == f"/v1 scripted-a-generic-cpu:1 {len(SCRIPTS['haiku'])}"
         assert by_id == by_name == f"/v1 scripted-b-generic-cpu:1 {len(SCRIPTS['haiku'])}"
-        assert "several candidates" in ambiguous
-        assert "scripted-a-generic-cpu:1, scripted-b-generic-cpu:1" in ambiguous
+        assert "does not have the model 'scripted'" in incomplete
+        assert "scripted-a-generic-cpu:1, scripted-b-generic-cpu:1" in incomplete
         assert "does not have the model 'nothing'" in unknown
 
     def test_failed_download_is_an_error(self, run, tmp_path):
@@ -275,7 +276,7 @@ def test_missing_extra_names_what_to_install(run):
         except shim.MissingExtraError as error:
             print(error)
     """
-    assert run(code).stdout.strip().endswith('pip install "foundry-local-shim[service]"')
+    assert run(code).stdout.strip().endswith(install_command("service"))
 
 
 class TestAttach:
@@ -354,7 +355,7 @@ class TestAttach:
         ("script", "told"),
         [
             (plain_response(b"<html>", headers=[("Content-Type", "text/html")]), "not JSON"),
-            (plain_response(b"{}"), "not a list of models"),
+            (plain_response(b"{}"), "not with a list of models"),
             (plain_response(b"", 404), "status 404"),
         ],
     )

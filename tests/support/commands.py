@@ -20,7 +20,8 @@ def command(*arguments: Any) -> list[str]:
 
 def lonely(home: Path, **variables: str) -> dict[str, str]:
     """No internet, no service or model that somebody has left behind but for the offline model, no wish for colours."""
-    homes = {"HOME": os.fspath(home), "USERPROFILE": os.fspath(home), "FOUNDRY_SHIM_CACHE": str(offline.cache_root())}
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA"), os.fspath(home))
+    homes |= {"XDG_CACHE_HOME": os.fspath(home / ".cache"), "FOUNDRY_SHIM_CACHE": str(offline.cache_root())}
     return without_internet(**homes, PYTHONUTF8="1", NO_COLOR="", **variables)
 
 

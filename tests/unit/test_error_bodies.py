@@ -318,11 +318,10 @@ def test_deep_nesting_raises_nothing(open_, shut, depth):
     assert left is None or b'"message":"' in left or b'"message": "' in left
 
 
-def test_field_that_cannot_be_written_is_left_out():
-    """An error object with a member nested too deeply for JSON still leaves as an error."""
+def test_error_that_is_nested_too_deeply_is_its_text():
+    """What no client reads as JSON is still an error."""
     body = b'{"error":{"message":"no","param":' + b"[" * 1010 + b"]" * 1010 + b"}}"
-    message = "The service answered 418 to POST /v1/chat/completions without a reason."
-    assert rebuilt(418, body) == error(message)
+    assert rebuilt(418, body)["error"]["message"].startswith('{"error":{"message":"no"')
 
 
 FIELDS_OF_ANSWERS = [

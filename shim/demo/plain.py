@@ -1,0 +1,40 @@
+"""The demo as plain text: each scene without the shim, then with it."""
+
+from __future__ import annotations
+
+import sys
+from textwrap import fill
+from typing import TYPE_CHECKING, Final
+
+from shim.demo.scenes import CLOSING, INTRODUCTION
+
+if TYPE_CHECKING:
+    from shim.demo.scenes import Scene
+    from shim.demo.sides import Side
+
+_WIDTH: Final = 80
+
+
+def show_plain(scenes: list[tuple[Scene, Side, Side]]) -> None:
+    """Play the scenes and print what is received, as it is received."""
+    _print(INTRODUCTION)
+    for number, (scene, before, after) in enumerate(scenes, 1):
+        _print(f"\n{number}. {scene.title}\n   {scene.cause}\n")
+        for side in (before, after):
+            _print(f"{side.name}:")
+            side.play(scene, _write)
+            mark = "+" if side.is_right else "!"
+            text = "\n" if side.text and not side.text.endswith("\n") else ""
+            _print(text + fill(f"{mark} {side.outcome}", _WIDTH, subsequent_indent="  "))
+        if after.report is not None:
+            _print(fill(f"= {after.report}", _WIDTH, subsequent_indent="  "))
+    _print(f"\n{CLOSING}")
+
+
+def _print(line: str) -> None:
+    _write(f"{line}\n")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
