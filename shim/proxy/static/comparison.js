@@ -19,7 +19,12 @@ function showComparison({ unavailable, client, readings }) {
 
 function forgetComparison() {
   $("comparison-tab").replaceChildren("Without the shim");
-  $("comparison").replaceChildren(element("p", "empty", "The comparison is made when the answer has ended."));
+  $("comparison").replaceChildren(element("p", "empty waiting", "The comparison is made when the answer has ended."));
+}
+
+function missComparison() {
+  const waiting = document.querySelector("#comparison .waiting");
+  if (waiting) waiting.textContent = "Nothing to compare: the answer did not come to its end.";
 }
 
 function sectionOf(reading) {
