@@ -152,3 +152,6 @@ def test_view_names_what_is_lost_without_an_exception(address, upstream, open_pa
     upstream.answer = ANSWERS["no finish reason"]
     send(page)
     assert page.text("#comparison .verdict") == "No finish reason."
+    upstream.answer = sse_response([stream(betalgo(["a"], reason="length"))])
+    send(page)
+    assert page.texts("#comparison .verdict")[1] == "The same exception."

@@ -47,7 +47,7 @@ function verdictOf({ without, with: repaired }) {
   if (without.error && !repaired.error) return `Ends in an exception after ${counted(without.chunks, "chunk")}.`;
   const lost = differencesOf(without, repaired);
   if (lost.length) return `${lost.join(" ")}`;
-  if (without.error) return without.error === repaired.error ? "The same exception." : "Another exception.";
+  if (without.error) return kindOf(without.error) === kindOf(repaired.error) ? "The same exception." : "Another exception.";
   return "The same text, tool calls and finish reason. What was repaired is in fields that such a program does not read.";
 }
 
@@ -58,6 +58,8 @@ function differencesOf(without, repaired) {
     without.finish_reason !== repaired.finish_reason && (without.finish_reason ? "Another finish reason." : "No finish reason."),
   ].filter(Boolean);
 }
+
+const kindOf = (error) => error.split(":", 1)[0];
 
 function isSame(one, other) {
   return JSON.stringify(one) === JSON.stringify(other);
