@@ -99,7 +99,7 @@ def test_refused_connection_is_compared(serve):
 
 
 def test_long_answer_is_not_recorded(address, upstream):
-    """What is kept for the comparison is bounded, and the page is told why there is none."""
+    """What is kept for the comparison is bounded, and the page states why there is none."""
     upstream.events = [*map(event, betalgo(["x" * 2**16] * (MAX_RECORDED_BYTES // 2**16 + 1))), DONE]
     assert compared(address) == {"unavailable": "The answer is larger than 2 MiB, so it was not recorded."}
 
