@@ -93,7 +93,8 @@ def test_like_events_stand_once_with_their_number(address, upstream, open_page):
 def test_events_are_alike_only_with_the_same_fields_and_repairs(address, upstream, open_page):
     """Another field, another repair or another outcome is shown by itself."""
     chunks = conforming(["a", "b", "c", "d", "e"])
-    chunks[3]["CreatedAt"] = "now"  # a repair
+    chunks[3]["CreatedAt"] = chunks[4]["CreatedAt"] = "now"  # a repair
+    chunks[4]["id"] = "chatcmpl-2"  # a further one, of the same fields
     chunks[5]["extra"] = 1  # another field
     upstream.answer = marked(sse_response([stream(chunks)]))
     page = open_page(address)
@@ -152,6 +153,7 @@ def test_equal_sides_are_shown_once(address, upstream, open_page):
     assert page.text("#wire .exchange .sent") == "unchanged"
     assert marked_texts(page, "#wire", "del") == marked_texts(page, "#wire", "ins") == []
     assert page.texts("#wire .code") == []
+    assert page.text("#generation") == "Nothing had to be repaired."
 
 
 def test_removed_event_is_struck(address, upstream, open_page):

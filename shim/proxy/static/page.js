@@ -111,7 +111,7 @@ function drawTimes(times) {
 
 // The repairs of an answer.
 
-function listRepairs(repairs, generation) {
+function listRepairs(repairs, { generation = null, isDone = false } = {}) {
   const codes = Object.keys(repairs).sort();
   $("repairs").replaceChildren(...codes.map((code) => {
     const term = element("dt");
@@ -125,7 +125,8 @@ function listRepairs(repairs, generation) {
   $("repairs-tab").replaceChildren("Repairs", ...(codes.length ? [" ", element("span", "badge plain", codes.length)] : []));
   const found = generation ? `The service answers as Foundry Local ${generation} does. ` : "";
   $("generation").className = codes.length ? "lead" : "empty";
-  $("generation").textContent = found + (codes.length ? "" : "Nothing had to be repaired.");
+  const nothing = isDone ? "Nothing had to be repaired." : "Nothing was repaired so far.";
+  $("generation").textContent = found + (codes.length ? "" : nothing);
 }
 
 // One prompt and its answer.
@@ -257,10 +258,10 @@ class Run {
     this.drawing ||= requestAnimationFrame(() => this.draw());
   }
 
-  draw(generation) {
+  draw(end) {
     this.drawing = 0;
     drawTimes(this.times);
-    listRepairs(this.repairs, generation);
+    listRepairs(this.repairs, end);
   }
 
   done({ repairs, generation }) {
@@ -268,7 +269,7 @@ class Run {
     for (const event of this.wire.end()) this.read(event, this.times.at(-1) ?? 0);
     this.repairs = repairs;
     cancelAnimationFrame(this.drawing);
-    this.draw(generation);
+    this.draw({ generation, isDone: true });
   }
 }
 
@@ -281,6 +282,7 @@ async function send() {
   $("prompt").value = "";
   forgetError();
   forgetComparison();
+  listRepairs({});
   $("times").hidden = true;
   $("send").disabled = true;
   $("stop").disabled = false;
@@ -301,6 +303,7 @@ async function send() {
   $("new").hidden = false;
   $("send").disabled = false;
   $("stop").disabled = true;
+  missComparison();
   follow(isFailed);
   showRequest();
 }

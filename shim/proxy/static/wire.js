@@ -306,7 +306,7 @@ class WireView {
 
 const OUTCOMES = {
   unchanged: "unchanged",
-  "looked up": "asked by the shim; your program does not see it",
+  "looked up": "asked by the shim, unseen by your program",
   waiting: "…",
   removed: "removed",
   "no response": "no response was received",
