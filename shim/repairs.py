@@ -1,7 +1,7 @@
 """The vocabulary of repairs: their codes, the rule of each, and the policy that selects them.
 
-This module is the one place where a repair is documented; the table in the documents is printed from it with
-``python -m shim.repairs``.
+This module is the one place where a repair is documented; ``python -m shim.repairs`` prints all rules, and the sections
+of docs/repairs.md begin with them.
 """
 
 from __future__ import annotations
@@ -414,11 +414,11 @@ def _find_similar(value: object, known: list[str]) -> str | None:
     return str(close[0]) if close else None
 
 
-def table() -> str:
-    """The rules as a Markdown table."""
-    rows = (f"| `{code.value}` | {rule.when} | {rule.action} | {rule.evidence} |" for code, rule in RULES.items())
-    return "\n".join(("| code | when | what is done | seen |", "| --- | --- | --- | --- |", *rows))
+def describe(code: Repair) -> str:
+    """Return the rule of a code in Markdown, with the code as its heading."""
+    rule = RULES[code]
+    return f"### `{code.value}`\n\n- **Defect:** {rule.when}\n- **Repair:** {rule.action}\n- **Seen:** {rule.evidence}"
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201 - this is the command's output
+    print("\n\n".join(map(describe, Repair)))  # noqa: T201 - this is the command's output
