@@ -15,7 +15,7 @@ from support.service import LiveService
 RELEASE = "1.2.4"
 SECOND_SCENE = "2  "
 DOCTOR_COLUMNS = 100
-DOCTOR_LINES = 40
+DOCTOR_LINES = 17
 
 
 def draw_demo(folder: Path) -> list[Path]:
@@ -35,6 +35,7 @@ def draw_doctor(folder: Path) -> list[Path]:
 def _run(*arguments: str, columns: int = terminal.COLUMNS) -> list[Text]:
     with TemporaryDirectory() as home:
         env = {**lonely(Path(home)), "PYTHONPATH": os.pathsep.join(sys.path[:2])}
+        del env["NO_COLOR"]
         return terminal.run(command(*arguments), env, columns=columns)
 
 
