@@ -50,6 +50,8 @@ def _follow(
             while thread.is_alive():
                 thread.join(_FRAME_SECONDS)
                 live.update(_draw(title, scene, before, after), refresh=True)
+        # A side may have ended after the last frame was drawn.
+        live.update(_draw(title, scene, before, after), refresh=True)
 
 
 def _draw(title: str, scene: Scene, before: Side, after: Side) -> RenderableType:

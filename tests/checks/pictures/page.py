@@ -10,7 +10,7 @@ from support.proxies import proxying
 from support.service import LiveService
 
 RELEASE = "1.2.4"
-WIDTH, HEIGHT = 1200, 720
+WIDTH, HEIGHT = 1200, 860
 PROMPT = "Write me a haiku about a frog"
 TOKENS = 32
 QUALITY = 85
@@ -32,6 +32,7 @@ def draw(folder: Path) -> list[Path]:
         for theme in ("light", "dark"):
             address = f"{proxy.url}/"
             with browser.page(address, width=WIDTH, height=HEIGHT, prefers_color_scheme=theme) as page:
+                page.command("Emulation.setScrollbarsHidden", hidden=True)
                 page.wait("document.getElementById('model').value")
                 page.evaluate(f"document.getElementById('limit').value = {TOKENS}")
                 send(page, PROMPT)

@@ -43,6 +43,7 @@ LIGHT = Theme("#f6f8fa", "#d1d9e0", "#1f2328", "#59636e", {
 DARK = Theme("#151b23", "#3d444d", "#f0f6fc", "#9198a1", {
     "red": "#f85149", "green": "#3fb950", "yellow": "#d29922", "blue": "#4493f8", "magenta": "#ab7df8", "cyan": "#39c5cf",
 })  # fmt: skip
+NAMES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 THEMES = {"light": LIGHT, "dark": DARK}
 
 
@@ -133,6 +134,8 @@ def _runs(line: Text) -> Iterator[tuple[int, int, Style]]:
 
 
 def _look(style: Style, theme: Theme) -> str:
-    color = theme.colors.get(style.color.name.removeprefix("bright_")) if style.color else None
+    # A colour of the terminal has a number: 0 to 7, and bright 8 to 15.
+    number = style.color.number if style.color else None
+    color = None if number is None else theme.colors.get(NAMES[number % 8])
     fill = color or (theme.dim if style.dim else None)
     return (f' fill="{fill}"' if fill else "") + (' font-weight="600"' if style.bold else "")
