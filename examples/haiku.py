@@ -4,7 +4,7 @@
     python examples/haiku.py --model phi-4-mini
     python examples/haiku.py --base-url http://localhost:5273/v1
 
-Nothing of Foundry Local has to run or be installed before: the native runtime comes with foundry-local-sdk.
+Foundry Local need not be installed or running: its native runtime is a part of foundry-local-sdk.
 """
 
 from __future__ import annotations
@@ -12,31 +12,46 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import openai
 
 import shim
 from shim.offline import fetch as offline
+from shim.offline.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from shim.service.start import Service
 
-MESSAGES = [{"role": "user", "content": "Write me a haiku"}]
+# A small model writes three lines if it is shown some. What it writes is its own.
+EXAMPLES = {
+    "Write me a haiku about the sea": (
+        "Waves roll to the shore,\nfoam writes its name in the sand,\nthe tide reads it back."
+    ),
+    "Write me a haiku about the moon": "A lamp in the dark,\nthe moon walks across the lake\nand leaves no footprint.",
+}
+MESSAGES = [
+    {"role": role, "content": content}
+    for example in EXAMPLES.items()
+    for role, content in zip(("user", "assistant"), example, strict=True)
+] + [{"role": "user", "content": "Write me a haiku"}]
 
 
 def main() -> int:
-    """Run the program; gives the exit code."""
+    """Run the program; return the exit code."""
     options = arguments()
     try:
-        with service(options) as foundry:
+        with Steps() as steps, service(options, steps) as foundry:
+            steps.end()
             print(f"Using Foundry Local endpoint at {foundry.base_url}/chat/completions", flush=True)
+            steps("Waiting for the first word …")
             if options.use_async:
-                asyncio.run(stream_async(foundry))
+                asyncio.run(stream_async(foundry, steps))
             else:
-                show(stream_raw(foundry) if options.raw else stream(foundry))
+                show(stream_raw(foundry) if options.raw else stream(foundry), steps)
     except shim.ServiceError as error:
         return failed(str(error))
     except openai.APIConnectionError as error:
@@ -49,60 +64,49 @@ def main() -> int:
     return 0
 
 
-def stream(foundry: Service) -> Iterator[str]:
-    """The official client, with the repair underneath."""
+def stream(foundry: Service) -> Generator[str]:
+    """The official client, with the repair under it."""
     with foundry.client() as client:
         for chunk in client.chat.completions.create(model=foundry.model_id, messages=MESSAGES, stream=True):
             yield chunk.choices[0].delta.content or ""
 
 
-def stream_raw(foundry: Service) -> Iterator[str]:
+def stream_raw(foundry: Service) -> Generator[str]:
     """The raw path, without the official client."""
     for chunk in shim.raw.stream_chat(foundry.base_url, model=foundry.model_id, messages=MESSAGES):
         yield chunk.choices[0].delta.content or ""
 
 
-async def stream_async(foundry: Service) -> None:
+async def stream_async(foundry: Service, steps: Steps) -> None:
     """The official asynchronous client."""
     async with foundry.async_client() as client:
-        chunks = await client.chat.completions.create(model=foundry.model_id, messages=MESSAGES, stream=True)
+        chunks: Any = await client.chat.completions.create(model=foundry.model_id, messages=MESSAGES, stream=True)
         async for chunk in chunks:
+            steps.end()
             print(chunk.choices[0].delta.content or "", end="", flush=True)
     print()
 
 
-def show(pieces: Iterator[str]) -> None:
-    """Print each piece when it comes."""
-    for piece in pieces:
-        print(piece, end="", flush=True)
+def show(pieces: Generator[str], steps: Steps) -> None:
+    """Print each piece when it is received."""
+    with closing(pieces):  # before the service is stopped, also on Ctrl-C
+        for piece in pieces:
+            steps.end()
+            print(piece, end="", flush=True)
     print()
 
 
-def service(options: argparse.Namespace) -> Service:
+def service(options: argparse.Namespace, steps: Steps) -> Service:
     """A service that runs already, or one that starts here."""
     if options.base_url:
         return shim.FoundryLocal.attach(options.model, base_url=options.base_url)
     if options.model_path:
+        steps(f"Starting Foundry Local with the model in {options.model_path} …")
         return shim.FoundryLocal(model_path=options.model_path, port=options.port)
     if options.model:
-        return shim.FoundryLocal(options.model, port=options.port, progress=Bar())
-    return offline.start_default_model(port=options.port, progress=Bar())
-
-
-class Bar:
-    """A progress bar for a download, on a terminal or in a log."""
-
-    def __init__(self) -> None:
-        """Begin at nothing."""
-        self.shown = -1
-
-    def __call__(self, percent: float) -> None:
-        """Show the part that is done, whenever it is another whole percent."""
-        if int(percent) == self.shown:
-            return
-        self.shown = int(percent)
-        end = "\r" if sys.stderr.isatty() and self.shown < 100 else "\n"  # noqa: PLR2004 - all of it
-        print(f"Downloading [{'#' * (self.shown // 4):25}] {self.shown:3} %", end=end, file=sys.stderr, flush=True)
+        steps(f"Starting Foundry Local with {options.model}, which is downloaded the first time …")
+        return shim.FoundryLocal(options.model, port=options.port, progress=steps.show_percent)
+    return offline.start_default_model(port=options.port, progress=steps.show_percent, report=steps)
 
 
 def failed(message: str) -> int:
@@ -115,9 +119,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", help="alias or id of a model in Foundry's catalog (default: qwen2.5-1.5b)")
-    parser.add_argument("--model-path", help="a folder with a model of your own, instead")
-    parser.add_argument("--base-url", help="a Foundry Local service that runs already, instead of starting one")
-    parser.add_argument("--port", type=int, default=0, help="where the started service listens (default: a free port)")
+    parser.add_argument("--model-path", help="instead, the folder of a model of your own")
+    parser.add_argument("--base-url", help="a running Foundry Local, instead of starting one")
+    parser.add_argument("--port", type=int, default=0, help="the port of the started service (default: a free one)")
     path = parser.add_mutually_exclusive_group()
     path.add_argument("--raw", action="store_true", help="the raw SSE path instead of the official client")
     path.add_argument("--async", action="store_true", dest="use_async", help="the official asynchronous client")

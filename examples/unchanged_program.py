@@ -1,6 +1,6 @@
-"""OpenAI's own example, and nothing else: a program that knows nothing of the shim, and needs it all the same.
+"""OpenAI's own example, unchanged: the program does not know the shim, and needs it.
 
-pip install "foundry-local-shim[cli]"
+pip install -e ".[cli]"
 foundry-shim run --attach -- python unchanged_program.py "Write me a haiku"
 
 From Python, `shim.install()` does the same for every client of the process, wherever it is made.

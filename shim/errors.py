@@ -90,9 +90,11 @@ class MissingExtraError(ServiceError, ImportError):
 
     def __init__(self, extra: str, *, missing: str) -> None:
         """Name the missing package and the command that installs the extra."""
+        from shim.origin import install_command  # noqa: PLC0415 - for this message only
+
         super().__init__(
             f"This needs the package {missing}, which is not installed.",
-            remedy=f'Install it with: pip install "foundry-local-shim[{extra}]"',
+            remedy=f"Install it with: {install_command(extra)}",
         )
         self.extra = extra
 

@@ -13,6 +13,8 @@ from shim.errors import ServiceError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
 
 def write_private(path: Path, content: bytes, *, overwrite: bool = False) -> None:
     """Write a file that only its owner may read; a link in its place is never followed.
@@ -28,8 +30,13 @@ def write_private(path: Path, content: bytes, *, overwrite: bool = False) -> Non
     """
     if not overwrite:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with open(os.open(path, flags, 0o600), "wb") as file:  # noqa: PTH123 - of a descriptor
-            file.write(content)
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+                file.write(content)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # its mode is 0600
     try:
@@ -39,6 +46,34 @@ def write_private(path: Path, content: bytes, *, overwrite: bool = False) -> Non
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def read_small(path: Path, limit: int, *, own: bool = False) -> bytes:
+    """The content of a file of an ordinary kind and size.
+
+    Args:
+        path: The file.
+        limit: The most bytes that it may have.
+        own: Whether it has to be a file that only this user may write, and no link to one.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is of another kind or size, or somebody else's.
+    """
+    # Opening a FIFO would wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if own:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags), "rb") as file:  # noqa: PTH123 - of a descriptor
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a regular file")
+        if own and hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & _WRITABLE_BY_OTHERS):
+            raise ValueError("belongs to another user, or others may write to it")
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"is larger than {limit} bytes")
+    return content
 
 
 def require_private(folders: Iterable[Path], remedy: str) -> None:

@@ -1,7 +1,7 @@
-"""The raw SSE path: the same repair, read by sseclient-py instead of the official client's own decoder.
+"""The raw SSE path: the same repair, decoded by sseclient-py instead of the official client.
 
-For the case that the official client cannot read a stream at all. What is raised are `openai`'s exceptions, and what is
-yielded is `openai`'s `ChatCompletionChunk`, so a program can change between the paths without another change.
+For streams that the official client cannot read at all. It raises `openai`'s exceptions and yields `openai`'s
+`ChatCompletionChunk`, so a program can switch between the paths without another change.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from shim.repairs import Policy
 from shim.transport import run_exchange
 from shim.transport.body import SyncBody
 from shim.transport.exchange import start_exchange
+from shim.transport.hosts import is_loopback
 from shim.transport.memory import Memory
 from shim.transport.own import own_requests
 from shim.transport.requests import origin_of
@@ -39,7 +40,7 @@ _STATUS_ERRORS: Final[dict[int, type[openai.APIStatusError]]] = {
 }
 _FIRST_SERVER_ERROR: Final = 500
 _TIMEOUT: Final = (5.0, 600.0, 600.0, 600.0)
-"""For connecting, reading, writing and the pool, in seconds: openai's defaults, in a form that both families take."""
+"""For connecting, reading, writing and the pool, in seconds: openai's defaults, in a form that both libraries take."""
 
 
 def stream_chat(
@@ -58,20 +59,20 @@ def stream_chat(
 ) -> Iterator[ChatCompletionChunk]:
     """Stream a chat completion without the official client.
 
-    The request is sent when the first chunk is asked for, and its connection is closed with the iterator.
+    The request is sent when the first chunk is requested, and its connection is closed with the iterator.
 
     Args:
-        base_url: Where the API is, such as ``http://localhost:5273/v1``.
+        base_url: The address of the API, such as ``http://localhost:5273/v1``.
         model: The id of the model.
         messages: The conversation, as for the official client.
         api_key: Sent as a bearer token, if given.
-        http_client: A client of httpx or httpx2 to send with; it is left open. One of httpx by default.
-        timeout: The longest silence, in seconds, or a timeout object of either library. openai's own by default.
+        http_client: A client of httpx or httpx2 to send with; it stays open. One of httpx by default.
+        timeout: The read timeout in seconds, or a timeout object of either library. openai's defaults otherwise.
         policy: Which repairs are made.
         extra_headers: Further headers.
-        extra_query: Further members of the query.
-        extra_body: Further members of the request's body.
-        parameters: What else the API takes: ``temperature``, ``tools``, ``max_tokens`` …
+        extra_query: Further query parameters.
+        extra_body: Further fields of the request body.
+        parameters: Other parameters of the API: ``temperature``, ``tools``, ``max_tokens`` …
 
     Raises:
         openai.APIConnectionError: The service cannot be reached, or the connection broke.
@@ -83,7 +84,10 @@ def stream_chat(
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
-    client: Any = http_client or httpx.Client(follow_redirects=True)
+    # A proxy of the environment is for other machines.
+    client: Any = http_client or httpx.Client(
+        follow_redirects=True, trust_env=not is_loopback(httpx.URL(base_url).host)
+    )
     request = client.build_request(
         "POST",
         f"{base_url.rstrip('/')}/chat/completions",
@@ -92,7 +96,7 @@ def stream_chat(
         params=extra_query,
         timeout=_seconds(timeout),
     )
-    # The program has named the service by its address.
+    # The program named the service by its address.
     steps = start_exchange(request, policy or Policy(), Memory(), SyncBody, service=origin_of(request.url))
 
     def send(message: Any) -> Any:
@@ -122,7 +126,7 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
         if not response.is_success:
             response.read()
             raise _status_error(response)
-        # sseclient-py takes quadratic time for an event that comes in many pieces, and gets each of them whole.
+        # sseclient-py takes quadratic time for an event in many pieces, and receives each of them whole.
         for event in SSEClient(response.iter_bytes()).events():
             if event.data == "[DONE]":
                 return
@@ -139,7 +143,7 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
 
 
 def _parse(data: str) -> dict[str, Any] | None:
-    """The object in an event; None if there is none, as a policy may have it that repairs nothing."""
+    """The object in an event; None if it has none, which a policy that repairs nothing lets through."""
     try:
         payload = json.loads(data)
     except ValueError:
@@ -164,17 +168,17 @@ def _status_error(response: Any) -> openai.APIStatusError:
 
 
 def _seconds(timeout: Any) -> Any:
-    """A timeout object of either family as the tuple that both families take."""
+    """A timeout object of either library as the tuple that both accept."""
     return (timeout.connect, timeout.read, timeout.write, timeout.pool) if hasattr(timeout, "connect") else timeout
 
 
 def _not_given(value: Any) -> bool:
-    """Whether it is one of the official client's marks for an argument that is left out."""
+    """Whether it is one of the official client's marks for an omitted argument."""
     return type(value).__name__ in ("NotGiven", "Omit")
 
 
 def _plain(value: Any) -> Any:
-    """A message that came out of the official client, as JSON."""
+    """A message of the official client, as JSON."""
     if isinstance(value, openai.BaseModel):
         return value.to_dict()
     message = f"{type(value).__name__} cannot be sent as JSON"

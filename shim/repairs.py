@@ -1,15 +1,16 @@
 """The vocabulary of repairs: their codes, the rule of each, and the policy that selects them.
 
-This module is the one place where a repair is documented; the table in the documents is printed from it with
-``python -m shim.repairs``.
+This module is the one place where a repair is documented; ``python -m shim.repairs`` prints all rules, and the sections
+of docs/repairs.md begin with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -176,12 +177,16 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.TOOL_CALL_ID: Rule(
         "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name, or "
-        "whose name follows later; an item without `function`",
-        "completed, once; the call is sent when its name is known, and one that nobody can answer is removed",
+        "whose name follows later, or has tokens stuck to it; an item without `function`",
+        "completed, once; the call is sent when its name is known, and one that nobody can answer is removed; a "
+        "declared name is cleaned",
         f"{_ISSUE}864",
     ),
     Repair.TOOL_CALL_ARGUMENTS: Rule(
-        "`arguments` is an object instead of a string", "serialised", "Microsoft's C++ SDK accepts both"
+        "`arguments` of a structured call is an object, empty, null, missing, or text that was encoded twice; a value "
+        "of Foundry Local's has another type than the tool declares",
+        "the JSON text of an object, with the declared types where the call was sent in one piece",
+        "Microsoft's C++ SDK accepts both; small models; precaution",
     ),
     Repair.TOOL_CALL_TEXT: Rule(
         "the request has tools, `tool_choice` is not `none`, and a call of one of them is written as text, in one of "
@@ -329,7 +334,8 @@ class Policy:
             quick. What it raises is logged, once for each response, and does not break the stream.
 
     Raises:
-        ValueError: ``off`` names a repair that does not exist.
+        TypeError: A setting has a value of another type.
+        ValueError: A setting has a value that it cannot have, or ``off`` names a repair that does not exist.
     """
 
     strict: bool = False
@@ -344,8 +350,15 @@ class Policy:
     _unwanted: frozenset[Repair] = field(init=False, repr=False, compare=False, default=frozenset())
 
     def __post_init__(self) -> None:
-        """Check the codes, and decide once which repairs are unwanted: every chunk asks."""
-        off = frozenset(map(_repair, self.off))
+        """Check the settings, and decide once which repairs are unwanted: every chunk asks."""
+        for name in ("strict", "tool_calls", "cumulative_text"):
+            _check_type(name, getattr(self, name), isinstance(getattr(self, name), bool), "True or False")
+        _check_choice("reasoning", self.reasoning, ("keep", "split"))
+        _check_choice("foundry", self.foundry, ("auto", True, False))
+        _check_positive("stream_deadline", self.stream_deadline, int | float | None, "seconds, or None")
+        _check_positive("max_event_bytes", self.max_event_bytes, int, "a number of bytes")
+        _check_type("on_repair", self.on_repair, self.on_repair is None or callable(self.on_repair), "a function")
+        off = _read_codes(self.off)
         switches = {
             Repair.TOOL_CALL_TEXT: self.tool_calls,
             Repair.REASONING: self.reasoning == "split",
@@ -360,20 +373,52 @@ class Policy:
         return repair not in self._unwanted
 
 
-def _repair(code: str) -> Repair:
+def _check_type(name: str, value: object, is_valid: object, expected: str) -> None:
+    if not is_valid:
+        raise TypeError(f"Policy({name}=…) takes {expected}, not {value!r}.")
+
+
+def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
+    # By type as well: 1 equals True.
+    if any(value == choice and type(value) is type(choice) for choice in choices):
+        return
+    close = _find_similar(value, [choice for choice in choices if isinstance(choice, str)])
+    hint = f"Did you mean {close!r}?" if close else f"It takes {' or '.join(map(repr, choices))}."
+    raise ValueError(f"Policy({name}=…) cannot be {value!r}. {hint}")
+
+
+def _check_positive(name: str, value: Any, kind: Any, expected: str) -> None:
+    _check_type(name, value, isinstance(value, kind) and not isinstance(value, bool), expected)
+    if value is not None and not value > 0:  # which a NaN is not, either
+        raise ValueError(f"Policy({name}=…) has to be more than 0, not {value!r}.")
+
+
+def _read_codes(codes: Any) -> frozenset[Repair]:
+    # A string is iterable as well, by its letters.
+    _check_type("off", codes, isinstance(codes, Iterable) and not isinstance(codes, str | bytes), "a set of codes")
+    return frozenset(map(_read_code, cast("Iterable[object]", codes)))
+
+
+def _read_code(code: object) -> Repair:
     try:
-        return Repair(code)
+        return Repair(cast("str", code))
     except ValueError:
-        close = get_close_matches(str(code), list(Repair), n=1)
-        hint = f" Did you mean {str(close[0])!r}?" if close else " `python -m shim.repairs` lists them."
-        raise ValueError(f"There is no repair {code!r}.{hint}") from None
+        close = _find_similar(code, list(Repair))
+        hint = f"Did you mean {close!r}?" if close else "`python -m shim.repairs` lists them."
+        raise ValueError(f"There is no repair {code!r}. {hint}") from None
 
 
-def table() -> str:
-    """The rules as a Markdown table."""
-    rows = (f"| `{code.value}` | {rule.when} | {rule.action} | {rule.evidence} |" for code, rule in RULES.items())
-    return "\n".join(("| code | when | what is done | seen |", "| --- | --- | --- | --- |", *rows))
+def _find_similar(value: object, known: list[str]) -> str | None:
+    """The known value that was probably meant; its case and separators may differ."""
+    close = get_close_matches(str(value).lower().replace("_", "-"), known, n=1)
+    return str(close[0]) if close else None
+
+
+def describe(code: Repair) -> str:
+    """Return the rule of a code in Markdown, with the code as its heading."""
+    rule = RULES[code]
+    return f"### `{code.value}`\n\n- **Defect:** {rule.when}\n- **Repair:** {rule.action}\n- **Seen:** {rule.evidence}"
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201 - this is the command's output
+    print("\n\n".join(map(describe, Repair)))  # noqa: T201 - this is the command's output

@@ -61,6 +61,10 @@ class RepairReport:
         """Decide once whether anything listens: a repair may be made for every chunk."""
         self.has_listeners = self.policy.on_repair is not None or logger.isEnabledFor(logging.DEBUG)
 
+    def __str__(self) -> str:
+        """One line for a reader; ``repr`` has every field."""
+        return _summary(self.repairs, self.events, self.undeclared_calls)
+
     def allow(self, repair: Repair, found: Any = None) -> bool:
         """Ask whether a repair that is needed may be made, and count it.
 
@@ -178,6 +182,11 @@ class CapturedRepairs:
         """The number of events received from services."""
         return sum(report.events for report in self.reports)
 
+    def __str__(self) -> str:
+        """One line for a reader; ``repr`` has every report."""
+        undeclared = sum(report.undeclared_calls for report in self.reports)
+        return _summary(self.repairs, self.events, undeclared, responses=len(self.reports))
+
 
 _captures: ContextVar[tuple[CapturedRepairs, ...]] = ContextVar("shim_captures", default=())
 # An object that the official client made of a plain response does not refer to the response; it only has its id.
@@ -251,6 +260,24 @@ def _attribute(source: Any, name: str) -> Any:
         return getattr(source, name, None)
     except RuntimeError:  # a response without its request, in both libraries
         return None
+
+
+def _summary(repairs: Counter[Repair], events: int, undeclared: int, *, responses: int | None = None) -> str:
+    """What was repaired, in one line: the most frequent repairs first."""
+    where = [_count(events, "event")] if events else []
+    if responses is not None:
+        where.append(_count(responses, "response"))
+    line = _count(repairs.total(), "repair") if repairs else "no repairs"
+    line += f" in {' of '.join(where)}" if where else ""
+    if repairs:
+        line += ": " + ", ".join(f"{code.value} ×{count}" for code, count in repairs.most_common())
+    if undeclared:
+        line += f"; {_count(undeclared, 'call')} of an undeclared function, left as text"
+    return line
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def form_of(value: Any) -> str:

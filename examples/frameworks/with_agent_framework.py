@@ -1,6 +1,6 @@
 """Microsoft Agent Framework: `OpenAIChatCompletionClient` takes the client of the shim.
 
-pip install foundry-local-shim agent-framework-openai
+pip install -e . agent-framework-openai
 python with_agent_framework.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """AutoGen, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
-pip install "foundry-local-shim[cli]" autogen-agentchat "autogen-ext[openai]"
+pip install -e ".[cli]" autogen-agentchat "autogen-ext[openai]"
 foundry-shim run --attach -- python with_autogen.py "Write me a haiku"
 """
 

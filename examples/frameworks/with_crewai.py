@@ -1,6 +1,6 @@
 """CrewAI, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
-pip install "foundry-local-shim[cli]" crewai
+pip install -e ".[cli]" crewai
 foundry-shim run --attach -- python with_crewai.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """DSPy takes an address only: that of the proxy. Start `foundry-shim proxy` first.
 
-pip install "foundry-local-shim[cli,proxy]" dspy
+pip install -e ".[cli,proxy]" dspy
 python with_dspy.py "Write me a haiku"
 """
 

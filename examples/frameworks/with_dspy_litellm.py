@@ -1,6 +1,6 @@
 """DSPy with LiteLLM as its engine, unchanged: `foundry-shim run` puts the repair under it, and names the service.
 
-pip install "foundry-local-shim[cli]" dspy
+pip install -e ".[cli]" dspy
 foundry-shim run --attach -- python with_dspy_litellm.py "Write me a haiku"
 """
 

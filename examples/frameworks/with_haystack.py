@@ -1,6 +1,6 @@
 """Haystack, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
-pip install "foundry-local-shim[cli]" haystack-ai
+pip install -e ".[cli]" haystack-ai
 foundry-shim run --attach -- python with_haystack.py "Write me a haiku"
 """
 

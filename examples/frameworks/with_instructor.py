@@ -1,6 +1,6 @@
 """instructor: `from_openai` takes the client of the shim. What it streams are the fields of an object.
 
-pip install foundry-local-shim instructor
+pip install -e . instructor
 python with_instructor.py "Is it warmer in Paris today?"
 """
 

@@ -1,6 +1,6 @@
 """LangChain: `ChatOpenAI` takes the HTTP clients of the shim.
 
-pip install foundry-local-shim langchain-openai
+pip install -e . langchain-openai
 python with_langchain.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """LiteLLM: `completion` takes the client of the shim.
 
-pip install foundry-local-shim litellm
+pip install -e . litellm
 python with_litellm.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """LlamaIndex: `OpenAILike` takes the HTTP clients of the shim.
 
-pip install foundry-local-shim llama-index-llms-openai-like
+pip install -e . llama-index-llms-openai-like
 python with_llamaindex.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """The library `llm`, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
-pip install "foundry-local-shim[cli]" llm
+pip install -e ".[cli]" llm
 foundry-shim run --attach -- python with_llm.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """mem0, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
-pip install "foundry-local-shim[cli]" mem0ai
+pip install -e ".[cli]" mem0ai
 foundry-shim run --attach -- python with_mem0.py "Write me a haiku"
 """
 

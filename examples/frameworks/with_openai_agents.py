@@ -1,6 +1,6 @@
 """OpenAI Agents SDK: its model for chat completions takes the client of the shim.
 
-pip install foundry-local-shim openai-agents
+pip install -e . openai-agents
 python with_openai_agents.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """Pydantic AI: its provider for OpenAI takes the client of the shim.
 
-pip install foundry-local-shim "pydantic-ai-slim[openai]"
+pip install -e . "pydantic-ai-slim[openai]"
 python with_pydantic_ai.py "Write me a haiku"
 """
 

@@ -1,6 +1,6 @@
 """Semantic Kernel: `OpenAIChatCompletion` takes the client of the shim.
 
-pip install foundry-local-shim semantic-kernel
+pip install -e . semantic-kernel
 python with_semantic_kernel.py "Write me a haiku"
 """
 

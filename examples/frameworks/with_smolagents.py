@@ -1,6 +1,6 @@
 """smolagents: `OpenAIModel` hands what `openai.OpenAI` takes on to it, and so the HTTP client of the shim.
 
-pip install foundry-local-shim "smolagents[openai]"
+pip install -e . "smolagents[openai]"
 python with_smolagents.py "Write me a haiku"
 """
 

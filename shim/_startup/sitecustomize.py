@@ -13,6 +13,7 @@ import sys
 
 FIRST_PROCESS = "FOUNDRY_SHIM_FIRST_PROCESS"
 HOSTS = "FOUNDRY_SHIM_HOSTS"
+INSTALL = "FOUNDRY_SHIM_INSTALL"
 _LIBRARIES = ("httpx", "httpx2")
 _NEEDED = ("shim", "orjson", "anyio")
 
@@ -77,7 +78,7 @@ def _prepare():
     elif is_first:
         _say(
             "The Python at {0} does not have foundry-local-shim, so nothing is repaired. Install it with: {0} -m pip "
-            "install foundry-local-shim".format(sys.executable)
+            "install {1}".format(sys.executable, os.environ.get(INSTALL, ""))
         )
 
 

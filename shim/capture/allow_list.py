@@ -9,6 +9,7 @@ import re
 from http import HTTPStatus
 from typing import Final
 
+from shim.core.dialects import DIALECTS
 from shim.core.foundry import FOREIGN
 
 
@@ -17,8 +18,8 @@ def _words(text: str) -> frozenset[str]:
 
 
 FIELDS: Final = FOREIGN | _words(
-    """$defs additionalProperties allOf annotations anyOf arguments background bytes cached_tokens call_id cancelled_at
-    choices citations code completed_at completion_tokens completion_tokens_details const content
+    """$defs $ref additionalProperties allOf annotations anyOf arguments background bytes cached_tokens call_id
+    cancelled_at choices citations code completed_at completion_tokens completion_tokens_details const content
     content_filter_offsets content_filter_results content_index continuous_usage_stats cost cost_details created
     created_at custom data default definitions delta description detail details effort encoding_format enum Error
     error error_message error_msg ErrorMessage errorMessage Errors errors event exception failed_at finish_details
@@ -26,9 +27,9 @@ FIELDS: Final = FOREIGN | _words(
     image_url include include_usage incomplete_details index input input_schema input_tokens input_tokens_details
     instructions is_byok item item_id items json_schema kv_transfer_params last_id loc logit_bias logprob logprobs
     max_completion_tokens max_output_tokens max_tokens max_tool_calls Message message messages metadata modalities
-    model models msg n name native_finish_reason num_sources_used nvext obfuscation object oneOf output output_index
-    output_text output_tokens output_tokens_details owned_by parallel_tool_calls param parameters parent part
-    permission presence_penalty previous_response_id prompt prompt_cache_hit_tokens prompt_cache_key
+    model models msg n name native_finish_reason nullable num_sources_used nvext obfuscation object oneOf output
+    output_index output_text output_tokens output_tokens_details owned_by parallel_tool_calls param parameters
+    parent part permission presence_penalty previous_response_id prompt prompt_cache_hit_tokens prompt_cache_key
     prompt_filter_results prompt_logprobs prompt_token_ids prompt_tokens prompt_tokens_details properties provider
     queue_time reason reasoning reasoning_content reasoning_effort reasoning_tokens refusal required response
     response_format response_id role root safety_identifier schema search_context_size search_results seed
@@ -76,8 +77,9 @@ OF_ANSWERS: Final = _words("arguments choices item output part")
 """Fields that hold the message of an error, and those below which they hold what a model wrote."""
 
 _SPELLINGS: Final = (
-    *(f"<{tag}> </{tag}>" for tag in ("tool_call", "tool_calls", "function_call", "tools", "response", "think")),
-    *("functools[", "[TOOL_CALLS]", "<function={name}> </function>", "</parameter>"),
+    *(spelling for dialect in DIALECTS for spelling in (dialect.opening, *dialect.closing)),
+    *("<think> </think>", "</parameter>", "functools[", "<function={name}>"),
+    *("<|channel|>analysis <|channel|>final <|channel|>", "<|start|>assistant <|start|> <|message|> <|return|>"),
 )
 """The delimiters of tool calls and reasoning in texts; between blanks and placeholders they stay as they are."""
 _DELIMITERS: Final = {part for spelling in _SPELLINGS for part in re.split(r"\{\w+\}| ", spelling)} - {""}

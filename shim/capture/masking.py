@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     Path = tuple[str | int, ...]
 
-# The kinds of bytes by which UTF-8 is told (The Unicode Standard, table 3-7), each with the first of it and one that
-# replaces all. A byte that is not UTF-8 by itself may be the rest of a character that is cut between two events.
+# The classes of bytes in UTF-8 (The Unicode Standard, table 3-7), each with its first byte and one that replaces all
+# of it. A byte that is not UTF-8 by itself may be the rest of a character that is cut between two events.
 _FIRST_BYTES: Final = (0x80, 0x90, 0xA0, 0xC0, 0xC2, 0xE0, 0xE1, 0xED, 0xEE, 0xF0, 0xF1, 0xF4, 0xF5)
 _BYTES: Final = (0x8F, 0x9F, 0xBF, 0xFF, 0xC3, 0xE0, 0xE3, 0xED, 0xE3, 0xF0, 0xF1, 0xF4, 0xFF)
 # In a decoded text they are halves of characters for private use, as in `shim.core.jsontext`.

@@ -1,22 +1,19 @@
-"""What models there are, as far as each source tells."""
+"""List the available models, as far as each source states them."""
+
+from __future__ import annotations
 
 import json
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import httpx
 import typer
-from rich.table import Table
 
-import shim
+from shim.cli.options import BaseUrl  # noqa: TC001 - typer reads the annotation
 from shim.cli.output import note, printable, to_stdout, unpadded
-from shim.cli.services import BaseUrl, running_service
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
-from shim.offline.fetch import DEFAULT_MODEL
-from shim.service.find import find_service, is_loopback, without_credentials
-from shim.service.start import CatalogModel
-from shim.transport.lookup import LOCAL_CATALOG, read_names
-from shim.transport.own import own_requests
+
+if TYPE_CHECKING:
+    from shim.service.start import CatalogModel
 
 _SECONDS = 15.0
 """A service of 2.x without internet takes five seconds to list its models: it looks for the catalog first."""
@@ -38,13 +35,16 @@ def models(
     Those of the service at --base-url, or of one that runs; otherwise those of Foundry's catalog.
 
     \b
-    The column "state" says as much as the source tells:
+    The column "state" shows what the source states:
       loaded   ready to answer
       cached   on this machine
-      catalog  in the catalog; a service of 2.x does not tell whether it is on
-               this machine, too
+      catalog  in the catalog; a service of 2.x does not state whether it is
+               also on this machine
       -        not known
-    """  # noqa: D301 - typer wants the character itself: it keeps the lines as they are
+    """  # noqa: D301 - typer needs the character itself: it keeps the lines unwrapped
+    from shim.cli.services import running_service
+    from shim.service.find import find_service
+
     if base_url:
         found = _of_service(find_service(base_url))
     elif running := running_service():
@@ -58,6 +58,8 @@ def models(
 
 
 def _show(found: list[CatalogModel]) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name in ("id", "alias", "state"):
         table.add_column(name, overflow="fold")
@@ -76,7 +78,7 @@ def _state(model: CatalogModel) -> str:
         return "loaded"
     if model.cached:
         return "cached"
-    # A list that does not say what is loaded may hold models that are.
+    # A list without that information may contain loaded models.
     return "-" if model.loaded is None else "catalog"
 
 
@@ -84,8 +86,11 @@ def _state(model: CatalogModel) -> str:
 
 
 def _of_catalog(url: str | None) -> list[CatalogModel]:
+    from shim.offline.fetch import DEFAULT_MODEL
+    from shim.service.start import FoundryLocal
+
     try:
-        found = shim.FoundryLocal(DEFAULT_MODEL, catalog_url=url).catalog()
+        found = FoundryLocal(DEFAULT_MODEL, catalog_url=url).catalog()
     except MissingExtraError as error:
         raise ServiceError(
             "No Foundry Local service runs, and foundry-local-sdk is not installed.",
@@ -102,6 +107,12 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
 
 
 def _of_service(base_url: str) -> list[CatalogModel]:
+    import httpx
+
+    from shim.service.find import is_loopback, without_credentials
+    from shim.transport.lookup import LOCAL_CATALOG, read_names
+    from shim.transport.own import own_requests
+
     root = base_url.removesuffix("/v1")
     note(f"The models of {without_credentials(base_url)}", style="dim")
     # A proxy of the environment is for other machines.
@@ -122,7 +133,7 @@ def _of_service(base_url: str) -> list[CatalogModel]:
             catalog = _objects(get(f"{root}/foundry/list"), "name")
         listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
         if cached is None and is_object(listing) and "IsDelta" in listing:
-            # 1.x lists its cache, and its list can be told by that member; 2.x lists all of its catalog.
+            # 1.x lists its cache, and that field marks its list; 2.x lists its whole catalog.
             cached = listed
         found = [_described(entry, loaded, cached) for entry in catalog]
         for name in (*listed, *(cached or ()), *(loaded or ())):
@@ -138,6 +149,8 @@ def _of_service(base_url: str) -> list[CatalogModel]:
 
 def _described(entry: dict[str, Any], loaded: list[str] | None, cached: list[str] | None) -> CatalogModel:
     """What is known of a model: by the lists of names, and by its entry in the catalog of 0.x."""
+    from shim.service.start import CatalogModel
+
     name: str = entry["name"]
     is_loaded = None if loaded is None else _among(name, loaded)
     # What is loaded lies on this machine.
@@ -149,7 +162,7 @@ def _described(entry: dict[str, Any], loaded: list[str] | None, cached: list[str
         loaded=is_loaded,
         cached=is_cached,
         tools=tools if isinstance(tools, bool) else None,
-        context_length=None,  # what some releases tell is the limit of one of both sides
+        context_length=None,  # some releases state the limit of only one side
     )
 
 

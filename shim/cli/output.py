@@ -1,4 +1,4 @@
-"""What all commands share: where their words go, how they fail, and with which exit code."""
+"""What all commands share: where their output goes, how they fail, and with which exit code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from enum import IntEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import openai
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from shim.errors import ServiceError, StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import TextIO
+
+    from rich.console import Console
 
 _PADDING = re.compile(r" +$", re.MULTILINE)
 _PIPE_WIDTH = 10_000
@@ -29,10 +29,10 @@ _PIPE_WIDTH = 10_000
 
 
 class ExitCode(IntEnum):
-    """What the commands end with; wrong usage ends with 2, by typer itself."""
+    """The exit codes of the commands. A usage error ends with 2, by typer itself."""
 
     FAILED = 1
-    NOT_MENDED = 3
+    NOT_REPAIRED = 3
     INTERRUPTED = 130
 
 
@@ -40,7 +40,7 @@ class Commands(TyperGroup):
     """A group of commands whose failures are one line on standard error and an exit code, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -49,35 +49,37 @@ class Commands(TyperGroup):
         except failures() as error:
             complain(error)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read has heard enough; typer ends quietly
+            if error.errno == errno.EPIPE:  # the reader closed the pipe; typer ends quietly
                 raise
             complain(error)
         raise typer.Exit(ExitCode.FAILED)
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a service, a network or a missing package may raise: exceptions that are for the person to read."""
-    # openai lets those of its HTTP library through while it streams, and which library that is differs by its release.
-    libraries = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
-    return (openai.OpenAIError, ServiceError, StreamError, *(library.HTTPError for library in libraries))
+    """The exceptions that are for the user to read: of a service, a network, or a missing package."""
+    # What is not loaded has raised nothing. openai lets the exceptions of its HTTP library through while it streams,
+    # and which library that is differs by its release.
+    libraries = {"openai": "OpenAIError", "httpx": "HTTPError", "httpx2": "HTTPError"}
+    loaded = [getattr(sys.modules[name], kind) for name, kind in libraries.items() if name in sys.modules]
+    return (ServiceError, StreamError, *loaded)
 
 
 def complain(error: Exception | str) -> None:
-    """Say in one line on standard error what went wrong."""
+    """Print in one line on standard error what went wrong."""
     text = str(error) or type(error).__name__
-    if isinstance(error, openai.APIConnectionError):
+    if isinstance(error, Exception) and "APIConnectionError" in {kind.__name__ for kind in type(error).__mro__}:
         text = f"{text} {error.__cause__ or ''}"  # the cause names the address
     to_stderr().print(f"foundry-shim: {' '.join(printable(text).split())}", style="red", soft_wrap=True)
 
 
 def note(text: str, *, style: str = "") -> None:
-    """Say something on standard error that is not the result of the command."""
+    """Print on standard error what is not the result of the command."""
     to_stderr().print(printable(text), style=style, soft_wrap=True)
 
 
 @cache
 def to_stderr() -> Console:
-    """Standard error, for whatever is not the result of a command."""
+    """Standard error, for everything but the result of a command."""
     return console(sys.stderr)
 
 
@@ -88,7 +90,9 @@ def to_stdout() -> Console:
 
 
 def console(file: TextIO) -> Console:
-    """A console that colours only terminals, and none where the person has set NO_COLOR."""
+    """A console that colours only terminals, and none where NO_COLOR is set."""
+    from rich.console import Console
+
     terminal = file.isatty()
     return Console(
         file=file,
@@ -101,18 +105,28 @@ def console(file: TextIO) -> Console:
 
 
 @contextmanager
+def waiting(text: str) -> Generator[Callable[[str], None]]:
+    """Show a spinner on a terminal while a block runs; yields a function that changes its text."""
+    if not to_stderr().is_terminal:
+        yield lambda _: None
+        return
+    with to_stderr().status(text) as status:
+        yield status.update
+
+
+@contextmanager
 def unpadded(out: Console) -> Generator[Console]:
-    """Print what a block prints without the spaces that fill up the lines of a table: thousands, into a pipe."""
+    """Print what a block prints without the spaces that pad the lines of a table: thousands, into a pipe."""
     with out.capture() as captured:
         yield out
     out.file.write(_PADDING.sub("", captured.get()))
 
 
 def printable(text: str) -> str:
-    """The text without control characters, but for newlines and tabs: what a terminal may be given."""
+    """The text without control characters except newlines and tabs: safe for a terminal."""
     return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
 
 
 def encodable(text: str) -> str:
-    """The text without the lone surrogates that stand for bytes which are no UTF-8: they cannot be sent."""
+    """The text without the lone surrogates that stand for invalid UTF-8: they cannot be sent."""
     return text.encode("utf-8", "replace").decode()

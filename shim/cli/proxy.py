@@ -1,4 +1,4 @@
-"""The same repair behind an address, for programs in any language."""
+"""Serve the repaired API at an address, for programs in any language."""
 
 import logging
 import os
@@ -9,11 +9,9 @@ from typing import Annotated
 
 import typer
 
+from shim.cli.options import Model, ModelPath
 from shim.cli.output import note
-from shim.cli.services import Model, ModelPath, open_service
 from shim.errors import ServiceError, import_extra
-from shim.service.find import find_service, without_credentials
-from shim.service.start import FoundryLocal
 
 KEY_VARIABLE = "FOUNDRY_SHIM_API_KEY"
 _MIB = 2**20
@@ -22,37 +20,37 @@ _MIB = 2**20
 def proxy(  # noqa: PLR0913 - every limit is an option
     *,
     upstream: Annotated[
-        str | None, typer.Option(metavar="URL", help="The service; by default one that runs, or one started here.")
+        str | None, typer.Option(metavar="URL", help="The service; by default a running one, or one started here.")
     ] = None,
     model: Model = None,
     model_path: ModelPath = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="On which port; 0 for a free one.")] = 5270,
     api_key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The keys that clients may use, one on each line.")
+        Path | None, typer.Option(metavar="FILE", help="A file with the keys that clients may use, one a line.")
     ] = None,
     api_key: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY",
-            help=f"A key that clients may use; the list of processes shows it, unlike that in ${KEY_VARIABLE}.",
+            help=f"A key that clients may use. The list of processes shows it; ${KEY_VARIABLE} keeps it private.",
         ),
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Another name under which clients may address the proxy.")
+        list[str] | None, typer.Option(metavar="NAME", help="Another host name by which clients may address the proxy.")
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="ORIGIN", help="Pages of this origin may send requests: https://example.com"),
+        typer.Option(metavar="ORIGIN", help="Allow pages of this origin to send requests: https://example.com"),
     ] = None,
     access_log: Annotated[
-        bool, typer.Option("--access-log", help="A line for each request: its path, status, times, repairs.")
+        bool, typer.Option("--access-log", help="Log a line for each request: path, status, times, repairs.")
     ] = False,
     max_body: Annotated[int, typer.Option(min=1, metavar="BYTES", help="The largest request body.")] = 64 * _MIB,
     max_held: Annotated[
-        int, typer.Option(min=1, metavar="BYTES", help="The largest sum of request bodies under way.")
+        int, typer.Option(min=1, metavar="BYTES", help="The most bytes of request bodies in memory.")
     ] = 256 * _MIB,
-    max_requests: Annotated[int, typer.Option(min=1, metavar="N", help="The most requests under way.")] = 512,
+    max_requests: Annotated[int, typer.Option(min=1, metavar="N", help="The most concurrent requests.")] = 512,
     max_connections: Annotated[int, typer.Option(min=1, metavar="N", help="The most connected clients.")] = 1000,
     header_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long a client may take to send headers.")
@@ -62,7 +60,7 @@ def proxy(  # noqa: PLR0913 - every limit is an option
     ] = 30.0,
     idle_timeout: Annotated[
         float,
-        typer.Option(min=0.1, metavar="SECONDS", help="How long a client may send no request, or read no response."),
+        typer.Option(min=0.1, metavar="SECONDS", help="How long a client may be idle, or read no response."),
     ] = 300.0,
     service_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long the service may be silent.")
@@ -70,12 +68,13 @@ def proxy(  # noqa: PLR0913 - every limit is an option
 ) -> None:
     """Serve the repaired API for programs in any language.
 
-    Point any OpenAI client at the address that is shown. Only programs on this machine can reach it, unless you listen
-    elsewhere, which needs a key; only its own pages can, unless you allow others.
+    Point any OpenAI client at the printed address. Only programs on this machine can reach it, unless --host names
+    another address, which requires a key. Of web pages only its own can, unless --allow-origin allows others.
     """
     import_extra("proxy", "starlette")
     import_extra("proxy", "uvicorn")
-    from shim.proxy import (  # noqa: PLC0415 - needs the extra `proxy`
+    from shim.cli.services import open_service
+    from shim.proxy import (
         ConnectionLimits,
         Guard,
         Settings,
@@ -85,18 +84,20 @@ def proxy(  # noqa: PLR0913 - every limit is an option
         proxy_app,
         server,
     )
+    from shim.service.find import find_service, without_credentials
+    from shim.service.start import FoundryLocal
 
     if upstream is not None and not upstream.strip():
-        raise typer.BadParameter("the address must not be empty", param_hint="--upstream")
+        raise typer.BadParameter("must not be empty", param_hint="--upstream")
     keys = _keys(api_key, api_key_file)
     if not is_local(host) and not keys:
         raise typer.BadParameter(
-            "only with --api-key-file or --api-key: other machines can reach it there", param_hint="--host"
+            "requires --api-key-file or --api-key: other machines can reach this address", param_hint="--host"
         )
     for origin in allow_origin or ():
         if not is_origin(origin):
             raise typer.BadParameter(
-                f"{origin!r} is not an origin such as https://example.com; there is no wildcard, and no path",
+                f"{origin!r} is not an origin such as https://example.com, without a wildcard or path",
                 param_hint="--allow-origin",
             )
     if access_log:
@@ -120,7 +121,8 @@ def proxy(  # noqa: PLR0913 - every limit is an option
             address, bound = listener.getsockname()[:2]
             shown = f"[{address}]" if ":" in address else address
             note(f"Using Foundry Local endpoint at {without_credentials(foundry.base_url)}/chat/completions")
-            note(f"Serving the repaired API at http://{shown}:{bound}/v1 (Ctrl-C ends)")
+            page = f"http://{shown}:{bound}/"
+            note(f"Serving the repaired API at {page}v1 and a page to try it at {page} (Ctrl-C ends)")
             server(proxy_app(settings), limits).run(sockets=[listener])
 
 
@@ -128,7 +130,7 @@ def _keys(given: list[str] | None, file: Path | None) -> list[str]:
     """The keys that clients may use.
 
     Raises:
-        typer.BadParameter: One is empty, or the file cannot be read or has none.
+        typer.BadParameter: A key is empty, or the file cannot be read or contains no key.
     """
     if given is None and file is None and KEY_VARIABLE in os.environ:
         if not (key := os.environ[KEY_VARIABLE].strip()):
@@ -143,7 +145,7 @@ def _keys(given: list[str] | None, file: Path | None) -> list[str]:
         except (OSError, ValueError) as error:
             raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--api-key-file") from error
         if not any(lines):
-            raise typer.BadParameter(f"{file} has no key", param_hint="--api-key-file")
+            raise typer.BadParameter(f"{file} contains no key", param_hint="--api-key-file")
         keys += filter(None, lines)
     return keys
 

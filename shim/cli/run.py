@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 import typer
 
 from shim._startup import sitecustomize
-from shim._startup.sitecustomize import FIRST_PROCESS, HOSTS
+from shim._startup.sitecustomize import FIRST_PROCESS, HOSTS, INSTALL
 from shim.cli.output import complain, note
 from shim.installation import read_named_host
+from shim.origin import install_arguments
 
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
@@ -58,7 +59,7 @@ def run(
     if it uses httpx or httpx2, as the official openai client does. All other requests pass untouched.
 
     The exit code is the program's, 126 if it cannot be executed, and 127 if it does not exist.
-    """  # noqa: D301 - click wants the control character
+    """  # noqa: D301 - click needs the control character
     if not program[0]:
         raise typer.BadParameter("must not be empty", param_hint="PROGRAM")
     hosts = list(map(_checked_host, host or ()))
@@ -93,7 +94,7 @@ def _attach(environment: dict[str, str]) -> str:
     Raises:
         ServiceError: None runs.
     """
-    from shim.service.find import find_service  # noqa: PLC0415 - it loads an HTTP library, which others do not need
+    from shim.service.find import find_service
 
     base_url = find_service()
     note(f"Using Foundry Local endpoint at {base_url}/chat/completions")
@@ -114,6 +115,7 @@ def _add_repair(environment: dict[str, str], hosts: Iterable[str]) -> None:
     # Under another `foundry-shim run` its hosts hold as well.
     environment[HOSTS] = ",".join(dict.fromkeys(filter(None, [*environment.get(HOSTS, "").split(","), *hosts])))
     environment[FIRST_PROCESS] = str(os.getpid())
+    environment[INSTALL] = install_arguments()
 
 
 def _find_isolating_flag(program: Sequence[str]) -> str | None:
@@ -197,7 +199,7 @@ def _explain(name: str, error: OSError) -> int:
     """State why a program cannot be started; return the exit code that a shell has for it."""
     path = shutil.which(name) or (name if Path(name).exists() else None)
     if error.errno == errno.ENOENT and path is None:
-        complain(f"There is no program {name}. Check its name, and that it is on your PATH.")
+        complain(f"The program {name} does not exist. Check its name, and that it is on your PATH.")
         return _NOT_FOUND
     reason = "its interpreter does not exist" if error.errno == errno.ENOENT else error.strerror or str(error)
     complain(f"{path or name} cannot be executed: {reason}. Check the file and its permissions.")

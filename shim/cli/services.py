@@ -1,9 +1,9 @@
-"""The service that a command talks to: the one that is named, or one that runs, or one that starts here."""
+"""The service that a command uses: the named one, a running one, or one that is started here."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -20,47 +20,16 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-BaseUrl = Annotated[
-    str | None,
-    typer.Option("--base-url", metavar="URL", help="A service that runs, such as http://localhost:5273/v1."),
-]
-Model = Annotated[
-    str | None, typer.Option("--model", "-m", metavar="NAME", help="The alias or id of the model, such as phi-4-mini.")
-]
-ModelPath = Annotated[
-    str | None,
-    typer.Option("--model-path", metavar="FOLDER", help="Serve the model in this folder (ONNX Runtime GenAI)."),
-]
-ApiKeyEnv = Annotated[
-    str | None,
-    typer.Option("--api-key-env", metavar="NAME", help="Send the API key in this environment variable to --base-url."),
-]
-
-
-def api_key_from(variable: str | None, base_url: str | None) -> str | None:
-    """The API key that the user asks to be sent; keys of the environment are not sent otherwise.
-
-    Raises:
-        typer.BadParameter: The variable is not set, or no address is given: a discovered service gets no key.
-    """
-    if variable is None:
-        return None
-    if not base_url:
-        raise typer.BadParameter("only with --base-url: a discovered service gets no key", param_hint="--api-key-env")
-    if not (key := os.environ.get(variable)):
-        raise typer.BadParameter(f"the environment variable {variable} is not set", param_hint="--api-key-env")
-    return key
-
 
 def open_service(model: str | None, base_url: str | None, model_path: str | None) -> Service:
     """A service that answers, for a ``with`` block: what is started here stops with the block.
 
     Raises:
-        ServiceError: None can be had.
+        ServiceError: None answers or starts.
         typer.BadParameter: The options exclude each other.
     """
     if model_path and (base_url or model):
-        raise typer.BadParameter("it excludes --base-url and --model", param_hint="--model-path")
+        raise typer.BadParameter("cannot be combined with --base-url or --model", param_hint="--model-path")
     if base_url is not None and not base_url.strip():
         raise typer.BadParameter("the address must not be empty")
     if base_url:
@@ -77,10 +46,10 @@ def open_service(model: str | None, base_url: str | None, model_path: str | None
 
 
 def running_service(model: str | None = None) -> Service | None:
-    """A service that runs already, if there is one.
+    """A running service, if one is found.
 
     Raises:
-        ServiceError: The person has named one in the environment, and it does not answer.
+        ServiceError: The environment names one, and it does not answer.
     """
     try:
         return FoundryLocal.attach(model)
@@ -91,18 +60,18 @@ def running_service(model: str | None = None) -> Service | None:
 
 
 class DownloadBar:
-    """A progress bar on a terminal; elsewhere a line for each tenth. Shows nothing where nothing is downloaded."""
+    """A progress bar on a terminal; elsewhere a line for each tenth. Shows nothing if nothing is downloaded."""
 
     def __init__(self, console: Console) -> None:
-        """Say where to show it."""
+        """Take the console to draw on."""
         self._console = console
-        self._told = -1
+        self._reported = -1
         self._bar = Progress(
             TextColumn("Downloading"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console
         )
 
     def __enter__(self) -> Self:
-        """Wait for the download."""
+        """Show nothing before the download starts."""
         return self
 
     def __exit__(
@@ -116,12 +85,12 @@ class DownloadBar:
             self._bar.stop()
 
     def __call__(self, percent: float) -> None:
-        """Show the part that is done."""
+        """Show the progress in percent."""
         if self._console.is_terminal:
             if not self._bar.tasks:
                 self._bar.add_task("", total=100)
                 self._bar.start()
             self._bar.update(self._bar.tasks[0].id, completed=percent)
-        elif int(percent) // 10 > self._told:
-            self._told = int(percent) // 10
-            self._console.print(f"Downloading: {self._told * 10} %")
+        elif int(percent) // 10 > self._reported:
+            self._reported = int(percent) // 10
+            self._console.print(f"Downloading: {self._reported * 10} %")

@@ -7,10 +7,11 @@ value is converted only where its text has exactly one meaning in the declared t
 from __future__ import annotations
 
 import re
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.jsontext import Number, dump, is_object, load_object
-from shim.core.literals import UnreadableError, read_literal
+from shim.core.literals import LiteralReader, UnreadableError, read_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +50,14 @@ _OF_SCHEMAS: Final = frozenset(
 _LEFT_OUT: Final = object()
 
 
+class _Arguments(Enum):
+    """How far the arguments of a call are."""
+
+    AWAITED = auto()
+    BUFFERED = auto()
+    PASSING = auto()
+
+
 class DeclaredNames:
     """The names of the functions that a request declares, found also where a model decorates them."""
 
@@ -84,6 +93,12 @@ class DeclaredNames:
             for form in forms
         )
 
+    def without_tokens(self, name: str) -> str:
+        """The declared function that a name stands for if only tokens are stuck to it; the name itself if none is."""
+        bare = _STUCK.sub("", name).strip()
+        forms = (name, bare, _without_namespace(bare)) if bare != name else (name,)
+        return next((form for form in forms if form in self._names), name)
+
 
 def find_declared(name: str, names: Iterable[str]) -> str | None:
     """The declared function that the name of a call stands for; see `DeclaredNames.find`."""
@@ -104,12 +119,13 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         schema: The JSON schema of the function's parameters, as declared.
 
     Returns:
-        The text; the very one that was given where that is JSON with fitting values. None where the arguments are not
+        The text; the very one that was written where that is JSON with fitting values. None where the arguments are not
         an object.
     """
-    value = arguments
+    value = written = arguments
     for _ in range(2):  # once more for text that was encoded twice
         if isinstance(value, str):
+            written = value
             try:
                 value = read_literal(value) if value.strip() else None
             except UnreadableError:
@@ -119,19 +135,94 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
     if not is_object(value):
         return None
     fitting = fitted(value, schema)
-    if isinstance(arguments, str) and fitting == value and _is_json_object(arguments):
-        return arguments
+    if isinstance(written, str) and fitting == value and _is_json_object(written):
+        return written
     try:
         return dump(fitting).decode()
     except ValueError:
         return None
 
 
+class StreamedArguments:
+    """The arguments of one structured call, received in pieces.
+
+    Those that are an object pass through at once. Those that are encoded twice, or null, are buffered until they can be
+    decoded; the first character tells.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        """Expect the first piece.
+
+        Args:
+            limit: The most characters that are buffered.
+        """
+        self._limit = limit
+        self._state = _Arguments.AWAITED
+        self._reader = LiteralReader()
+        self._pieces: list[str] = []
+        self._size = 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether nothing of them was received yet."""
+        return self._state is _Arguments.AWAITED
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether they wait for their end."""
+        return self._state is _Arguments.BUFFERED
+
+    def feed(self, piece: str, schema: Mapping[str, Any] | None) -> str:
+        """Take a piece and give what is emitted for it.
+
+        Args:
+            piece: The piece.
+            schema: The JSON schema of the parameters, if values get the types that it declares.
+        """
+        if self._state is _Arguments.AWAITED:
+            start = piece.lstrip()
+            if not start:
+                return piece
+            if start[0] != '"' and not "null".startswith(start.rstrip()):
+                self._state = _Arguments.PASSING
+                is_whole = start[0] == "{" and start.rstrip()[-1] == "}"
+                return (normalize(piece, schema) if schema is not None and is_whole else None) or piece
+            self._state = _Arguments.BUFFERED
+        if self._state is _Arguments.PASSING:
+            return piece
+        self._pieces.append(piece)
+        self._size += len(piece)
+        return self._decode(schema) if self._has_ended(piece) else ""
+
+    def end(self, schema: Mapping[str, Any] | None) -> str:
+        """Take the end of a call that is complete, and give what is emitted for it."""
+        if self._state is _Arguments.AWAITED:
+            self._state = _Arguments.PASSING
+            return "{}"
+        return self._decode(schema) if self._state is _Arguments.BUFFERED else ""
+
+    def flush(self) -> str:
+        """Give what is buffered of a call that was cut off."""
+        self._state = _Arguments.PASSING
+        pieces, self._pieces = self._pieces, []
+        return "".join(pieces)
+
+    def _has_ended(self, piece: str) -> bool:
+        """Whether the text that is buffered ends with this piece, or no more of it may be."""
+        try:
+            self._reader.read(piece, 0)
+        except UnreadableError:
+            return True
+        return self._reader.is_complete or self._reader.unfinished == "null" or self._size > self._limit
+
+    def _decode(self, schema: Mapping[str, Any] | None) -> str:
+        written = self.flush()
+        decoded = normalize(written, schema or {})
+        return written if decoded is None else decoded
+
+
 def _is_json_object(text: str) -> bool:
-    try:
-        return load_object(text.encode()) is not None
-    except UnicodeEncodeError:
-        return False
+    return load_object(text.encode("utf-8", "surrogatepass")) is not None
 
 
 def is_definition(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:

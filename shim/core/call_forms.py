@@ -297,8 +297,9 @@ _TAG: Final = re.compile(
     rf"{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)|{tag('</function>')}(?<=>)(?P<end>)|{tag('</function>')}\Z"
 )
 _VALUE_END: Final = re.compile(
-    rf"</parameter>(?P<end>)|{tag('</parameter>')}\Z|\n?{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)"
+    rf"</parameter>(?P<end>)|{tag('</parameter>')}\Z|{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)"
 )
+_LINE_ENDS_AROUND: Final = re.compile(r"\A\r?\n|\r?\n\Z")
 _REST: Final = re.compile(r"\s*</function>(?:\s|</(?:function|tool_call)>|<\|[\w/]*\|>|</s>)*\Z")
 
 
@@ -406,8 +407,8 @@ class ParametersReader:
         return is_object(properties) and key in properties and key not in self._values and key != self._key
 
     def _close(self) -> None:
-        # One newline at either end belongs to the tags.
-        self._values[self._key] = "".join(self._value).removeprefix("\n").removesuffix("\n")
+        # One line end at either side belongs to the tags.
+        self._values[self._key] = _LINE_ENDS_AROUND.sub("", "".join(self._value))
         self._value = []
         self.is_in_string = False
 

@@ -70,7 +70,8 @@ def _is_word(dialect: Dialect) -> bool:
 _MARKED: Final = {number: each for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
 _BARE: Final = next(each for each in DIALECTS if each.place is Place.OWN_LINES)
 _LONE_OPENINGS: Final = {each.opening.strip() for each in _MARKED.values() if "{" not in each.opening}
-_LOOSE_TOKENS: Final = {*FIRST_TOKENS, *(each for each in _LONE_OPENINGS if not each.isalpha())}
+_LONE_CLOSINGS: Final = {token for each in _MARKED.values() if each.form is Form.CALLS for token in each.closing}
+_LOOSE_TOKENS: Final = {*FIRST_TOKENS, *(each for each in _LONE_OPENINGS if not each.isalpha()), *_LONE_CLOSINGS}
 _OPENING: Final = re.compile(
     "|".join(
         (
@@ -437,7 +438,12 @@ class CallScanner:
         return _Step.TAKEN
 
     def _open_loosely(self, end: int) -> _Step:
-        """Take a special token, or an opening without a call: it goes if a call follows."""
+        """Take a special token, or an opening without a call: it goes if a call follows.
+
+        A closing without a call is one only beside a call of the service.
+        """
+        if self._buffer.text[self._buffer.at : end] in _LONE_CLOSINGS and not self._waiting.has_structured_call:
+            return _Step.ABSENT
         self._waiting.add_loose(self._buffer.take(end))
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start)

@@ -22,7 +22,7 @@ from shim.core.chunk_form import (
     repair_logprobs,
     repair_usage,
 )
-from shim.core.content import ContentText, Parts
+from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.envelope import OBJECT, Envelope
 from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
@@ -50,6 +50,7 @@ class _Choice:
         self.has_role = False
         self.has_calls = False
         self.has_lifted_calls = False
+        # Whether its text has begun, so that nothing at the start of it is looked for any more.
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
@@ -254,17 +255,17 @@ class ChunkRepairer:
 
     def _drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
         states = [state for _, state in sorted(self._choices.items())]
-        yield from self._flush_all(states)
+        yield from self._flush_all(states, complete=complete)
         if complete:
             yield from self._finish(states)
         usage, self._owed_usage = self._owed_usage, None
         if usage is not None and self._request.include_usage:
             yield usage if "choices" in usage else {**self._envelope.new_chunk([]), **usage}
 
-    def _flush_all(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
+    def _flush_all(self, states: Iterable[_Choice], *, complete: bool) -> Iterator[dict[str, Any]]:
         """The chunks with what is buffered for some choices."""
         for state in states:
-            if delta := self._flush(state):
+            if delta := self._flush(state, complete=complete):
                 yield self._new_chunk(state, delta)
 
     def _finish(self, states: Iterable[_Choice]) -> Iterator[dict[str, Any]]:
@@ -323,7 +324,7 @@ class ChunkRepairer:
             return [] if is_empty else [chunk]
         self._owed_usage = None
         states = [state for _, state in sorted(self._owed.items())]
-        owed = [*self._flush_all(states), *self._finish(states)]
+        owed = [*self._flush_all(states, complete=True), *self._finish(states)]
         return [*owed, chunk] if owed else unmoved
 
     # The choices.
@@ -368,11 +369,12 @@ class ChunkRepairer:
         reason = self._read_reason(choice, scope)
         is_early = reason is not None and is_foundry and _is_early(delta, state)
         at_end = reason is not None and not is_early
-        if at_end and (state.joiners or state.calls.is_buffering):
+        if at_end and (state.joiners or state.calls.is_buffering or state.calls.owes_arguments):
             scope.changed = True
-            self._append_rests(delta, state.flush_joiners(), state)
+            self._append_rests(delta, state.flush_joiners(), state, is_whole=reason not in CUT_OFF)
         if state.content is not None:
-            is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end)
+            is_cut_off = at_end and reason in CUT_OFF
+            is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end, is_cut_off=is_cut_off)
         if reason is not None:
             self._repair_reason(choice, reason, state, scope, is_early=is_early)
         if delta and choice.get("delta") is None:
@@ -412,14 +414,22 @@ class ChunkRepairer:
         return state.calls.is_buffering
 
     def _repair_text(
-        self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
+        self,
+        delta: dict[str, Any],
+        content: ContentText,
+        state: _Choice,
+        scope: RepairScope,
+        *,
+        at_end: bool,
+        is_cut_off: bool,
     ) -> bool:
         """Lift tool calls and reasoning out of the content; whether some of it is buffered."""
+        content.note_beside(delta)
         text: Any = delta.get("content")
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
-        parts = content.feed(text or "", at_end=at_end)
-        if at_end:
+        parts = content.feed(text or "", at_end=at_end, is_cut_off=is_cut_off)
+        if at_end or content.is_over:
             state.content = None
         if parts.text == (text or "") and not parts.reasoning and not parts.calls:
             return False
@@ -428,19 +438,22 @@ class ChunkRepairer:
         self._put(parts, state, delta)
         return not (parts.text or parts.reasoning or parts.calls)
 
-    def _flush(self, state: _Choice) -> dict[str, Any]:
+    def _flush(self, state: _Choice, *, complete: bool) -> dict[str, Any]:
         """The delta with all that is buffered for a choice; its content is not scanned any more."""
         delta: dict[str, Any] = {}
+        is_whole = complete and state.owed_reason not in CUT_OFF
         rests = state.flush_joiners()
         text = rests.pop("content", "")
         content, state.content = state.content, None
-        self._put(content.feed(text, at_end=True) if content else Parts(text), state, delta)
-        self._append_rests(delta, rests, state)
+        self._put(content.feed(text, at_end=True, is_cut_off=not is_whole) if content else Parts(text), state, delta)
+        self._append_rests(delta, rests, state, is_whole=is_whole)
         return delta
 
-    def _append_rests(self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice) -> None:
+    def _append_rests(
+        self, delta: dict[str, Any], rests: dict[str | int, str], state: _Choice, *, is_whole: bool
+    ) -> None:
         """Add the rests of texts, by field, and of arguments, by call, and calls that were not complete, to a delta."""
-        items = state.calls.flush()
+        items = state.calls.flush(is_whole=is_whole)
         state.has_calls = state.has_calls or bool(items)
         for key, rest in rests.items():
             if isinstance(key, int):

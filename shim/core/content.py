@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from shim.core.tool_calls import ToolCalls
     from shim.reports import RepairReport
 
+CUT_OFF: Final = ("length", "content_filter")
+"""The finish reasons of an answer that has not ended by itself."""
+_REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
 _TEXT: Final = (Kind.CONTENT, Kind.VERBATIM)
 
 
@@ -95,12 +98,20 @@ class ContentText:
     @staticmethod
     def is_needed(request: ChatRequest, report: RepairReport) -> bool:
         """Whether there is anything to look for in the content of a choice."""
-        return report.policy.wants(Repair.CUMULATIVE_TEXT) or bool(_wants(request, report)) or _lifts(request, report)
+        looks = any(map(report.policy.wants, (Repair.CUMULATIVE_TEXT, Repair.REASONING_END)))
+        return looks or bool(_wants(request, report)) or _lifts(request, report)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing is looked for any more: whatever follows is emitted unchanged."""
         return self._calls is None and self._reasoning.is_over and (self._cumulative is None or self._cumulative.over)
+
+    def note_beside(self, fields: dict[str, Any]) -> None:
+        """Take note of what the service has sent beside the content, in a delta or message."""
+        if any(fields.get(name) for name in _REASONING_FIELDS):
+            self.note_reasoning()
+        if fields.get("tool_calls"):
+            self.note_structured_call()
 
     def note_reasoning(self) -> None:
         """Take note that the service has sent reasoning beside the content."""

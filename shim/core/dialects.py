@@ -153,14 +153,14 @@ DIALECTS: Final = (
     ),
     Dialect(
         family="Ministral, Mistral Small 3.x, Devstral",
-        opening="[TOOL_CALLS] {name}[CALL_ID]{id}[ARGS] ",
+        opening="[TOOL_CALLS] {name} [CALL_ID] {id} [ARGS] ",
         form=Form.ARGUMENTS,
         source="mistralai/mistral-common, tokenizer version 11",
         examples=('[TOOL_CALLS]get_weather[CALL_ID]VvvODy9mT[ARGS]{"city": "Paris"}',),
     ),
     Dialect(
         family="Ministral, Mistral Small 3.x, Devstral",
-        opening="[TOOL_CALLS] {name}[ARGS] ",
+        opening="[TOOL_CALLS] {name} [ARGS] ",
         form=Form.ARGUMENTS,
         source="chat template of Ministral 3 and Devstral Small 2",
         examples=('[TOOL_CALLS]get_weather[ARGS]{"city": "Paris"}</s>',),
@@ -255,6 +255,14 @@ DIALECTS: Final = (
     ),
     Dialect(
         family="gpt-oss",
+        opening="<|channel|>analysis to={name}{format}<|message|> ",
+        form=Form.ARGUMENTS,
+        closing=("<|call|>", "<|end|>"),
+        source="vllm, harmony_utils.py: a call has a recipient, on whatever channel",
+        examples=('<|channel|>analysis to=functions.get_weather code<|message|>{"city": "Paris"}<|call|>',),
+    ),
+    Dialect(
+        family="gpt-oss",
         opening="<|channel|>commentary to={name}<|channel|>commentary{format}<|message|> ",
         form=Form.ARGUMENTS,
         closing=("<|call|>", "<|end|>"),
@@ -338,14 +346,27 @@ LAST_TOKENS: Final = (
 
 
 def table() -> str:
-    """The table in Markdown."""
-    head = ("| models | opening | then | closing | where | seen in |", "| --- | --- | --- | --- | --- | --- |")
+    """Return the spellings as a Markdown table, and below it where each was seen."""
+    head = ("| models | opening | then | closing |", "| --- | --- | --- | --- |")
     rows = (
-        f"| {each.family} | {_code(each.opening)} | {each.form.value} | {_code(*each.closing)} | {each.place.value} "
-        f"| {each.source} |"
-        for each in DIALECTS
+        f"| {each.family} | {_code(each.opening)} | {_what_follows(each)} | {_code(*each.closing)} |" for each in DIALECTS
     )
-    return "\n".join((*head, *rows))
+    return "\n".join((*head, *rows, "", "Seen in:", "", *_sources()))
+
+
+def _what_follows(dialect: Dialect) -> str:
+    """Return the form, with the place where the spelling does not count everywhere."""
+    if dialect.place is Place.ANYWHERE:
+        return dialect.form.value
+    return f"{dialect.form.value}, {dialect.place.value}"
+
+
+def _sources() -> list[str]:
+    """Return a line for each family of models: the sources of all its spellings, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for each in DIALECTS:
+        found.setdefault(each.family, {}).update(dict.fromkeys(each.source.split("; ")))
+    return [f"- {family}: {'; '.join(sources)}" for family, sources in found.items()]
 
 
 def _code(*texts: str) -> str:

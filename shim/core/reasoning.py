@@ -27,6 +27,8 @@ _TOKEN: Final = re.compile("|".join(map(re.escape, _TOKENS)))
 _LONGEST_HEADER: Final = 300
 _CHANNEL: Final = re.compile(r"<\|channel\|>(\w*)")
 _RECIPIENT: Final = re.compile(r"\bto=\S")
+# The model's own tools, such as its browser, are called within its analysis.
+_FUNCTION: Final = re.compile(r"\bto=functions\.")
 
 # The chat templates of DeepSeek-R1 and its distills, QwQ and Qwen3-Thinking open the thought in the prompt.
 _BEGINS_IN_THOUGHT: Final = re.compile(r"(?:^|[^a-z0-9])(?:r1|qwq|thinking)(?:[^a-z0-9]|$)")
@@ -249,8 +251,9 @@ class ReasoningSplitter:
             self._buffer(text)
             return ""
         self.is_settled = True
-        if channel[1] == "analysis" or not _RECIPIENT.search(header):
-            self._state = _State.ANALYSIS if channel[1] == "analysis" else _State.FINAL
+        is_analysis = channel[1] == "analysis"
+        if not (_FUNCTION if is_analysis else _RECIPIENT).search(header):
+            self._state = _State.ANALYSIS if is_analysis else _State.FINAL
             self._add(Kind.REMOVED, header + marker, Repair.HARMONY if Wants.CHANNELS in self._wants else None)
             self._wants &= ~Wants.CHANNELS  # counted once
         else:

@@ -6,9 +6,12 @@ invented: a response that the service does not finish stays unfinished, and unkn
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from shim.core.jsontext import is_object
+from shim.core.request import ChatRequest
+from shim.core.response_items import ENDS, OF_THE_END, objects
+from shim.core.response_output import OutputRepairer
 from shim.errors import without_source_location
 from shim.repairs import Repair
 
@@ -23,25 +26,20 @@ _NAMES: Final = {
     "response.reasoning.done": "response.reasoning_text.done",
 }
 _TEXT_EVENTS: Final = frozenset({"response.output_text.delta", "response.output_text.done"})
-# An `error` event is the other end that OpenAI knows: no response follows it.
-_ENDS: Final = frozenset(
-    {"response.completed", "response.failed", "response.incomplete", "response.cancelled", "error"}
-)
 _OPENINGS: Final = frozenset({"response.queued", "response.created", "response.in_progress"})
 _END_STATUSES: Final = frozenset({"completed", "failed", "incomplete", "cancelled"})
-# What is known of a response at its end only.
-_OF_THE_END: Final = ("completed_at", "failed_at", "cancelled_at", "error", "incomplete_details", "usage")
 
 
 class ResponsesRepairer:
     """Repairs the events of one stream, one after the other; a stream uses it in place of a `ChunkRepairer`."""
 
-    def __init__(self, report: RepairReport, evidence: Evidence) -> None:
+    def __init__(self, report: RepairReport, evidence: Evidence, request: ChatRequest | None = None) -> None:
         """Start a stream.
 
         Args:
             report: Where repairs are counted.
             evidence: Whose stream it is.
+            request: The request that it answers.
         """
         self._report = report
         self._evidence = evidence
@@ -55,6 +53,7 @@ class ResponsesRepairer:
         self._sequence_number = -1
         # The items that were streamed, by their place in the output.
         self._items: dict[int, dict[str, Any]] = {}
+        self._output = OutputRepairer(request or ChatRequest(), report, evidence)
 
     @property
     def identity(self) -> str | None:
@@ -90,7 +89,7 @@ class ResponsesRepairer:
         """Repair one event in place.
 
         Returns:
-            The event alone, or None if nothing had to be changed.
+            The events to emit instead, or None if nothing had to be changed.
 
         Raises:
             StreamError: The policy is strict and a repair is needed.
@@ -99,24 +98,25 @@ class ResponsesRepairer:
         if not isinstance(kind, str):
             return None
         self._has_started = True
-        self._is_finished = self._is_finished or kind in _ENDS
+        self._is_finished = self._is_finished or kind in ENDS
         self._is_opening = self._is_opening and kind in _OPENINGS
         response: Any = event.get("response")
         changed = False
         if is_object(response):
             changed |= self._is_opening and self._reset(response)
-            changed |= kind in _ENDS and self._add_output(response)
+            changed |= kind in ENDS and self._add_output(response)
             changed |= _cut_source_location(response, self._report)
             self._identity = response["id"] if isinstance(response.get("id"), str) else self._identity
         if self._evidence.is_foundry:
             changed |= kind in _NAMES and self._rename(event, _NAMES[kind])
             changed |= self._add_lists(event, kind)
         self._follow(event, kind)
-        return [event] if changed else None
+        emitted = self._output.repair(event, kind)
+        return [event] if changed and emitted is None else emitted
 
-    def drain(self, *, complete: bool) -> list[dict[str, Any]]:  # noqa: ARG002 - as a `ChunkRepairer` has it
-        """Return the events that are owed at the end of the stream: none is ever buffered or made up."""
-        return []
+    def drain(self, *, complete: bool) -> list[dict[str, Any]]:
+        """Return the events that are owed at the end of the stream: those with what is buffered of a text."""
+        return self._output.drain(complete=complete)
 
     def _reset(self, response: dict[str, Any]) -> bool:
         """Take out of an opening event what a later one brings: a program would have each item twice.
@@ -124,7 +124,7 @@ class ResponsesRepairer:
         Foundry Local 1.x writes the response as it is when the event is sent, and the model may be done by then. Items
         that are only started are left alone: OpenAI's own client accepts a stream in which no other event brings them.
         """
-        is_over = _is_over(response) or any(map(_is_over, _objects(response.get("output"))))
+        is_over = _is_over(response) or any(map(_is_over, objects(response.get("output"))))
         # The official client appends to the output, and fails on null.
         if not is_over and response.get("output", []) is not None:
             return False
@@ -134,7 +134,7 @@ class ResponsesRepairer:
         if _is_over(response):
             response["status"] = "in_progress"
         if is_over:
-            response.update({name: None for name in _OF_THE_END if name in response})
+            response.update({name: None for name in OF_THE_END if name in response})
         return True
 
     def _add_output(self, response: dict[str, Any]) -> bool:
@@ -183,7 +183,7 @@ def _with_text(item: dict[str, Any], event: dict[str, Any], kind: str) -> dict[s
     if kind == "response.function_call_arguments.done":
         return {**item, "arguments": event.get("arguments", "")}
     part: dict[str, Any] = {"type": "output_text", "text": event.get("text", ""), "annotations": []}
-    parts = list(_objects(item.get("content")))
+    parts = list(objects(item.get("content")))
     place = event.get("content_index")
     if type(place) is int and 0 <= place < len(parts):
         parts[place] = part
@@ -193,7 +193,9 @@ def _with_text(item: dict[str, Any], event: dict[str, Any], kind: str) -> dict[s
     return {**message, "status": "completed", "content": parts}
 
 
-def repair_response(body: dict[str, Any], report: RepairReport, evidence: Evidence) -> bool:
+def repair_response(
+    body: dict[str, Any], report: RepairReport, evidence: Evidence, request: ChatRequest | None = None
+) -> bool:
     """Repair an unstreamed response in place.
 
     Returns:
@@ -208,52 +210,7 @@ def repair_response(body: dict[str, Any], report: RepairReport, evidence: Eviden
         changed = True
     if evidence.is_foundry:
         changed |= _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report)
-    return changed
-
-
-def as_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """An unstreamed response as the events that a stream would have had."""
-    opening: dict[str, Any] = {**response, "status": "in_progress", "output": []}
-    opening.update({name: None for name in _OF_THE_END if name in opening})
-    events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": opening},
-        {"type": "response.in_progress", "response": opening},
-    ]
-    for index, item in enumerate(_objects(response.get("output"))):
-        events += _item_events(index, item)
-    status: Any = response.get("status")
-    end = f"response.{status}" if f"response.{status}" in _ENDS else "response.completed"
-    for number, event in enumerate([*events, {"type": end, "response": response}]):
-        yield {**event, "sequence_number": number}
-
-
-def _item_events(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    place: dict[str, Any] = {"output_index": index, "item_id": item.get("id", "")}
-    empty: dict[str, Any] = {"content": [], "arguments": ""}
-    started: dict[str, Any] = {
-        **item,
-        **{name: value for name, value in empty.items() if name in item},
-        "status": "in_progress",
-    }
-    yield {"type": "response.output_item.added", "output_index": index, "item": started}
-    for number, part in enumerate(_objects(item.get("content"))):
-        at = {**place, "content_index": number}
-        text = part.get("text")
-        if part.get("type") == "output_text" and isinstance(text, str):
-            yield {"type": "response.content_part.added", **at, "part": {**part, "text": ""}}
-            yield {"type": "response.output_text.delta", **at, "delta": text, "logprobs": []}
-            yield {"type": "response.output_text.done", **at, "text": text, "logprobs": []}
-            yield {"type": "response.content_part.done", **at, "part": part}
-    arguments = item.get("arguments")
-    if item.get("type") == "function_call" and isinstance(arguments, str):
-        yield {"type": "response.function_call_arguments.delta", **place, "delta": arguments}
-        yield {
-            "type": "response.function_call_arguments.done",
-            **place,
-            "arguments": arguments,
-            "name": item.get("name"),
-        }
-    yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    return OutputRepairer(request or ChatRequest(), report, evidence).rewrite(body) or changed
 
 
 def _is_over(part: dict[str, Any]) -> bool:
@@ -296,7 +253,7 @@ def _missing_lists(parts: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, 
 
 
 def _parts_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from _objects([event.get("part")])
+    yield from objects([event.get("part")])
     yield from _parts_of_items([event.get("item")])
     response = event.get("response")
     if is_object(response):
@@ -304,10 +261,5 @@ def _parts_of_event(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _parts_of_items(items: Any) -> Iterator[dict[str, Any]]:
-    for item in _objects(items):
-        yield from _objects(item.get("content"))
-
-
-def _objects(values: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(values, list):
-        yield from filter(is_object, cast("list[Any]", values))
+    for item in objects(items):
+        yield from objects(item.get("content"))

@@ -14,7 +14,8 @@ from shim.core.error_bodies import find_error_status, is_alive_sign, rebuild_eve
 from shim.core.foundry import Evidence, Owner, generation, new_id, now
 from shim.core.jsontext import dump, is_object, parse, split_documents
 from shim.core.request import ChatRequest
-from shim.core.responses import ResponsesRepairer, as_events
+from shim.core.response_items import as_events
+from shim.core.responses import ResponsesRepairer
 from shim.core.sse import DONE, KEEP_ALIVE, Frame, Framer
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
@@ -88,7 +89,7 @@ class StreamRepairer:
         self._is_chat = not responses
         self._framer = Framer(self.report)
         self._events = (
-            ResponsesRepairer(self.report, self._evidence)
+            ResponsesRepairer(self.report, self._evidence, self._request)
             if responses
             else ChunkRepairer(self._request, self.report, self._evidence, new_id=new_id, now=now)
         )

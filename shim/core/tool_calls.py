@@ -11,13 +11,14 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from shim.core.arguments import DeclaredNames, StreamedArguments, normalize
 from shim.core.foundry import new_call_id
 from shim.core.jsontext import DocumentScanner, dump, dump_sorted, is_object, load
 from shim.repairs import Repair
 from shim.reports import PartScope, RepairReport, RepairScope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping
 
     from shim.core.foundry import Evidence
 
@@ -40,7 +41,7 @@ class _Item:
 class _Call:
     """Per-call state: what its later items, and an equal call written as text, are compared with."""
 
-    def __init__(self, kind: str, name: str | None, *, has_id: bool) -> None:
+    def __init__(self, kind: str, name: str | None, *, has_id: bool, limit: int) -> None:
         self.kind = kind
         self.name = name
         self.has_id = has_id
@@ -49,22 +50,69 @@ class _Call:
         self.unwanted: Repair | None = None
         # The items that were received before the name: no client could read them.
         self.waiting: list[dict[str, Any]] = []
-        self._arguments = bytearray()
+        self.arguments = StreamedArguments(limit=limit)
+        self._limit = limit
+        self._document = bytearray()
         self._scanner = DocumentScanner()
 
-    def take(self, piece: str, limit: int) -> bytes | None:
+    def take(self, piece: str) -> bytes | None:
         """Take a piece of the arguments; return their JSON document once it is complete, and not above the limit."""
         if self.is_complete:
             return None
         data = piece.encode("utf-8", "surrogatepass")
         end = self._scanner.scan(data)
         self.is_complete = end >= 0 or piece == "null"
-        if len(self._arguments) < limit:
-            self._arguments += data if end < 0 else data[:end]
+        if len(self._document) < self._limit:
+            self._document += data if end < 0 else data[:end]
         if not self.is_complete:
             return None
-        document, self._arguments = bytes(self._arguments), bytearray()
+        document, self._document = bytes(self._document), bytearray()
         return document
+
+
+class Identities:
+    """The numbers and ids of the calls of one choice."""
+
+    def __init__(self, new_id: Callable[[], str] = new_call_id) -> None:
+        """Create ids with a function."""
+        self._new_id = new_id
+        self._next_number = 0
+        self._ids: set[str] = set()
+
+    def take_number(self) -> int:
+        """The next number, from 0."""
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number
+
+    def free_id(self, wanted: str | None) -> str:
+        """The wanted id, or a new one if there is none or another call has it."""
+        free = self._new_id() if wanted is None or wanted in self._ids else wanted
+        self._ids.add(free)
+        return free
+
+
+class _Unmatched:
+    """The calls that were received in one of the two forms only so far, by their keys."""
+
+    def __init__(self) -> None:
+        self._in_text: Counter[bytes] = Counter()
+        self._structured: Counter[bytes] = Counter()
+
+    def match_text(self, key: bytes) -> bool:
+        """Whether a call in the text was received structured; otherwise one may follow."""
+        if self._structured[key]:
+            self._structured[key] -= 1
+            return True
+        self._in_text[key] += 1
+        return False
+
+    def match_structured(self, key: bytes, *, can_match: bool) -> bool:
+        """Whether a structured call was received in the text; otherwise one may follow."""
+        if can_match and self._in_text[key]:
+            self._in_text[key] -= 1
+            return True
+        self._structured[key] += 1
+        return False
 
 
 class ToolCalls:
@@ -79,7 +127,7 @@ class ToolCalls:
         report: RepairReport,
         evidence: Evidence,
         *,
-        tools: Collection[str] = (),
+        tools: Mapping[str, Mapping[str, Any]] | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         """Start a choice of an answer.
@@ -87,30 +135,33 @@ class ToolCalls:
         Args:
             report: Where repairs are counted.
             evidence: Whose answer it is.
-            tools: The names of the functions that the request declares.
+            tools: The functions that the request declares, each with the JSON schema of its parameters.
             new_id: Creates the id of a call that has none.
         """
         self._report = report
         self._evidence = evidence
-        self._tools = tools
-        self._new_id = new_id
+        self._tools = tools or {}
+        self._names = DeclaredNames(self._tools)
+        self._identities = Identities(new_id)
         self._scope = RepairScope(report)
-        self._next_number = 0
-        self._ids: set[str] = set()
         # Calls that later items may continue, by the service's own id and index.
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
         self._last: _Call | None = None
-        # Those whose name was not received yet.
+        # Those whose name was not received yet, and those whose arguments were not, or are buffered.
         self._nameless: dict[_Call, None] = {}
-        # Calls received in one of the two forms only so far.
-        self._in_text: Counter[bytes] = Counter()
-        self._structured: Counter[bytes] = Counter()
+        self._unsettled: dict[_Call, None] = {}
+        self._unmatched = _Unmatched()
 
     @property
     def is_buffering(self) -> bool:
-        """Whether a call waits for its name."""
-        return bool(self._nameless)
+        """Whether a call waits for its name, or for the rest of its arguments."""
+        return bool(self._nameless) or any(call.arguments.is_buffered for call in self._unsettled)
+
+    @property
+    def owes_arguments(self) -> bool:
+        """Whether something has to be added to a call if nothing more of it follows."""
+        return bool(self._unsettled)
 
     def repair(self, items: list[Any], scope: RepairScope) -> None:
         """Repair the ``tool_calls`` of one delta in place; items may be removed, even all of them.
@@ -132,27 +183,46 @@ class ToolCalls:
         self._scope = PartScope(scope, Repair.BODY_TOOL_CALLS)
         items[:] = [item for item in items if self._repair_item(item, streamed=False)]
 
-    def flush(self) -> list[dict[str, Any]]:
-        """Return the calls whose name was never received: the only declared function is meant, or nobody can answer."""
+    def flush(self, *, is_whole: bool) -> list[dict[str, Any]]:
+        """Return what is owed at the end of the choice.
+
+        A call whose name was never received is one of the only declared function, or nobody can answer it.
+
+        Args:
+            is_whole: Whether the choice has ended by itself: then a call without arguments has none.
+        """
         calls, self._nameless = self._nameless, {}
         items: list[dict[str, Any]] = []
         for call in calls if self._only_tool else ():
             item = _merge(call.waiting)
             call.name = self._only_tool
-            self._start(call, _Item(item), streamed=True)
+            merged = _Item(item)
+            self._read_arguments(merged, call, streamed=True)
+            if is_whole and self._unsettled.pop(call, call) is None:
+                merged.arguments = f"{merged.arguments or ''}{call.arguments.end(self._schema_of(call))}"
+            self._start(call, merged, streamed=True)
             item["index"] = call.number
+            self._repair_fields(merged, call, streamed=True)
             items.append(item)
+        unsettled, self._unsettled = self._unsettled, {}
+        for call in unsettled:
+            rest = call.arguments.end(self._schema_of(call)) if is_whole else call.arguments.flush()
+            if rest and (not is_whole or self._report.allow(Repair.TOOL_CALL_ARGUMENTS, "")):
+                items.append({"index": call.number, "function": {"arguments": rest}})
         return items
 
     def lift(self, name: str, arguments: str, id: str | None = None) -> dict[str, Any] | None:  # noqa: A002 - OpenAI's
         """Return a call found in the text as a complete item of a delta; None if it was received structured already."""
-        key = _key(name, arguments.encode("utf-8", "surrogatepass"))
-        if self._structured[key]:
-            self._structured[key] -= 1
+        key = call_key(name, arguments.encode("utf-8", "surrogatepass"))
+        if self._unmatched.match_text(key):
             return None
-        self._in_text[key] += 1
         function = {"name": name, "arguments": arguments}
-        return {"index": self._take_number(), "id": self._free_id(id), "type": "function", "function": function}
+        return {
+            "index": self._identities.take_number(),
+            "id": self._identities.free_id(id),
+            "type": "function",
+            "function": function,
+        }
 
     @property
     def _only_tool(self) -> str | None:
@@ -163,6 +233,7 @@ class ToolCalls:
         if not is_object(sent):
             return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
         item = _Item(sent)
+        self._clean_name(item)
         call = self._find_continued(item) if streamed else None
         is_first = call is None
         if call is None:
@@ -172,6 +243,7 @@ class ToolCalls:
                 call.waiting.append(sent)
                 return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
             item, is_first = self._end_waiting(call, item), True
+        self._read_arguments(item, call, streamed=streamed)
         self._match_text_call(item, call, is_first=is_first)
         if call.unwanted and self._scope.allows(call.unwanted, sent):
             return False
@@ -181,6 +253,32 @@ class ToolCalls:
             return False
         self._repair_fields(item, call, streamed=streamed)
         return True
+
+    def _clean_name(self, item: _Item) -> None:
+        """Take off what is stuck to the name of a declared function."""
+        name = self._names.without_tokens(item.name) if item.name else None
+        if name and name != item.name and self._scope.allows(Repair.TOOL_CALL_ID, item.name):
+            item.name = item.function["name"] = name
+
+    def _schema_of(self, call: _Call) -> Mapping[str, Any] | None:
+        """The declared types of the arguments, which only Foundry Local's calls are made to fit."""
+        return self._tools.get(call.name or "") if self._evidence.is_foundry else None
+
+    def _read_arguments(self, item: _Item, call: _Call, *, streamed: bool) -> None:
+        """Make the arguments, or a piece of them, the JSON text of an object, if they are not."""
+        code = Repair.TOOL_CALL_ARGUMENTS if streamed else Repair.BODY_TOOL_CALLS
+        if call.kind != "function" or call.unwanted or not self._report.policy.wants(code):
+            return
+        if not streamed and item.arguments is not None:
+            written = normalize(item.arguments, self._schema_of(call) or {})
+            item.arguments = item.arguments if written is None else written
+        elif streamed:
+            if item.arguments is not None:
+                item.arguments = call.arguments.feed(item.arguments, self._schema_of(call))
+            if call.arguments.is_awaited or call.arguments.is_buffered:
+                self._unsettled[call] = None
+            else:
+                self._unsettled.pop(call, None)
 
     def _find_continued(self, item: _Item) -> _Call | None:
         """The call that an item of a stream continues; None if it is the first of another."""
@@ -215,7 +313,9 @@ class ToolCalls:
 
     def _open(self, item: _Item, *, streamed: bool) -> _Call:
         """Begin a call with its first item."""
-        call = self._last = _Call(item.kind, item.name, has_id=item.id is not None)
+        call = self._last = _Call(
+            item.kind, item.name, has_id=item.id is not None, limit=self._report.policy.max_event_bytes
+        )
         if item.id:
             self._by_id[item.id] = call
         if item.index is not None:
@@ -240,21 +340,17 @@ class ToolCalls:
         return _Item(item.sent)
 
     def _match_text_call(self, item: _Item, call: _Call, *, is_first: bool) -> None:
-        document = call.take(item.arguments, self._report.policy.max_event_bytes) if item.arguments else None
+        document = call.take(item.arguments) if item.arguments else None
         if document is None or call.name is None:
             return
-        key = _key(call.name, document)
-        if is_first and self._in_text[key]:
-            self._in_text[key] -= 1
+        if self._unmatched.match_structured(call_key(call.name, document), can_match=is_first):
             call.unwanted = Repair.TOOL_CALL_TEXT
-        else:
-            self._structured[key] += 1
 
     def _start(self, call: _Call, item: _Item, *, streamed: bool) -> None:
         """Number a call, and complete its first item."""
-        call.number = self._take_number()
+        call.number = self._identities.take_number()
         sent, function = item.sent, item.function
-        free_id = self._free_id(item.id)
+        free_id = self._identities.free_id(item.id)
         if item.id != free_id and self._scope.allows(Repair.TOOL_CALL_ID, item.id):
             sent["id"] = free_id
         # Mistral sends no type, and the official client does without.
@@ -318,16 +414,6 @@ class ToolCalls:
         if len(by_index) < len(items) and self._scope.allows(Repair.TOOL_CALL_INDEX, items):
             items[:] = [same[0] if len(same) == 1 else _merge(same) for same in by_index.values()]
 
-    def _take_number(self) -> int:
-        number, self._next_number = self._next_number, self._next_number + 1
-        return number
-
-    def _free_id(self, wanted: str | None) -> str:
-        """The wanted id, or a new one if there is none or another call has it."""
-        free = self._new_id() if wanted is None or wanted in self._ids else wanted
-        self._ids.add(free)
-        return free
-
 
 def _merge(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Several items of one call as one: texts that are sent in pieces are joined, any other field is sent once."""
@@ -364,7 +450,7 @@ def _as_text(arguments: Any) -> str | None:
         return None
 
 
-def _key(name: str, arguments: bytes) -> bytes:
+def call_key(name: str, arguments: bytes) -> bytes:
     """A key that is equal for calls of one function with equal arguments, however these are written."""
     with suppress(ValueError, TypeError):  # invalid JSON is compared as text
         arguments = dump_sorted(load(arguments))

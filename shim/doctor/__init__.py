@@ -1,4 +1,4 @@
-"""Finds out what is wrong with a service, and whether the shim mends it."""
+"""Checks a service: which defects it has, and which of them the shim repairs."""
 
 from shim.doctor.diagnosis import Deviation, Diagnosis, Finding, Problem, Timing, as_markdown
 from shim.doctor.examination import diagnose, diagnose_recording

@@ -1,4 +1,4 @@
-"""What the doctor has found, as data; each problem with a stable code, a message and a remedy."""
+"""The result of the doctor as data; each problem has a stable code, a message and a remedy."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from shim.repairs import RULES, Repair
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Verdict = Literal["ok", "mended", "note", "wrong", "skipped"]
+Verdict = Literal["ok", "repaired", "note", "failed", "skipped"]
 
 _PACKAGES: Final = ("foundry-local-shim", "openai", "httpx", "httpx2", "foundry-local-sdk")
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that the shim does not mend.
+    """Something that the shim does not repair.
 
     Attributes:
-        code: A stable, lower-case word; match on this one.
+        code: A stable, lower-case word; match on it.
         message: What happened, to what.
         remedy: What to do about it.
-        is_grave: Whether a program fails by it; otherwise it is only good to know.
+        is_fatal: Whether programs fail because of it; otherwise it is only good to know.
     """
 
     code: str
     message: str
     remedy: str
-    is_grave: bool = True
+    is_fatal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Something that a service sends otherwise than OpenAI, and that the shim mends.
+    """A deviation of a service from the OpenAI API that the shim repairs.
 
     Attributes:
         code: The code of the repair.
         count: How often it was made.
         when: The defect.
         evidence: Where else it was seen.
-        sample: The event in which it came first, without private text; empty where it is not about one event.
+        sample: The first event with it, without private text; empty if it does not concern one event.
     """
 
     code: str
@@ -55,13 +55,13 @@ class Deviation:
 
     @classmethod
     def of(cls, code: Repair, count: int) -> Deviation:
-        """What is known of a repair that was made so often."""
+        """The deviation that causes a repair that was made so often."""
         return cls(code.value, count, RULES[code].when, RULES[code].evidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When the text of a stream came.
+    """When the text of a stream was received.
 
     Attributes:
         first: Seconds from the request to the first text.
@@ -73,7 +73,7 @@ class Timing:
 
     @classmethod
     def of(cls, moments: Sequence[float], *, started: float = 0.0) -> Timing | None:
-        """The timing of a stream whose text came at these moments; None where none came."""
+        """The timing of a stream whose text was received at these moments; None if there was none."""
         if not moments:
             return None
         return cls(moments[0] - started, [later - earlier for earlier, later in pairwise(moments)])
@@ -81,42 +81,44 @@ class Timing:
 
 @dataclass(slots=True)
 class Finding:
-    """What one probe has found.
+    """The result of one probe.
 
     Attributes:
         probe: Its name.
-        came: The answer of the service, as it came over the connection.
-        alone: What a program sees with the official client alone, by a replay of the same answer; empty where it was
-            not replayed.
-        alone_redacted: The same, from the redacted answer: this may be published.
-        mended: What it sees with the shim.
-        deviations: What the shim had to mend.
-        problems: What it does not mend.
-        seconds: How long the probe took.
-        skipped: Why it was not made, if it was not.
+        received: The answer as received over the connection.
+        without_shim: What a program sees with the official client and without the shim, by a replay of the same
+            answer; empty if it was not replayed.
+        without_shim_redacted: The same, from the redacted answer; may be published.
+        with_shim: What the program sees with the shim.
+        deviations: What the shim repaired.
+        problems: What it did not repair.
+        fields: For the probe of request fields: "honoured", "ignored", "refused" or "unknown" for each.
+        seconds: The duration of the probe.
+        skipped: Why the probe was not made; empty if it was.
         timing: For a stream with text.
     """
 
     probe: str
-    came: str = ""
-    alone: str = ""
-    alone_redacted: str = ""
-    mended: str = ""
+    received: str = ""
+    without_shim: str = ""
+    without_shim_redacted: str = ""
+    with_shim: str = ""
     deviations: list[Deviation] = field(default_factory=list[Deviation])
     problems: list[Problem] = field(default_factory=list[Problem])
+    fields: dict[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
     skipped: str = ""
     timing: Timing | None = None
 
     @property
     def verdict(self) -> Verdict:
-        """The finding in one word."""
+        """The result in one word."""
         if self.skipped:
             return "skipped"
-        if any(problem.is_grave for problem in self.problems):
-            return "wrong"
+        if any(problem.is_fatal for problem in self.problems):
+            return "failed"
         if self.deviations:
-            return "mended"
+            return "repaired"
         return "note" if self.problems else "ok"
 
 
@@ -132,21 +134,21 @@ def _versions() -> dict[str, str]:
 
 @dataclass(slots=True)
 class Diagnosis:
-    """All that the doctor has found.
+    """The result of all probes.
 
     Attributes:
         base_url: Where the API is.
-        generation: Which releases of Foundry Local it may be; None where it is none, or does not tell.
-        told_by: What tells so.
+        generation: Which releases of Foundry Local it may be; None if it is another service, or unknown.
+        detected_from: What the generation was detected from.
         model: The model that was asked.
-        findings: What each probe has found, in order.
-        problems: What does not belong to one probe.
-        versions: Of Python, the platform and the packages in use.
+        findings: The result of each probe, in order.
+        problems: Problems that do not belong to one probe.
+        versions: The versions of Python, the platform and the packages in use.
     """
 
     base_url: str = ""
     generation: str | None = None
-    told_by: str = ""
+    detected_from: str = ""
     model: str = ""
     findings: list[Finding] = field(default_factory=list[Finding])
     problems: list[Problem] = field(default_factory=list[Problem])
@@ -154,13 +156,13 @@ class Diagnosis:
 
     @property
     def all_problems(self) -> list[Problem]:
-        """Those of the probes, too; each code once."""
+        """The problems of the probes as well; each code once."""
         every = [*self.problems, *(problem for finding in self.findings for problem in finding.problems)]
         return list({problem.code: problem for problem in reversed(every)}.values())[::-1]
 
     @property
     def deviations(self) -> dict[str, Deviation]:
-        """What the shim had to mend in any probe, by code, with the counts added."""
+        """What the shim repaired in any probe, by code, with the counts added."""
         found: dict[str, Deviation] = {}
         for deviation in (deviation for finding in self.findings for deviation in finding.deviations):
             known = found.get(deviation.code)
@@ -171,11 +173,11 @@ class Diagnosis:
 
     @property
     def is_usable(self) -> bool:
-        """Whether a program with the shim gets right answers, as far as was tried."""
-        return not any(problem.is_grave for problem in self.all_problems)
+        """Whether a program with the shim gets right answers, as far as the probes show."""
+        return not any(problem.is_fatal for problem in self.all_problems)
 
     def as_data(self) -> dict[str, Any]:
-        """The same for a machine."""
+        """The same as JSON-compatible data."""
         data = asdict(self)
         for finding, written in zip(self.findings, data["findings"], strict=True):
             written["verdict"] = finding.verdict
@@ -183,32 +185,34 @@ class Diagnosis:
 
 
 def as_markdown(diagnosis: Diagnosis) -> str:
-    """A text to paste into an issue: release, platform, deviations with samples; no private text."""
+    """A report to paste into an issue: release, platform, deviations with samples; no private text."""
     generation = diagnosis.generation or "unknown"
     lines = [
         f"### Foundry Local {generation}: deviations from OpenAI's chat completions API",
         "",
-        f"- Foundry Local: {generation}" + (f" ({diagnosis.told_by})" if diagnosis.told_by else ""),
+        f"- Foundry Local: {generation}" + (f" ({diagnosis.detected_from})" if diagnosis.detected_from else ""),
         f"- Model: `{diagnosis.model or 'none'}`",
         *(f"- {name}: {number}" for name, number in diagnosis.versions.items()),
         "",
-        "| probe | what came | with the official client alone |",
+        "| probe | received | with the official client, without the shim |",
         "| --- | --- | --- |",
     ]
-    lines += [f"| {each.probe} | {_cell(each.came)} | {_cell(each.alone_redacted)} |" for each in _made(diagnosis)]
+    lines += [
+        f"| {each.probe} | {_cell(each.received)} | {_cell(each.without_shim_redacted)} |" for each in _made(diagnosis)
+    ]
     if diagnosis.deviations:
-        lines += ["", "#### What is sent otherwise than OpenAI sends it", ""]
-        lines += ["| code | times | what | also seen |", "| --- | --- | --- | --- |"]
+        lines += ["", "#### Deviations from the OpenAI API", ""]
+        lines += ["| code | times | deviation | evidence |", "| --- | --- | --- | --- |"]
     samples: dict[str, list[str]] = {}
     for each in diagnosis.deviations.values():
         lines.append(f"| {each.code} | {each.count} | {_cell(each.when)} | {_cell(each.evidence)} |")
         if each.sample:
             samples.setdefault(each.sample, []).append(each.code)
     for sample, codes in samples.items():
-        # Letters of prompt and answer are an x here; a fence of the sample's own would end the block.
+        # Letters of prompt and answer are masked with x. A fence inside the sample would end the block.
         lines += ["", f"An event with {', '.join(codes)}:", "", "```", sample.replace("```", "'''"), "```"]
     if diagnosis.all_problems:
-        lines += ["", "#### What else is wrong", ""]
+        lines += ["", "#### Other problems", ""]
     lines += [f"- `{problem.code}`: {problem.message}" for problem in diagnosis.all_problems]
     return "\n".join(["", *lines, ""]).lstrip("\n")
 

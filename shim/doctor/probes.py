@@ -1,8 +1,8 @@
-"""The questions that the doctor asks a service, each as a small program with the official client.
+"""The requests that the doctor sends to a service, each as a small program with the official client.
 
-A probe is run with the repair on the service itself, and once more without it on a replay of the same answer; so both
-sides of the comparison are what a program really sees. Each costs the service a few tokens at most. An embedding is
-never asked for: with a chat model that ends the process of 1.1 to 2.0.
+A probe runs with the shim on the service itself, and again without it on a replay of the same answer, so both sides of
+the comparison are what a program really sees. Each costs the service a few tokens at most. No probe asks for an
+embedding: with a chat model that crashes 1.1 to 2.0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_MODEL: Final = "no-such-model"
 PROMPT: Final = "Write me a haiku"
-_TOOL_PROMPT: Final = "What is the weather in Paris? Call the function get_weather."
+TOOL_PROMPT: Final = "What is the weather in Paris? Call the function get_weather."
 _WEATHER: Final = {
     "type": "function",
     "function": {
@@ -46,17 +46,18 @@ _SENT_HEADER: Final = re.compile(
     r"host|accept|accept-encoding|connection|content-type|content-length|user-agent|x-stainless-[a-z-]+"
 )
 _TIMEOUTS: Final = {"APITimeoutError", "ReadTimeout", "ConnectTimeout", "WriteTimeout", "PoolTimeout"}
+_NO_MARKERS: Final = re.compile(r"tool calling requires .*markers|tool boundary tokens")
 _CUTS: Final = {"RemoteProtocolError", "ReadError", "WriteError"}
 
 
 def official_client(transport: httpx.BaseTransport, base_url: str, authorization: str | None = None) -> Any:
-    """The official client on a transport. It does not retry, and the transport keeps the time.
+    """The official client on a transport. It does not retry, and the transport limits the time.
 
     Args:
-        transport: The transport below it.
-        base_url: Where the API is.
-        authorization: The value of ``Authorization``. The client would also send what variables of the environment
-            hold: keys, organization, project, custom headers. None of these is sent.
+        transport: The transport that it sends with.
+        base_url: The address of the API.
+        authorization: The value of ``Authorization``. The client would also send keys, organization, project and custom
+            headers from the environment; none of these is sent.
     """
 
     def clean(request: httpx.Request) -> None:
@@ -65,7 +66,7 @@ def official_client(transport: httpx.BaseTransport, base_url: str, authorization
         if authorization is not None:
             request.headers["Authorization"] = authorization
 
-    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, and its annotations do not say so
+    official: Any = openai.OpenAI  # openai 3 takes a client of httpx, which its annotations do not state
     return official(
         base_url=base_url,
         api_key="none",
@@ -80,12 +81,12 @@ def official_client(transport: httpx.BaseTransport, base_url: str, authorization
 
 
 class Ask(NamedTuple):
-    """Whom to ask, and what.
+    """A client, a model and a question.
 
     Attributes:
-        client: A client of openai.
+        client: An official client.
         model: The id of the model.
-        prompt: What to ask instead of the probe's own question.
+        prompt: The question that replaces the probe's own.
     """
 
     client: Any
@@ -93,16 +94,16 @@ class Ask(NamedTuple):
     prompt: str | None = None
 
     def stream(self, **parameters: Any) -> Seen:
-        """Read a stream as a program does that keeps to OpenAI's documentation; an error is noted."""
+        """Read a stream as a program does that follows OpenAI's documentation; an error is kept."""
         seen = Seen(guarded="stream_options" in parameters)
         most = parameters.pop("most_chunks", None)
         try:
-            with closing(self.client.chat.completions.create(**self._asked(parameters), stream=True)) as chunks:
+            with closing(self.client.chat.completions.create(**self._request(parameters), stream=True)) as chunks:
                 for chunk in chunks:
                     seen.take(chunk)
                     if len(seen.chunks) == most:
                         break
-        except Exception as error:  # noqa: BLE001 - whatever a program sees is what is looked for
+        except Exception as error:  # noqa: BLE001 - what a program sees, whatever it is
             seen.error = error
         return seen
 
@@ -112,12 +113,12 @@ class Ask(NamedTuple):
         completions = self.client.chat.completions
         helper = completions.stream if hasattr(completions, "stream") else self.client.beta.chat.completions.stream
         try:
-            with helper(**self._asked(parameters)) as stream:
+            with helper(**self._request(parameters)) as stream:
                 for event in stream:
                     if event.type == "chunk":
                         seen.take(event.chunk)
                 stream.get_final_completion()
-        # The limit of tokens is the probe's own; the helper counts it as a failure of the answer.
+        # The token limit is the probe's own; the helper takes it for a failure of the answer.
         except openai.LengthFinishReasonError:
             pass
         except Exception as error:  # noqa: BLE001 - the same
@@ -125,15 +126,15 @@ class Ask(NamedTuple):
         return seen
 
     def plain(self, **parameters: Any) -> Seen:
-        """Ask without streaming."""
+        """Read an answer that is not streamed."""
         seen = Seen()
         try:
-            seen.take_completion(self.client.chat.completions.create(**self._asked(parameters)))
+            seen.take_completion(self.client.chat.completions.create(**self._request(parameters)))
         except Exception as error:  # noqa: BLE001 - the same
             seen.error = error
         return seen
 
-    def _asked(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         question = parameters.get("prompt") or self.prompt or PROMPT
         others = {name: value for name, value in parameters.items() if name != "prompt"}
         return {"model": self.model, "messages": [{"role": "user", "content": question}], **others}
@@ -141,17 +142,17 @@ class Ask(NamedTuple):
 
 @dataclass
 class Seen:
-    """What a program got.
+    """What a program received.
 
     Attributes:
-        guarded: Whether it takes care of chunks without choices, as one does that asks for usage.
-        texts: How many chunks had text.
+        guarded: Whether it accepts chunks without choices, as a program does that asks for usage.
+        texts: The number of chunks with text.
         calls: The tool calls, by index: name and arguments.
         reasons: The finish reasons.
-        usages: Where usage came: the numbers of the chunks.
-        chunks: The moments at which chunks came.
-        moments: The moments at which text came.
-        error: How it ended, if not well.
+        usages: The numbers of the chunks with usage.
+        chunks: When each chunk was received.
+        moments: When each text was received.
+        error: The exception that ended it, if any.
     """
 
     guarded: bool = False
@@ -191,7 +192,7 @@ class Seen:
             self.calls[number] = [call.function.name, call.function.arguments]
         self.reasons = [choice.finish_reason] if choice.finish_reason else []
 
-    def said(self, *, streamed: bool = True) -> str:
+    def summary(self, *, streamed: bool = True) -> str:
         """The same in a few words."""
         parts: list[str] = []
         if self.calls:
@@ -203,104 +204,105 @@ class Seen:
         if parts and not self.error and not self.reasons:
             parts.append("no finish reason")
         parts += [f"finish reason {reason}" for reason in self.reasons]
-        told = ", ".join(parts)
+        received = ", ".join(parts)
         if self.error is None:
-            return told
-        failed = told_error(self.error)
-        return f"{told}, then {failed}" if told else failed
+            return received
+        failure = describe_error(self.error)
+        return f"{received}, then {failure}" if received else failure
 
     @property
     def timing(self) -> Timing | None:
-        """When the text came."""
+        """When the text was received."""
         return Timing.of(self.moments, started=self.started)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a probe: what a program sees, and what is wrong with that."""
+    """The outcome of a probe: what a program sees, and its problems; for request fields, what became of each."""
 
-    said: str
+    summary: str
     problems: list[Problem] = field(default_factory=list[Problem])
+    fields: dict[str, str] = field(default_factory=dict[str, str])
     timing: Timing | None = None
 
 
 def plain(ask: Ask) -> Outcome:
     """A plain completion."""
     seen = ask.plain(max_tokens=_FEW_TOKENS)
-    return Outcome(seen.said(streamed=False), _failure(seen))
+    return Outcome(seen.summary(streamed=False), _failure(seen))
 
 
 def stream(ask: Ask) -> Outcome:
     """A stream."""
     seen = ask.stream(max_tokens=_STREAM_TOKENS)
-    return Outcome(seen.said(), _failure(seen), seen.timing)
+    return Outcome(seen.summary(), _failure(seen), timing=seen.timing)
 
 
 def helper(ask: Ask) -> Outcome:
     """A stream through the helper ``.stream()``."""
     seen = ask.helper(max_tokens=_FEW_TOKENS)
-    return Outcome(seen.said(), _failure(seen))
+    return Outcome(seen.summary(), _failure(seen))
 
 
 def tools(ask: Ask) -> Outcome:
-    """A stream in which a function should be called."""
-    seen = ask.stream(max_tokens=_CALL_TOKENS, tools=[_WEATHER], prompt=ask.prompt or _TOOL_PROMPT)
-    problems = _failure(seen)
+    """A stream in which the model should call a function."""
+    seen = ask.stream(max_tokens=_CALL_TOKENS, tools=[_WEATHER], prompt=ask.prompt or TOOL_PROMPT)
+    problems = [no_tool_support()] if refuses_tools(seen.error) else _failure(seen)
     if not seen.error and not seen.calls:
         problems.append(
             Problem(
                 "no-tool-call",
                 "The model did not call the function that it was asked to call.",
-                "Take a model that can call functions (`foundry-shim models`), or ask with tool_choice='required'.",
-                is_grave=False,
+                "Use a model that can call functions (`foundry-shim models`), or request with tool_choice='required'.",
+                is_fatal=False,
             )
         )
-    # A call that the limit of tokens has cut is not the service's fault.
+    # A call that the token limit has cut is not the service's fault.
     elif seen.reasons != ["length"] and not all(_is_json(arguments) for _, arguments in seen.calls.values()):
         problems.append(
             Problem(
                 "bad-tool-arguments",
-                "The arguments of a tool call are no JSON.",
-                "Catch the error when you decode them and ask the model again; larger models err less.",
-                is_grave=False,
+                "The arguments of a tool call are not valid JSON.",
+                "Catch the error when you decode them, and ask the model again or use a larger one.",
+                is_fatal=False,
             )
         )
-    return Outcome(seen.said(), problems)
+    return Outcome(seen.summary(), problems)
 
 
 def usage(ask: Ask) -> Outcome:
-    """A stream in which the number of tokens is asked for."""
+    """A stream with `include_usage`."""
     seen = ask.stream(max_tokens=_FEW_TOKENS, stream_options={"include_usage": True})
     problems = _failure(seen)
-    said = seen.said()
+    summary = seen.summary()
     if not seen.error:
         number = len(seen.usages)
         at_end = seen.usages == [len(seen.chunks)]
-        said += f", usage {'once, at the end' if at_end else f'in {number} chunks' if number else 'never'}"
+        summary += f", usage {'once, at the end' if at_end else f'in {number} chunks' if number else 'never'}"
         if not number:
             problems.append(
                 Problem(
                     "no-usage",
-                    "The service does not tell the number of tokens.",
-                    "Count the chunks with text instead; Foundry Local tells it since 1.0.",
-                    is_grave=False,
+                    "The service does not report the number of tokens.",
+                    "Count the chunks with text instead, or use Foundry Local 1.0 or later, which reports it.",
+                    is_fatal=False,
                 )
             )
-    return Outcome(said, problems)
+    return Outcome(summary, problems)
 
 
 def bad_parameter(ask: Ask) -> Outcome:
-    """A parameter that no model takes."""
+    """A parameter with an invalid value."""
     seen = ask.stream(max_tokens=1, temperature=_BAD_TEMPERATURE)
     if seen.error is None:
         problem = Problem(
             "parameter-ignored",
-            f"The service takes a temperature of {_BAD_TEMPERATURE} without a word.",
-            "Check parameters before you send them: this service ignores what it cannot use.",
-            is_grave=False,
+            f"The service silently accepts a temperature of {_BAD_TEMPERATURE}.",
+            "Check parameters before you send them: this service ignores invalid ones.",
+            is_fatal=False,
         )
-        return Outcome(f"{seen.said()}: the parameter is ignored", [problem])
-    return Outcome(seen.said(), _refusal(seen))
+        return Outcome(f"{seen.summary()}: the parameter is ignored", [problem])
+    return Outcome(seen.summary(), _refusal(seen))
 
 
 def unknown_model(ask: Ask) -> Outcome:
@@ -311,18 +313,18 @@ def unknown_model(ask: Ask) -> Outcome:
             "unknown-model-answered",
             f"The service answers as the model '{UNKNOWN_MODEL}', which does not exist.",
             "Do not rely on the name of the model in an answer of this service.",
-            is_grave=False,
+            is_fatal=False,
         )
-        return Outcome(f"{seen.said()}, although there is no such model", [problem])
-    return Outcome(seen.said(), _refusal(seen))
+        return Outcome(f"{seen.summary()}, although that model does not exist", [problem])
+    return Outcome(seen.summary(), _refusal(seen))
 
 
 def too_many_tokens(ask: Ask) -> Outcome:
-    """More tokens than a model has room for; where they are granted the answer is left at once."""
+    """More tokens than a model has room for; an answer that starts is cancelled at once."""
     seen = ask.stream(max_tokens=_TOO_MANY_TOKENS, most_chunks=2)
     if seen.error is None:
         return Outcome("granted")
-    return Outcome(seen.said(), _refusal(seen))
+    return Outcome(seen.summary(), _refusal(seen))
 
 
 REPLAYED: Final[dict[str, Callable[[Ask], Outcome]]] = {
@@ -335,23 +337,23 @@ REPLAYED: Final[dict[str, Callable[[Ask], Outcome]]] = {
     "unknown model": unknown_model,
     "too many tokens": too_many_tokens,
 }
-"""The probes that are one request and one answer."""
+"""The probes with one request and one answer."""
 
 
 def recorded(body: dict[str, Any]) -> Callable[[Ask], Outcome]:
-    """A probe that asks for a chat completion once more as it was asked in a recording."""
+    """A probe that repeats the request of a recording."""
 
     def probe(ask: Ask) -> Outcome:
         is_streamed = body.get("stream") is True
         options: dict[str, Any] = {"stream_options": body["stream_options"]} if body.get("stream_options") else {}
         seen = (ask.stream if is_streamed else ask.plain)(**options, extra_body=body)
-        return Outcome(seen.said(streamed=is_streamed), _failure(seen))
+        return Outcome(seen.summary(streamed=is_streamed), _failure(seen))
 
     return probe
 
 
-def told_error(error: BaseException) -> str:
-    """An exception in a few words: its class, its status, the beginning of its message."""
+def describe_error(error: BaseException) -> str:
+    """An exception in a few words: its class, its status, the start of its message."""
     status = getattr(error, "status_code", None)
     kind = type(error).__name__ + (f" {status}" if status else "")
     body: Any = getattr(error, "body", None)
@@ -362,43 +364,57 @@ def told_error(error: BaseException) -> str:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """What an exception means that no probe expects."""
+    """The problem that causes an unexpected exception."""
     kinds = {type(each).__name__ for each in causes(error)}
     if kinds & _TIMEOUTS:
         return Problem(
             "deadline",
-            "The answer did not come in time.",
-            "Ask again with a longer --deadline; if a plain answer comes and a stream does not, use "
-            "shim.Policy(stream_deadline=…); otherwise restart the service.",
+            "The answer was not complete within the deadline.",
+            "Retry with a longer --deadline. If it fails again, restart the service.",
         )
     if "ConnectError" in kinds:
         return Problem(
             "service-gone",
             "Nothing listens at the address any more.",
-            "The service has stopped, perhaps at the request before; start it again and look at its log.",
+            "The service has stopped, perhaps because of the previous request. Restart it, and check its log.",
         )
     if kinds & _CUTS:
         return Problem(
             "connection-cut",
             "The connection broke before the answer was complete.",
-            "Ask again; if it comes back, look at the service's log, and record it: foundry-shim capture FILE",
+            "Retry. If it fails again, check the service's log, and record it: foundry-shim capture FILE",
         )
     if getattr(error, "code", None) == "stream_truncated":
         return Problem(
             "stream-truncated",
             "The stream ended before it was complete.",
-            "Ask again; if it comes back, look at the service's log, and record it: foundry-shim capture FILE",
+            "Retry. If it fails again, check the service's log, and record it: foundry-shim capture FILE",
         )
     if isinstance(error, openai.APIError):
         return Problem(
             "refused",
-            f"The service refuses a request that it should answer ({told_error(error)}).",
-            "Do what the message says; if it says nothing, look at the service's log.",
+            f"The service refuses a valid request ({describe_error(error)}).",
+            "Follow the message. If it does not help, check the service's log.",
         )
     return Problem(
         "client-error",
-        f"The official client fails on the answer ({told_error(error)}).",
+        f"The official client cannot read the answer ({describe_error(error)}).",
         "Record it with foundry-shim capture FILE, and report it to foundry-local-shim.",
+    )
+
+
+def refuses_tools(error: BaseException | None) -> bool:
+    """Whether 2.x refuses tools because the model has no markers for calls, or none of one token."""
+    return error is not None and bool(_NO_MARKERS.search(str(error)))
+
+
+def no_tool_support() -> Problem:
+    """The note about a model that cannot call functions."""
+    return Problem(
+        "no-tool-support",
+        "The model cannot call functions: it has no markers that start and end a call.",
+        "Use a model that supports tools; `foundry-shim models` lists them.",
+        is_fatal=False,
     )
 
 
@@ -407,7 +423,7 @@ def _failure(seen: Seen) -> list[Problem]:
 
 
 def _refusal(seen: Seen) -> list[Problem]:
-    """What is wrong with a refusal that is due: it has to be one, with a status and a message."""
+    """The problem of an expected refusal that has no status or no message."""
     error = seen.error
     if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
         return []
@@ -423,12 +439,12 @@ def _is_json(text: str) -> bool:
 
 
 class Visit(NamedTuple):
-    """For probes that need more than one answer, so that a replay shows nothing.
+    """For probes with several requests, which are not replayed.
 
     Attributes:
-        ask: Whom to ask.
-        connections: Tells how many connections were opened so far.
-        touch: Asks for something that costs nothing.
+        ask: The client, the model and the question.
+        connections: Returns how many connections were opened so far.
+        touch: Sends a request that generates nothing.
     """
 
     ask: Ask
@@ -437,37 +453,37 @@ class Visit(NamedTuple):
 
 
 def disconnect(visit: Visit) -> Outcome:
-    """A stream that is left in the middle; then the service has to answer again."""
-    left = visit.ask.stream(max_tokens=_STREAM_TOKENS, most_chunks=1)
-    if left.error is not None:
-        return Outcome(left.said(), _failure(left))
+    """A stream that the client cancels; then the service has to answer again."""
+    cancelled = visit.ask.stream(max_tokens=_STREAM_TOKENS, most_chunks=1)
+    if cancelled.error is not None:
+        return Outcome(cancelled.summary(), _failure(cancelled))
     started = time.monotonic()
     seen = visit.ask.plain(max_tokens=1)
     if seen.error is not None:
-        return Outcome(f"after a stream was left: {seen.said()}", _failure(seen))
-    return Outcome(f"the next answer comes {time.monotonic() - started:.2f} s later")
+        return Outcome(f"after a cancelled stream: {seen.summary()}", _failure(seen))
+    return Outcome(f"the next answer took {time.monotonic() - started:.2f} s")
 
 
 def keep_alive(visit: Visit) -> Outcome:
-    """A request behind a complete stream; both should go over one connection."""
+    """A request after a complete stream; both should use one connection."""
     seen = visit.ask.stream(max_tokens=2)
     if seen.error is not None:
-        return Outcome(seen.said(), _failure(seen))
+        return Outcome(seen.summary(), _failure(seen))
     before = visit.connections()
     try:
         visit.touch()
     except httpx.HTTPError as error:
-        return Outcome(told_error(error), [problem_of(error)])
+        return Outcome(describe_error(error), [problem_of(error)])
     if visit.connections() == before:
-        return Outcome("the connection is used again")
+        return Outcome("the connection is reused")
     problem = Problem(
         "connection-not-kept",
-        "The service closes the connection behind each stream.",
-        "Nothing; each answer costs one connection more.",
-        is_grave=False,
+        "The service closes the connection after each stream.",
+        "Do nothing; each answer costs a further connection.",
+        is_fatal=False,
     )
     return Outcome("a new connection for each answer", [problem])
 
 
 VISITS: Final[dict[str, Callable[[Visit], Outcome]]] = {"disconnect": disconnect, "keep-alive": keep_alive}
-"""The probes that are several requests."""
+"""The probes with several requests."""

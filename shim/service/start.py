@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.client import AsyncOpenAI, OpenAI
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
+from shim.reports import logger
+from shim.service import state
 from shim.service.find import choose, find_service, resolve_model
+from shim.service.locator import Locator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -28,15 +31,22 @@ class Service:
         model: The name that was asked for, if any.
     """
 
-    def __init__(self, base_url: str, model: str | None = None) -> None:
-        """Take the address of a service, and the alias or id of a model."""
+    def __init__(self, base_url: str, model: str | None = None, *, locator: Locator | None = None) -> None:
+        """Take the address of a service.
+
+        Args:
+            base_url: The address.
+            model: The alias or id of a model.
+            locator: Has discovered the address, if nobody has named it. Its clients get no key of the environment.
+        """
         self.base_url: str = base_url
         self.model = model
+        self._locator = locator
         self._model_id: str | None = None
 
     @property
     def model_id(self) -> str:
-        """The id that the service wants for the model.
+        """The id under which the service has the model.
 
         Raises:
             ServiceError: The service has no such model, or several.
@@ -47,17 +57,20 @@ class Service:
 
     def client(self, **options: Any) -> OpenAI:
         """A client for the service; the options are those of `openai.OpenAI`."""
-        return OpenAI(base_url=self.base_url, **options)
+        return OpenAI(**self._addressed(options))
 
     def async_client(self, **options: Any) -> AsyncOpenAI:
         """A client for the service; the options are those of `openai.AsyncOpenAI`."""
-        return AsyncOpenAI(base_url=self.base_url, **options)
+        return AsyncOpenAI(**self._addressed(options))
+
+    def _addressed(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {**({"base_url": self.base_url} if self._locator is None else {"_locator": self._locator}), **options}
 
     def stop(self) -> None:
-        """Leave a service alone that this program did not start."""
+        """Do nothing: this program did not start the service."""
 
     def __enter__(self) -> Self:
-        """Give the service."""
+        """Return the service."""
         return self
 
     def __exit__(
@@ -71,7 +84,7 @@ class Service:
 
 
 class CatalogModel(NamedTuple):
-    """What Foundry's catalog tells of a model; None is what it does not tell."""
+    """What Foundry's catalog states about a model; None where it states nothing."""
 
     id: str
     alias: str | None
@@ -103,16 +116,16 @@ class FoundryLocal(Service):
         app_data_dir: str | os.PathLike[str] | None = None,
         catalog_url: str | None = None,
     ) -> None:
-        """Say what to serve; nothing is started yet.
+        """Take what to serve; nothing is started yet.
 
         Args:
             alias: A model of Foundry's catalog, by its alias or id. It is downloaded if it is not there.
-            model_path: Instead of an alias, a folder with a model of one's own (``genai_config.json`` and what belongs
-                to it). It is served, not copied.
-            port: Where to listen on 127.0.0.1; 0 takes a free port.
-            progress: Called during a download with the part that is done, in percent.
+            model_path: Instead of an alias, a folder with a model of your own: ``genai_config.json`` and its files. It
+                is served, not copied.
+            port: The port to listen on at 127.0.0.1; 0 takes a free one.
+            progress: Called during a download with its progress in percent.
             app_name: The name under which Foundry Local keeps its models and logs.
-            app_data_dir: The folder where it does so, instead of the one that goes with the name.
+            app_data_dir: That folder, instead of the default one for the name.
             catalog_url: Another catalog than Foundry's own, such as a mirror.
 
         Raises:
@@ -132,31 +145,36 @@ class FoundryLocal(Service):
 
     @classmethod
     def attach(cls, model: str | None = None, *, base_url: str | None = None) -> Service:
-        """Find a service that runs already.
+        """Find a running service.
 
-        Looks at ``base_url``, then at ``$FOUNDRY_LOCAL_ENDPOINT``; where neither is given, at
-        ``~/.foundry/daemon.json``, and at last asks ``foundry service status``.
+        Looks at ``base_url``, then at ``$FOUNDRY_LOCAL_ENDPOINT``. If neither is given, it looks for the services that
+        this library has started in any program of the user, the newest first, then at ``~/.foundry/daemon.json``, and
+        at last asks ``foundry service status``. The clients of a service that was looked for find it again if it moves
+        to another port.
 
         Args:
-            model: The alias or id of the model to use. May be left out where the service has one model only.
-            base_url: The address, if it is known.
+            model: The alias or id of the model to use. Optional if the service has one model only.
+            base_url: The address, if it is known, in any form: with or without ``/v1``, or as a command has shown it.
 
         Raises:
             ServiceError: No service answers.
         """
-        return Service(find_service(base_url), model)
+        if base_url and base_url.strip():
+            return Service(find_service(base_url), model)
+        locator = Locator()
+        return Service(locator.locate(), model, locator=locator)
 
     def catalog(self) -> list[CatalogModel]:
         """Every variant of every model in Foundry's catalog.
 
-        Nothing is downloaded or loaded for it, and no web service starts.
+        Downloads and loads nothing, and starts no web service.
 
         Raises:
             ServiceError: The SDK is missing or fails, or runs in this process already.
         """
         with self._running:
             sdk, manager = self._open()
-            with _told("Foundry's catalog could not be read", sdk.exception.FoundryLocalException):
+            with _as_service_error("Foundry's catalog could not be read", sdk.exception.FoundryLocalException):
                 return [
                     CatalogModel(
                         variant.id,
@@ -188,6 +206,7 @@ class FoundryLocal(Service):
     def stop(self) -> None:
         """Stop the service and unload the model. Does nothing where nothing runs."""
         self.base_url = ""
+        self._locator = None
         self._running.close()
 
     def __enter__(self) -> Self:
@@ -198,20 +217,31 @@ class FoundryLocal(Service):
         if self._path is not None and not (self._path / "genai_config.json").is_file():
             raise ServiceError(
                 f"The model folder {self._path} has no genai_config.json.",
-                remedy="Give the folder of a model for ONNX Runtime GenAI, in which that file lies.",
+                remedy="Name the folder of a model for ONNX Runtime GenAI, which contains that file.",
             )
         sdk, manager = self._open()
         failure = sdk.exception.FoundryLocalException
-        with _told(f"The model {self.model or self._path} could not be had", failure):
+        with _as_service_error(f"Could not obtain model {self.model or self._path}", failure):
             model, prefix = self._catalog_model(manager) if self._path is None else self._own_model(sdk, manager)
-        with _told(f"The model {self.model or self._path} could not be loaded", failure):
+        with _as_service_error(f"The model {self.model or self._path} could not be loaded", failure):
             model.load()
         self._running.callback(model.unload)
-        with _told("The web service could not be started", failure, port=self._port):
+        with _as_service_error("The web service could not be started", failure, port=self._port):
             manager.start_web_service()
         self._running.callback(manager.stop_web_service)
         self._model_id = model.id
         self.base_url = manager.urls[0].rstrip("/") + prefix
+        self._locator = Locator(self.base_url, may_move=False)
+        self._record(model.id)
+
+    def _record(self, model_id: str) -> None:
+        """Let other programs of the user find the service; it serves as well if they cannot."""
+        try:
+            path = state.record(self.base_url, model_id)
+        except (OSError, RuntimeError, ServiceError) as error:
+            logger.warning("other programs cannot find this service: %s", error)
+        else:
+            self._running.callback(state.forget, path)
 
     def _open(self) -> tuple[Any, Any]:
         """The SDK and its manager, which is closed by `stop`."""
@@ -221,20 +251,20 @@ class FoundryLocal(Service):
                 "Foundry Local is running in this process already, and one process can run only one.",
                 remedy="Use the running one, or stop it first (leave its `with` block).",
             )
-        with _told("Foundry Local could not be initialised", sdk.exception.FoundryLocalException):
+        with _as_service_error("Foundry Local could not be initialised", sdk.exception.FoundryLocalException):
             return sdk, self._initialise(sdk)
 
     def _initialise(self, sdk: Any) -> Any:
         folder = self._app_data_dir
         if folder is None and self._path is not None:
-            # What is registered is remembered in the data folder; a model of one's own leaves no trace there.
+            # The data folder remembers every registration; a temporary one keeps the user's folder clean.
             folder = tempfile.mkdtemp(prefix="foundry-local-shim-")
             self._running.callback(shutil.rmtree, folder, ignore_errors=True)
         sdk.FoundryLocalManager.initialize(
             sdk.Configuration(
                 app_name=self._app_name,
                 app_data_dir=None if folder is None else os.fspath(folder),
-                # What goes wrong is raised. The runtime's own lines would stand in the middle of an answer.
+                # Failures are raised. The runtime's own log lines would appear in the middle of an answer.
                 log_level=sdk.logging_helper.LogLevel.FATAL,
                 catalog_urls=[(self._catalog_url, None)] if self._catalog_url else None,
                 web=sdk.Configuration.WebService(urls=f"http://127.0.0.1:{self._port}"),
@@ -252,7 +282,8 @@ class FoundryLocal(Service):
             if not listed:
                 raise CatalogUnreachableError(
                     "Foundry's model catalog cannot be reached, and no model was downloaded before.",
-                    remedy="Connect to the internet for the first start, or serve a folder with model_path=….",
+                    remedy="Connect to the internet for the first start, or serve a model folder on this machine, as "
+                    "`foundry-shim chat --model-path FOLDER` does.",
                 )
             variants = {variant.id: variant for group in listed for variant in group.variants}
             model = variants[choose(name, variants, "Foundry's catalog")]
@@ -278,7 +309,7 @@ def _sdk() -> Any:
 
 
 @contextmanager
-def _told(what: str, failure: type[Exception], *, port: int = 0) -> Generator[None]:
+def _as_service_error(what: str, failure: type[Exception], *, port: int = 0) -> Generator[None]:
     """Turn a failure of the SDK into a `ServiceError`."""
     try:
         yield

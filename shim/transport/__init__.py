@@ -14,6 +14,8 @@ from shim.repairs import Policy
 from shim.transport.body import AsyncBody, SyncBody, aread_all, read_all
 from shim.transport.exchange import start_exchange
 from shim.transport.memory import Memory
+from shim.transport.requests import origin_of
+from shim.transport.routes import find_route
 from shim.transport.steps import Abandon, Close, Read, ReadChunk, Send
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ class RepairTransport(BaseTransport):
         """Send a request and repair its response."""
         if self._process != os.getpid():
             self._leave_connections_to_parent()
+        try:
+            return self._exchange(request)
+        except Exception as error:
+            if (route := find_route(request, error)) is None or not route.renew(request):
+                raise
+        self.service = origin_of(request.url)
+        return self._exchange(request)
+
+    def _exchange(self, request: Request) -> Response:
         steps = start_exchange(request, self.policy, self._memory, SyncBody, service=self.service)
         return run_exchange(steps, self.inner.handle_request)
 
@@ -122,6 +133,15 @@ class AsyncRepairTransport(AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request and repair its response."""
+        try:
+            return await self._exchange(request)
+        except Exception as error:
+            if (route := find_route(request, error)) is None or not await route.renew_async(request):
+                raise
+        self.service = origin_of(request.url)
+        return await self._exchange(request)
+
+    async def _exchange(self, request: Request) -> Response:
         steps = start_exchange(request, self.policy, self._memory, AsyncBody, service=self.service)
         return await run_exchange_async(steps, self.inner.handle_async_request)
 

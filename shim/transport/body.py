@@ -8,11 +8,13 @@ program has all of it, and the marker is waited for during two seconds.
 An asynchronous read is cancelled then. A synchronous one cannot be: the HTTP library takes its timeout from the request
 when the body begins, and a blocked read of a socket ends for no other reason. So these reads go past the library, to
 its parser and its network stream, each with a timeout of its own (`Connection.read`). Where they cannot be reached, as
-in a transport of the program's own, the client's timeout holds, and a body is not read beyond ``[DONE]``.
+in a transport of the program's own, the client's timeout holds, and a body is not read beyond ``[DONE]``. A shorter
+read timeout of the client ends a complete answer in the same way.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import suppress
 from functools import cache
@@ -55,13 +57,13 @@ class Connection:
         return self.is_own and self._parser is not None and self._network is not None
 
     def read(self, seconds: float) -> bytes | None:
-        """Read from the body for so many seconds at most; None at its end.
+        """Read from the body for so many seconds at most, and no longer than the client would; None at its end.
 
         Raises:
             Exception: Nothing was received in time, or the connection broke.
         """
         parser, network = self._parser, self._network
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + min(seconds, self._read_timeout)
         while (event := parser.next_event()) is not None:
             match type(event).__name__:
                 case "Data":
@@ -93,9 +95,19 @@ class Connection:
 
     @property
     def _parser(self) -> Any:
-        """The parser of the HTTP library (h11's connection); there is no public way to it."""
+        """The parser of the HTTP library (h11's connection)."""
+        return self._find("_connection", "_h11_state")
+
+    @property
+    def _read_timeout(self) -> float:
+        """The client's, in seconds."""
+        timeouts = getattr(self._find("_request"), "extensions", {}).get("timeout", {})
+        return math.inf if timeouts.get("read") is None else timeouts["read"]
+
+    def _find(self, *names: str) -> Any:
+        """What belongs to the HTTP library's own body; there is no public way to it."""
         part: object = self._response.stream
-        for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+        for name in ("_httpcore_stream", "_stream", *names):
             part = getattr(part, name, None)
         return part
 
@@ -162,6 +174,9 @@ class Body:
         """Return the bytes to emit after a read that gave a chunk, an error, or None for the end."""
         if isinstance(chunk, bytes):
             return self._repairer.feed(chunk)
+        if self._awaits_marker and _is_timeout(chunk):
+            self._connection.shut_down()
+            chunk = None
         self._is_over = True
         if chunk is None:
             return self._repairer.finish()
@@ -261,11 +276,10 @@ class SyncBody(Body):
             return next(self._chunks, None)
         try:
             return self._connection.read(_COMPLETE_SECONDS)
-        except Exception as error:  # noqa: BLE001 - what is no timeout is raised again by the library, as its own
-            if type(error).__name__ != "ReadTimeout":
-                return next(self._chunks, None)
-        self._connection.shut_down()
-        return None
+        except Exception as error:
+            if _is_timeout(error):
+                raise
+            return next(self._chunks, None)  # which raises it again, as an error of the library's own
 
     def close(self) -> None:
         """Close the upstream stream, whichever thread reads it."""
@@ -293,6 +307,11 @@ class SyncBody(Body):
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was reported."""
         self._connection.drop_surplus()
         self._response.close()
+
+
+def _is_timeout(error: object) -> bool:
+    """Whether a read ended because nothing was received in time."""
+    return type(error).__name__ == "ReadTimeout"
 
 
 _open_chunks: Final[set[AsyncIterator[bytes]]] = set()

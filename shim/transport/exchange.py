@@ -18,7 +18,8 @@ from shim.errors import StreamError, causes
 from shim.repairs import Policy, Repair
 from shim.reports import EXTENSION, RepairReport, new_report, remember
 from shim.transport import explain, remedies
-from shim.transport.lookup import KnownModels, find_matches
+from shim.transport.addresses import api_path, variables_naming
+from shim.transport.lookup import LOCAL_CATALOG, KnownModels, find_matches
 from shim.transport.peer import Peer, read
 from shim.transport.plain import find_status, is_json, parse_body, repair_body
 from shim.transport.remedies import Cause
@@ -107,7 +108,8 @@ class Exchange:
             and not is_ours
             and not _is_out_of_descriptors(error)
         ):
-            error.args = (explain.nothing_answers(self._asked.origin, error),)
+            origin = self._asked.origin
+            error.args = (explain.nothing_answers(origin, variables_naming(origin), error),)
 
     # What is sent.
 
@@ -380,6 +382,8 @@ class Exchange:
         again = yield from self._receive_model_error(api, response, status, content, message)
         if again is not None:
             return again
+        if self._is_misaddressed(api, status, content) and self._report.allow(Repair.ERROR_BODY, content):
+            return self._replies.fail(response, status, self._suggest_address(api), "not_found")
         has_moved = status != response.status_code
         # The errors of other services are theirs, unless a program would have taken them for answers.
         rebuilt = self._rebuild_error(api, response, status, content) if has_moved or self._peer.is_foundry else None
@@ -395,6 +399,16 @@ class Exchange:
         return rebuild_body(
             status, content, request=api.line, reason=response.reason_phrase, complete=self._peer.is_foundry
         )
+
+    def _is_misaddressed(self, api: ApiRequest, status: int, content: bytes) -> bool:
+        """Whether Foundry Local has nothing at a path, because the base URL lacks its end or has something after it."""
+        is_unknown = status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) and not read_message(content)
+        return is_unknown and self._peer.may_be_foundry and api.api_path != api_path(api.api_path)
+
+    def _suggest_address(self, api: ApiRequest) -> str:
+        local = api.origin + LOCAL_CATALOG if self._report.generation == "2.x" else None
+        base_url = api.origin + api_path(api.api_path)
+        return explain.wrong_address(self._peer.place, api.line, base_url, None if local == base_url else local)
 
     # Models.
 

@@ -79,9 +79,29 @@ def not_an_object(line: str) -> str:
     return f"The response to {line} is not a JSON object. Check the address, and the service's log."
 
 
-def nothing_answers(origin: str, error: Exception) -> str:
-    """The connection was refused."""
+def nothing_answers(origin: str, variables: Sequence[str], error: Exception) -> str:
+    """The connection was refused.
+
+    Args:
+        origin: Where nothing listens.
+        variables: The environment variables that name this address.
+        error: The error of the connection.
+    """
+    named = f", the address in {' and '.join(variables)}" if variables else ""
     return (
-        f"{NOTHING_ANSWERS}{origin} ({error}). Foundry Local is not running, or has moved to another port, as it does "
-        "at each start: `foundry-shim doctor` finds it."
+        f"{NOTHING_ANSWERS}{origin}{named} ({error}). Foundry Local is not running, or has moved to another port, as "
+        "it does at each start: `foundry-shim doctor` finds it."
     )
+
+
+def wrong_address(place: str, line: str, base_url: str, local: str | None) -> str:
+    """The service has no API at the path of the request.
+
+    Args:
+        place: The service and its address.
+        line: The method and path of the request.
+        base_url: The base URL that belongs to it.
+        local: That of the local catalog, if the service may have one.
+    """
+    more = f", or {local} for a model that was registered with the service" if local else ""
+    return f"{place} has no API at {line.partition(' ')[2]}: use {base_url} as the base URL{more}."

@@ -21,6 +21,14 @@ def is_cloud(host: str) -> bool:
     return _CLOUD.fullmatch(host.rstrip(".")) is not None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its loopback interface, which no other machine answers."""
+    try:
+        return host == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 @lru_cache(maxsize=256)
 def is_near(host: str) -> bool:
     """Whether a host is this machine, one of its containers, or in a private network."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LOCAL_CATALOG: Final = "/catalogs/local/v1"
 """Where 2.1 and later have the models that were registered with them (live 2.2.1)."""
 
-_LOADED_PATHS: Final = ("/models/loaded", "/openai/loadedmodels")
+LOADED_PATHS: Final = ("/models/loaded", "/openai/loadedmodels")
 """Where a service lists its loaded models: 1.x and later, and 0.x."""
 
 _MOST_NAMED: Final = 8
@@ -75,7 +75,7 @@ def look_up_models(api_path: str) -> LookUp:
         api_path: The path of the API, such as ``/v1``.
     """
     loaded: list[str] | None = None
-    for path in _LOADED_PATHS:
+    for path in LOADED_PATHS:
         loaded = read_names((yield path))
         if loaded is not None:
             break

@@ -76,7 +76,7 @@ def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: E
         case Kind.CHAT:
             return repair_completion(body, api.asked, report, evidence)
         case Kind.RESPONSES:
-            return repair_response(body, report, evidence)
+            return repair_response(body, report, evidence, api.asked)
         case Kind.MODELS:
             return evidence.is_foundry and repair_models(body, report)
         case Kind.EMBEDDINGS:  # large, and passed through unread

@@ -1,15 +1,19 @@
 """The command `foundry-shim chat`, run as a person runs it, against bytes of which each is known."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from threading import Event
 
 import pytest
 
 pytest.importorskip("typer")
 
+from shim.cli import app
 from shim.cli.output import failures
+from shim.origin import install_command
 from support.commands import SECONDS, command
 from support.commands import run as run_command
 from support.raw_server import Hold, RawServer, Reset, plain_response, sse_response
@@ -51,13 +55,14 @@ class TestOneQuestion:
     """With a prompt, or with a pipe for it."""
 
     def test_answer_and_all_else_are_apart(self, run):
-        """The answer goes to standard output; the endpoint, statistics and repairs to standard error, uncoloured."""
+        """The answer goes to standard output; endpoint, model, statistics and repairs to standard error, uncoloured."""
         wishes = ["--system", "Be kind.", "--max-tokens", 20, "--temperature", 0.5, "--show-repairs"]
         with serving(sse_response(ANSWER)) as server:
             done = run("chat", "Hi", "--base-url", server.url, *wishes)
             assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
-            endpoint, statistics, repairs = done.stderr.splitlines()
+            endpoint, model, statistics, repairs = done.stderr.splitlines()
             assert endpoint == f"Using Foundry Local endpoint at {server.base_url}/chat/completions"
+            assert model == f"Model: {MODEL}"
             assert statistics.startswith("7 tokens, ")
             assert " tokens/s, first token after " in statistics
             assert repairs == "Repaired: nothing."
@@ -81,7 +86,7 @@ class TestOneQuestion:
             from_raw = server.requests[-1].header("x-stainless-lang") is None
         assert from_raw == bool(path)
         assert (done.returncode, done.stdout) == (0, "abc\n")
-        told = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stderr.splitlines()[2:]}
+        told = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stderr.splitlines()[3:]}
         assert told["repaired"][0] == "times"
         assert told["role"][0] == "3"
         assert told["role"][1].strip() == "`role` in every delta: in the first only"
@@ -96,8 +101,17 @@ class TestOneQuestion:
         with serving(sse_response([*map(event, conforming([text[:7], text[7:]])), DONE])) as server:
             done = run("chat", FOUNDRY_LOCAL_ENDPOINT=server.url, given=b"caf\xc3\xa9 \xff")
             assert (done.returncode, done.stdout) == (0, text)
-            assert done.stderr.splitlines()[1].startswith("2 chunks, ")
+            assert done.stderr.splitlines()[2].startswith("2 chunks, ")
             assert asked(server)[0]["messages"] == [{"role": "user", "content": "café \ufffd"}]
+
+    def test_piped_text_joins_the_question(self, run):
+        """The text is put before the question, and neither is changed but for empty lines around it."""
+        with serving(*[sse_response(ANSWER)] * 2) as server:
+            done = run("chat", "Review this", "--base-url", server.url, given=b"\n+ caf\xc3\xa9 \xff\n- b\n\n")
+            assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
+            run("chat", "Review this", "--base-url", server.url, given=b" \n")
+            questions = [body["messages"][-1]["content"] for body in asked(server)]
+        assert questions == ["+ café \ufffd\n- b\n\nReview this", "Review this"]
 
     def test_empty_answer_and_limit_are_reported(self, run):
         """An answer that says nothing, and that the limit has ended, is told as what it is."""
@@ -106,7 +120,7 @@ class TestOneQuestion:
             done = run(program=[*command("chat"), b"caf\xff", "--base-url", server.url])
             assert asked(server)[0]["messages"] == [{"role": "user", "content": "caf?"}]
         assert (done.returncode, done.stdout) == (0, "")
-        assert done.stderr.splitlines()[1:] == ["The model said nothing (0 chunks, cut at the limit of tokens)."]
+        assert done.stderr.splitlines()[2:] == ["The answer is empty (0 chunks, stopped at the token limit)."]
 
     def test_closed_pipe_closes_the_stream_silently(self, environment):
         """Where nobody reads any more the stream is closed, without a word."""
@@ -223,7 +237,7 @@ class TestFailures:
             "runpy.run_module('shim', run_name='__main__')"
         )
         done = run(program=[sys.executable, "-c", code])
-        assert 'pip install "foundry-local-shim[cli]"' in self.told(done)
+        assert install_command("cli") in self.told(done)
         assert done.stderr.count("\n") == 1
 
     def test_interrupt_at_the_start_ends_with_130(self, run):
@@ -241,7 +255,10 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         ("arguments", "told"),
-        [(["chat"], "PROMPT: it is empty"), (["chat", "Hi", "--model-path", "a", "--model", "b"], "--model-path: it")],
+        [
+            (["chat"], "PROMPT: must not be empty"),
+            (["chat", "Hi", "--model-path", "a", "--model", "b"], "--model-path: it"),
+        ],
         ids=["empty", "contradiction"],
     )
     def test_usage_error_ends_with_2_before_any_look_up(self, run, arguments, told):
@@ -261,8 +278,56 @@ class TestHelp:
         lines = done.stdout.splitlines()
         assert max(map(len, lines)) <= 80
         assert "\x1b" not in done.stdout
-        for beginning in ("0 ", "1 ", "2 ", "3 ", "130 ", "chat ", "models "):
-            assert any(line.strip().startswith(beginning) for line in lines)
+        for start in ("0 ", "1 ", "2 ", "3 ", "130 ", "chat ", "models ", "--install-completion "):
+            assert any(line.strip().startswith(start) for line in lines)
+
+    @pytest.mark.parametrize("name", ["", *(info.name or info.callback.__name__ for info in app.registered_commands)])
+    def test_help_loads_nothing_heavy(self, run, name):
+        """Its time is that of its imports, so none is made that only a running command needs."""
+        code = (
+            "import atexit, sys, shim.__main__\n"
+            "heavy = {'openai', 'httpx', 'httpx2', 'starlette', 'uvicorn', 'rich.console', 'anyio', 'shim.transport'}\n"
+            "atexit.register(lambda: print('loaded:', *sorted(heavy & sys.modules.keys())))\n"
+            f"sys.argv = ['foundry-shim', *'{name}'.split(), '--help']\n"
+            "shim.__main__.main()"
+        )
+        done = run(program=[sys.executable, "-c", code])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Usage: foundry-shim")
+        assert done.stdout.splitlines()[-1] == "loaded:"
+
+    @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+    def test_completion_is_installed_and_completes(self, environment, tmp_path):
+        """bash reads what was installed, and completes commands and options."""
+        home = tmp_path / "home"
+        home.mkdir()
+        program = tmp_path / "bin" / "foundry-shim"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m shim "$@"\n')
+        program.chmod(0o755)
+        environment = {**environment, "HOME": str(home), "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
+
+        def bash(script):
+            return subprocess.run(
+                [shutil.which("bash") or "bash", "--norc", "-c", script],
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
+
+        installed = bash("foundry-shim --install-completion; exit $?")
+        assert installed.returncode == 0, installed.stderr
+        assert "bash completion installed in" in installed.stdout
+        done = bash(
+            '. "$HOME/.bashrc"; complete -p foundry-shim\n'
+            "for words in 'foundry-shim do' 'foundry-shim chat --temp'; do\n"
+            "COMP_WORDS=($words); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMP_LINE=$words; COMP_POINT=${#words}\n"
+            '_foundry_shim_completion foundry-shim; echo "${COMPREPLY[@]}"\ndone'
+        )
+        assert done.stdout.splitlines()[1:] == ["doctor", "--temperature"], done.stderr
 
     def test_version_is_that_of_the_package(self, run):
         """The version is that of the package."""
@@ -306,8 +371,8 @@ class TestConversation:
             terminal.write("Three?\n")
             assert "Hello\r\n" in terminal.read_until("foundry-shim: out of memory")
             terminal.read_until("> ")
-            terminal.write("\nFour?\n")  # a question without words is none
-            assert "\r\n[31mFine\r\n.\r\n" in terminal.read_until("7 tokens")
+            terminal.write("\nFour?\n")  # an empty line asks nothing
+            assert "[31mFine\r\n.\r\n" in terminal.read_until("7 tokens")
             assert "\x1b[2m7 tokens" in terminal.output
             terminal.read_until("> ")
             terminal.write("/exit\n")
@@ -350,3 +415,110 @@ class TestConversation:
             assert terminal.wait() == 0
         assert (tmp_path / "answers").read_text(encoding="utf-8") == "Hello [bold]world[/bold]\n"
         assert "Hello" not in terminal.output
+
+    def test_commands_change_and_end_the_conversation(self, environment):
+        """/help lists them, /system shows and sets, /clear forgets, /exit ends; what is not one is said."""
+        with (
+            serving(*[sse_response(ANSWER)] * 3) as server,
+            Terminal(command("chat", "--base-url", server.url), environment) as terminal,
+        ):
+            assert f"Model: {MODEL}" in terminal.read_until("> ")
+            for typed, shown in (
+                ("/help", "/clear "),
+                ("/system", "No system message is set."),
+                ("/system  Be kind. ", "The system message is set."),
+                ("/system", "The system message: Be kind."),
+                ("/sytem Be rude.", "/sytem is not a command. /help lists the commands."),
+                ("/etc/hosts, what is it?", "tokens, "),
+                ("Two?", "tokens, "),
+                ("/clear", "The conversation is forgotten."),
+                ("Three?", "tokens, "),
+            ):
+                terminal.write(f"{typed}\n")
+                assert shown in terminal.read_until("\n> ")
+            terminal.write("/exit\n")
+            assert terminal.wait() == 0
+            sent = [[part["content"] for part in body["messages"]] for body in asked(server)]
+        answer = "Hello [bold]world[/bold]"
+        assert sent == [
+            ["Be kind.", "/etc/hosts, what is it?"],
+            ["Be kind.", "/etc/hosts, what is it?", answer, "Two?"],
+            ["Be kind.", "Three?"],
+        ]
+
+    def test_question_may_have_several_lines(self, environment):
+        """Between triple quotes, or where a line ends with a backslash; Ctrl-C discards one that was begun."""
+        with (
+            serving(*[sse_response(ANSWER)] * 2) as server,
+            Terminal(command("chat", "--base-url", server.url), environment) as terminal,
+        ):
+            terminal.read_until("> ")
+            for line in ('"""Translate:', "", "  /exit", 'now."""'):
+                terminal.read_until("... ") if line != '"""Translate:' else None
+                terminal.write(f"{line}\n")
+            terminal.read_until("\n> ")
+            terminal.write('"""Discarded\n')
+            terminal.read_until("... ")
+            terminal.press(CTRL_C)
+            terminal.read_until("\n> ")
+            terminal.write("one \\\n")
+            terminal.read_until("... ")
+            terminal.write("two\n")
+            terminal.read_until("\n> ")
+            terminal.write(CTRL_D)
+            assert terminal.wait() == 0
+            questions = [body["messages"][-1]["content"] for body in asked(server)]
+        assert questions == ["Translate:\n\n  /exit\nnow.", "one \ntwo"]
+
+    def test_spinner_runs_until_the_first_token(self, environment):
+        """It is there before the service answers, and gone when the text is."""
+        answering = Event()
+
+        def script(_, request):
+            if request.method == "GET":
+                return LISTING
+            assert answering.wait(SECONDS)
+            return sse_response(ANSWER)
+
+        with (
+            RawServer(script) as server,
+            Terminal(command("chat", "--base-url", server.url), environment) as terminal,
+        ):
+            terminal.read_until("> ")
+            terminal.write("Hi\n")
+            terminal.read_until("Waiting for the first token")
+            answering.set()
+            # The line is erased, and the cursor is shown again, before the text.
+            before = terminal.read_until("Hello")
+            assert before.endswith("\x1b[2KHello")
+            assert "\x1b[?25h" in before
+            assert "Waiting" not in terminal.read_until("tokens, ")
+
+    def test_words_wrap_at_the_edge(self, environment):
+        """A word that does not fit is written on the next line, however the stream has cut it."""
+        pieces = ["A quick br", "own fox ju", "mps over", " the lazy dog"]
+        answer = sse_response([*map(event, conforming(pieces)), DONE])
+        with (
+            serving(answer) as server,
+            Terminal(command("chat", "--base-url", server.url), environment, columns=21) as terminal,
+        ):
+            terminal.read_until("> ")
+            terminal.write("Hi\n")
+            terminal.read_until("A quick ")
+            shown = _as_seen("A quick " + terminal.read_until("dog\r\n"))
+        assert shown == ["A quick brown fox", "jumps over the lazy", "dog", ""]
+
+
+def _as_seen(output):
+    """The lines that a terminal shows: a backspace moves the cursor, and the next character replaces what is there."""
+    lines = []
+    for line in output.split("\r\n"):
+        cells, cursor = [], 0
+        for character in line:
+            if character == "\b":
+                cursor -= 1
+            else:
+                cells[cursor : cursor + 1] = [character]
+                cursor += 1
+        lines.append("".join(cells).rstrip())
+    return lines

@@ -33,16 +33,16 @@ class TestDoctor:
     """`foundry-shim doctor`."""
 
     def test_conforming_service_has_nothing_to_repair(self, environment):
-        """All is right: each probe in a line, nothing to mend, exit code 0, no control sequences."""
+        """Each probe in a line, nothing to repair, exit code 0, no control sequences."""
         with openai_server() as server:
             done = run("doctor", "--base-url", server.base_url, environment=environment)
         assert (done.returncode, done.stderr) == (0, "")
         lines = done.stdout.splitlines()
-        assert lines[0] == f"A service that names no generation at {server.base_url}"
+        assert lines[0] == f"A service of unknown version at {server.base_url}"
         assert lines == [line.rstrip() for line in lines]  # no table fills up its lines
         at = lines.index("ok  stream           200 text/event-stream, 5 events, [DONE]")
         assert lines[at + 1].split() == ["text", "in", "3", "chunks,", "finish", "reason", "stop"]
-        assert lines[-1] == "Nothing to mend: none of these answers has a defect that the shim knows."
+        assert lines[-1] == "Nothing to repair: none of these answers has a defect that the shim knows."
         assert "\x1b" not in done.stdout
 
     @in_terminal
@@ -55,11 +55,12 @@ class TestDoctor:
         assert plain != terminal.output
         assert max(map(len, plain.splitlines())) <= 80
         assert "Foundry Local 1.x" in plain
-        assert "shim:  text in 4 chunks, finish reason stop" in plain
+        assert "with shim:    text in 4 chunks, finish reason stop" in plain
         assert "Timing: first text after " in plain
-        assert "mended: empty-tool-calls, finish-reason," in plain
+        assert "repaired: empty-tool-calls, finish-reason," in plain
         assert "a choice with `message` beside `delta`" in plain
-        assert "all mended" in plain
+        assert "\nDeviations from the OpenAI API, all repaired:\n" in plain
+        assert "kinds of deviation, all repaired." in plain
 
     def test_key_is_sent_only_where_a_flag_names_it(self, environment):
         """No key, organization, project or header of the environment is sent to a service otherwise."""
@@ -113,29 +114,51 @@ class TestDoctor:
             done = run("doctor", "--base-url", server.base_url, environment=environment)
         assert done.returncode == 3
         assert "stream-truncated" in done.stdout
+        assert "\nSome problems could not be repaired. " in done.stdout
         assert "foundry-shim capture FILE" in done.stdout
 
     def test_missing_service_ends_with_1(self, environment):
-        """Exit code 1 where there is nothing to examine."""
+        """Exit code 1 where there is nothing to examine, and one line that says what to do."""
         done = run("doctor", environment=environment)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("foundry-shim: No Foundry Local service was found: ")
+        assert done.stderr.count("\n") == 1
+        assert "--base-url" in done.stderr
+
+    @pytest.mark.parametrize("options", [[], ["--json"], ["--report"]])
+    def test_misspelt_model_is_one_line_that_names_the_candidates(self, environment, options):
+        """No row for a probe, exit code 1, and nothing asked of the service."""
+        with openai_server() as server:
+            done = run(
+                "doctor", "--model", "skripted", "--base-url", server.base_url, *options, environment=environment
+            )
+            assert not [request for request in server.requests if request.method == "POST"]
         assert done.returncode == 1
-        assert done.stdout.startswith("Wrong, and not mended:\n  no-service")
+        assert done.stderr == (
+            f"foundry-shim: The service at {server.base_url} has no model 'skripted'. "
+            f"Name one of its models with --model: {MODEL}.\n"
+        )
+        assert bool(done.stdout) == bool(options)
 
     @pytest.mark.parametrize(
-        ("script", "code"),
+        ("script", "words"),
         [
-            ([Hold()], "service-hangs"),
-            ([Close()], "no-http"),
-            (plain_response(b"<title>My router</title>", headers=[("Content-Type", "text/html")]), "not-foundry-local"),
+            ([Hold()], "did not list its models within"),
+            ([Close()], "closed the connection, or does not speak HTTP"),
+            (
+                plain_response(b"<title>My router</title>", headers=[("Content-Type", "text/html")]),
+                "is not Foundry Local: status 200 and a web page (My router). Check the address",
+            ),
         ],
         ids=["hangs", "cuts", "page"],
     )
-    def test_other_server_is_named_and_ends_with_1(self, environment, script, code):
-        """An answer within the deadline, with a code and a remedy, whatever listens there."""
+    def test_other_server_is_named_and_ends_with_1(self, environment, script, words):
+        """An answer within the deadline: a line with a remedy, whatever listens there."""
         with RawServer(script) as server:
             done = run("doctor", "--base-url", server.base_url, "--deadline", 0.5, environment=environment)
-        assert done.returncode == 1
-        assert code in done.stdout
+        assert (done.returncode, done.stdout) == (1, "")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
 
     @pytest.mark.parametrize(
         "options", [["--json", "--report"], ["--replay", "x", "--model", "m"], ["--deadline", "0"]]
@@ -169,7 +192,7 @@ class TestCapture:
         file = tmp_path / "capture.json"
         done = self.captured(environment, file, "My private question")
         assert done.stdout == ""
-        assert "Without keys, prompt and answer" in done.stderr
+        assert "contains no keys, prompt or answer" in done.stderr
         assert_private(file.read_text(), "private", "question")
         recording = Recording.load(file)
         assert recording.is_redacted
@@ -236,8 +259,8 @@ class TestCapture:
         assert "deadline" in done.stdout
 
     @in_terminal
-    def test_interrupt_keeps_what_was_received(self, environment, tmp_path):
-        """Ctrl-C ends the exchange, and what has come is kept."""
+    def test_interrupt_keeps_what_was_received_and_ends_with_130(self, environment, tmp_path):
+        """Ctrl-C ends the exchange, and what was received is kept."""
         file = tmp_path / "c.json"
         events = [stream([each], done=b"") for each in betalgo(["tick "] * 500)]
         slow = [step for each in sse_response(events) for step in (each, Sleep(0.05))]
@@ -245,10 +268,26 @@ class TestCapture:
             arguments = command("capture", file, "--base-url", server.base_url)
             with Terminal(arguments, environment) as terminal:
                 server.wait_for_requests(count=5)  # four for the model
+                terminal.read_until("Received ")
                 terminal.write(CTRL_C)
-                assert terminal.wait() == 0
-        assert "Stopped; what was received is recorded." in terminal.output
-        assert Recording.load(file).method == "POST"
+                assert terminal.wait() == 130
+        assert "Stopped." in terminal.output
+        assert "Recorded " in terminal.output
+        recording = Recording.load(file)
+        assert recording.method == "POST"
+        assert b"chat.id.1" in recording.answer
+
+    @in_terminal
+    def test_interrupt_before_the_answer_writes_nothing_and_ends_with_130(self, environment, tmp_path):
+        """Neither a file nor a part of one."""
+        with old_service([Hold()]) as server:
+            arguments = command("capture", tmp_path / "c.json", "--base-url", server.base_url)
+            with Terminal(arguments, environment) as terminal:
+                server.wait_for_requests(count=5)
+                terminal.write(CTRL_C)
+                assert terminal.wait() == 130
+        assert "Nothing was received, and no file was written." in terminal.output
+        assert not list(tmp_path.glob("*.json"))
 
     def test_existing_file_is_kept_without_force(self, environment, tmp_path):
         """A file is not replaced without --force."""
@@ -262,10 +301,10 @@ class TestCapture:
 
     @pytest.mark.parametrize("content", ["[]", "{", ""])
     def test_file_without_a_request_is_a_usage_error(self, environment, tmp_path, content):
-        """A file that holds no request is wrong usage."""
+        """A file without a request is a usage error."""
         (tmp_path / "request.json").write_text(content)
         done = self.captured(environment, tmp_path / "c.json", "--request", tmp_path / "request.json", code=2)
-        assert "holds no JSON object" in done.stderr
+        assert "does not contain a JSON object" in done.stderr
 
     def test_missing_folder_is_one_line(self, environment, tmp_path):
         """A file that cannot be written is one line."""

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("typer")
 
+from shim.origin import install_command
 from support.commands import command
 from support.commands import run as run_command
 from support.raw_server import RawServer, plain_response
@@ -157,4 +158,4 @@ class TestCatalog:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("\n") == 1
         assert "--base-url" in done.stderr
-        assert 'pip install "foundry-local-shim[service]"' in done.stderr
+        assert install_command("service") in done.stderr

@@ -9,14 +9,15 @@ import shim
 from shim import doctor
 from shim.capture.recording import Piece, Recording
 from shim.doctor import Diagnosis, as_markdown, diagnose, diagnose_recording
-from shim.doctor.probes import REPLAYED, VISITS
+from shim.doctor.examination import PROBES
+from shim.doctor.probes import REPLAYED
 from shim.errors import ServiceError
 from shim.repairs import Repair
-from support.openai_server import MODEL, TEXT, chunks, json_response, model_object, openai_server
+from support.openai_server import MODEL, TEXT, chunks, error, json_response, model_object, openai_server, whole
 from support.raw_server import Close, Hold, RawServer, Send, Sleep, plain_response, response_head, sse_response
 from support.streams import betalgo, chunk, stream
 
-PROBES = [*REPLAYED, *VISITS]
+FIELDS = ["n", "logprobs", "stop", "json_object", "json_schema", "strict", "images"]
 PAGE = b"<!doctype html><title>Router &amp; more</title>"
 
 
@@ -56,24 +57,24 @@ class TestConformingService:
     def test_both_sides_see_the_same(self, examined):
         """Each probe says what a program sees, the same with the shim and without."""
         findings = found(examined[0])
-        assert findings["plain"].mended == "text, finish reason stop"
-        assert findings["stream"].mended == "text in 3 chunks, finish reason stop"
-        assert findings["tools"].mended == "1 tool call, finish reason tool_calls"
-        assert findings["usage"].mended == "text in 3 chunks, finish reason stop, usage once, at the end"
-        assert findings["bad parameter"].mended.startswith("BadRequestError 400: Invalid 'temperature'")
-        assert findings["unknown model"].mended.startswith("NotFoundError 404: ")
-        assert findings["too many tokens"].mended == "BadRequestError 400: max_tokens is too large"
-        assert findings["keep-alive"].mended == "the connection is used again"
-        assert [name for name in REPLAYED if findings[name].alone != findings[name].mended] == []
-        assert findings["stream"].came == "200 text/event-stream, 5 events, [DONE]"
-        assert findings["plain"].came == "200 application/json"
+        assert findings["plain"].with_shim == "text, finish reason stop"
+        assert findings["stream"].with_shim == "text in 3 chunks, finish reason stop"
+        assert findings["tools"].with_shim == "1 tool call, finish reason tool_calls"
+        assert findings["usage"].with_shim == "text in 3 chunks, finish reason stop, usage once, at the end"
+        assert findings["bad parameter"].with_shim.startswith("BadRequestError 400: Invalid 'temperature'")
+        assert findings["unknown model"].with_shim.startswith("NotFoundError 404: ")
+        assert findings["too many tokens"].with_shim == "BadRequestError 400: max_tokens is too large"
+        assert findings["keep-alive"].with_shim == "the connection is reused"
+        assert [name for name in REPLAYED if findings[name].without_shim != findings[name].with_shim] == []
+        assert findings["stream"].received == "200 text/event-stream, 5 events, [DONE]"
+        assert findings["plain"].received == "200 application/json"
 
-    def test_costs_a_few_dozen_tokens(self, examined):
-        """A few dozen tokens; no request is made twice, and none that is known to end a release."""
+    def test_costs_fewer_than_200_tokens(self, examined):
+        """No request is made twice, and none that is known to crash a release."""
         asked = [request.json() for request in examined[1] if request.path.endswith("/chat/completions")]
         granted = [body for body in asked if body["model"] == MODEL and body["max_tokens"] < 1000]
-        assert sum(body["max_tokens"] for body in granted) < 100
-        assert len(asked) == len(REPLAYED) + 3  # two for the service that was left, one for the connection
+        assert sum(body["max_tokens"] for body in granted) < 200
+        assert len(asked) == len(REPLAYED) + 3 + 10  # for the cancelled stream, the connection, and the request fields
         assert not [request for request in examined[1] if "embeddings" in request.path]
 
     def test_timing_is_measured(self, examined):
@@ -89,30 +90,30 @@ class TestConformingService:
         assert [each["verdict"] for each in data["findings"]] == ["ok"] * len(PROBES)
 
     def test_report_lists_no_deviation(self, examined):
-        """The report says what was tried, and tells no deviation."""
+        """The report names the probes, and no deviation."""
         text = as_markdown(examined[0])
         assert "| stream | 200 text/event-stream, 5 events, [DONE] | text in 3 chunks, finish reason stop |" in text
-        assert "otherwise than OpenAI" not in text
+        assert "Deviations from" not in text
 
 
 class TestDeviatingService:
     """A service whose streams are those of an old release."""
 
     def test_each_side_is_shown(self):
-        """What the client alone makes of it, and what it makes of it with the shim."""
+        """What the client makes of it without the shim, and with it."""
         old = [
             {name: value for name, value in each.items() if name != "usage"} for each in betalgo(("secret", " word"))
         ]
         with openai_server(streamed(sse_response([stream([*old, {**old[-1], "choices": [], "usage": {}}])]))) as server:
             diagnosis = diagnose(server.base_url)
         finding = found(diagnosis)["stream"]
-        assert finding.verdict == "mended"
-        assert finding.alone == "text in 2 chunks, finish reason stop, then IndexError: list index out of range"
+        assert finding.verdict == "repaired"
+        assert finding.without_shim == "text in 2 chunks, finish reason stop, then IndexError: list index out of range"
         assert diagnosis.generation == "0.8 to 0.10"
         assert Repair.ID.value in diagnosis.deviations
 
     def test_samples_hold_no_text(self):
-        """A sample is the event in which the code was needed first, with an x for each letter of the answer."""
+        """A sample is the event in which the repair was first needed, with an x for each letter of the answer."""
         with openai_server(streamed(sse_response([stream(betalgo(("Secret", " word")))]))) as server:
             diagnosis = diagnose(server.base_url, prompt="A private question")
         role = next(each for each in found(diagnosis)["stream"].deviations if each.code == "role")
@@ -129,7 +130,8 @@ class TestDeviatingService:
         with openai_server() as server:
             diagnose(server.base_url, prompt="My question")
             asked = [request.json() for request in server.requests if request.path.endswith("completions")]
-        assert {body["messages"][0]["content"] for body in asked} == {"My question"}
+        sent = [body["messages"][0]["content"] for body in asked]
+        assert {text if isinstance(text, str) else text[0]["text"] for text in sent} == {"My question"}
 
     def test_lesser_findings_are_noted(self):
         """Neither deviation nor failure: parameters and models that are taken, usage and calls that never come."""
@@ -144,11 +146,11 @@ class TestDeviatingService:
             "unknown-model-answered",
         ]
         assert found(diagnosis)["usage"].verdict == "note"
-        assert found(diagnosis)["too many tokens"].mended == "granted"
+        assert found(diagnosis)["too many tokens"].with_shim == "granted"
         assert diagnosis.is_usable
 
     def test_calls_that_are_not_json_are_shown(self):
-        """Arguments that cannot be decoded are told, not mended."""
+        """Arguments that cannot be decoded are reported, not repaired."""
         call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": "{oops"}}
         bad = sse_response([stream([chunk({"role": "assistant", "tool_calls": [call]}), chunk({}, "tool_calls")])])
         with openai_server(lambda body, _: bad if "tools" in body else None) as server:
@@ -156,10 +158,93 @@ class TestDeviatingService:
         assert codes(diagnosis.all_problems) == ["bad-tool-arguments"]
 
     def test_closed_connection_is_shown(self):
-        """A service that closes the connection behind each stream."""
+        """A service that closes the connection after each stream."""
         answers = sse_response([stream(chunks({"model": MODEL}))], end="close")
         with openai_server(streamed(answers)) as server:
             assert "connection-not-kept" in codes(found(diagnose(server.base_url))["keep-alive"].problems)
+
+
+class TestRequestFields:
+    """Which fields of a request the service honours."""
+
+    def fields(self, chat):
+        with openai_server(chat) as server:
+            diagnosis = diagnose(server.base_url)
+        return found(diagnosis)["request fields"], diagnosis
+
+    def test_honoured_fields_are_no_problem(self, examined):
+        """OpenAI honours them all."""
+        finding = found(examined[0])["request fields"]
+        assert finding.fields == dict.fromkeys(FIELDS, "honoured")
+        assert finding.with_shim == f"honoured: {', '.join(FIELDS)}"
+
+    def test_ignored_fields_are_a_note_that_names_them(self):
+        """A Foundry Local that answers as if nothing had been asked."""
+
+        def ignore(body, _):
+            if body.get("stream") or body["model"] != MODEL:
+                return None
+            kept = {name: value for name, value in body.items() if name in ("model", "messages")}
+            answer = {**whole({**kept, "messages": []}), "CreatedAt": "2026-01-01T00:00:00Z", "IsDelta": False}
+            if "tools" in body:
+                call = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+                answer["choices"][0] |= {"finish_reason": "tool_calls"}
+                answer["choices"][0]["message"]["tool_calls"] = [{"id": "c", "type": "function", "function": call}]
+            return json_response(answer)
+
+        finding, diagnosis = self.fields(ignore)
+        assert finding.fields == dict.fromkeys(FIELDS, "ignored")
+        [problem] = finding.problems
+        assert (problem.code, finding.verdict) == ("request-ignored", "note")
+        assert problem.message == (
+            "The service silently ignores images, json_object, json_schema, logprobs, n, stop, strict of a request."
+        )
+        assert diagnosis.is_usable
+        assert "request-ignored" not in diagnosis.deviations
+
+    def test_image_that_is_written_into_the_prompt_is_ignored(self):
+        """Its tokens grow with the bytes of its data, not with its pixels."""
+
+        def write(body, _):
+            answer = whole(body)
+            answer["usage"]["prompt_tokens"] = len(json.dumps(body["messages"]))
+            return None if body.get("stream") else json_response(answer)
+
+        assert self.fields(write)[0].fields["images"] == "ignored"
+
+    def test_refused_fields_are_no_problem(self):
+        """An error is a clear answer."""
+        finding, _ = self.fields(lambda body, _: error(400, "no") if "logprobs" in body else None)
+        assert finding.fields == {**dict.fromkeys(FIELDS, "honoured"), "logprobs": "refused"}
+        assert not finding.problems
+
+    def test_slow_answers_leave_the_rest_unknown(self):
+        """Many answers in a row may take longer than the deadline; the service is not to blame."""
+        with openai_server(lambda body, _: [Hold()] if "logprobs" in body else None) as server:
+            finding = found(diagnose(server.base_url, deadline=1.0))["request fields"]
+        assert finding.fields == {"n": "honoured", **dict.fromkeys(FIELDS[1:], "unknown")}
+        assert finding.verdict == "ok"
+
+    def test_crash_is_a_problem(self):
+        """A service that does not survive an image."""
+        finding, diagnosis = self.fields(lambda body, _: [Close()] if "image_url" in str(body) else None)
+        assert codes(finding.problems) == ["connection-cut"]
+        assert not diagnosis.is_usable
+
+
+class TestModelWithoutTools:
+    """2.x refuses tools for a model that has no markers for calls."""
+
+    MESSAGE = "structured tool calling requires model-published opening and closing tool markers"
+
+    def test_limit_of_the_model_is_a_note(self):
+        """It is the model's limit: nothing failed."""
+        refusal = error(500, self.MESSAGE)
+        with openai_server(lambda body, _: refusal if "tools" in body else None) as server:
+            diagnosis = diagnose(server.base_url)
+        assert codes(found(diagnosis)["tools"].problems) == ["no-tool-support"]
+        assert found(diagnosis)["request fields"].fields["strict"] == "unknown"
+        assert diagnosis.is_usable
 
 
 class TestFailingService:
@@ -247,7 +332,7 @@ class TestFailingService:
         diagnosis, seconds = self.examined(openai_server(streamed(answer)))
         assert found(diagnosis)["plain"].verdict == "ok"
         finding = found(diagnosis)["stream"]
-        assert (finding.verdict, codes(finding.problems)) == ("wrong", [code])
+        assert (finding.verdict, codes(finding.problems)) == ("failed", [code])
         assert not diagnosis.is_usable
         assert seconds < 15
 
@@ -262,7 +347,7 @@ class TestFailingService:
         cut = sse_response([stream(chunks({"model": "m"})[:1], done=b"")], end="cut")
         diagnosis, _ = self.examined(openai_server(lambda body, _: cut if is_meant(body) else None))
         assert codes(diagnosis.all_problems) == ["connection-cut"]
-        assert found(diagnosis)[probe].verdict == "wrong"
+        assert found(diagnosis)[probe].verdict == "failed"
 
     def test_granted_limit_of_tokens_is_left_at_once(self):
         """The stream is left at once: its many tokens are not waited for."""
@@ -270,7 +355,7 @@ class TestFailingService:
         with openai_server(lambda body, _: begun if body["max_tokens"] > 1000 else None) as server:
             diagnosis = diagnose(server.base_url, deadline=2.0)
         finding = found(diagnosis)["too many tokens"]
-        assert (finding.mended, finding.verdict) == ("granted", "ok")
+        assert (finding.with_shim, finding.verdict) == ("granted", "ok")
 
     def test_two_late_answers_are_enough(self):
         """Where two probes in a row are late, the others are not made."""
@@ -279,7 +364,7 @@ class TestFailingService:
         assert [finding.probe for finding in late] == ["plain", "stream"]
         assert {finding.verdict for finding in diagnosis.findings[2:]} == {"skipped"}
         assert "2 probes in a row" in diagnosis.findings[2].skipped
-        assert found(diagnosis)["stream"].came == "silence"
+        assert found(diagnosis)["stream"].received == "silence"
         assert seconds < 5
 
     def test_service_that_dies_is_reported(self):
@@ -295,7 +380,7 @@ class TestFailingService:
         diagnosis, _ = self.examined(server)
         assert codes(found(diagnosis)["stream"].problems) == ["connection-cut"]
         assert codes(found(diagnosis)[".stream()"].problems) == ["service-gone"]
-        assert found(diagnosis)["tools"].skipped == "the service is gone"
+        assert found(diagnosis)["tools"].skipped == "the service has stopped"
 
     def test_service_that_does_not_come_back_is_reported(self):
         """A service that answers no more once a stream was left."""
@@ -314,8 +399,8 @@ class TestFailingService:
         """What never leaves is told as the client's own failure."""
         diagnosis, _ = self.examined(openai_server(), prompt="caf\udcff")
         assert codes(found(diagnosis)["plain"].problems) == ["client-error"]
-        assert found(diagnosis)["plain"].came == ""
-        assert "UnicodeEncodeError" in found(diagnosis)["plain"].mended
+        assert found(diagnosis)["plain"].received == ""
+        assert "UnicodeEncodeError" in found(diagnosis)["plain"].with_shim
 
 
 class TestModels:
@@ -336,9 +421,26 @@ class TestModels:
         """The one that an alias names."""
         assert self.asked(["a:1", MODEL], [], model="scripted").model == MODEL
 
-    def test_named_model_that_is_not_listed_is_tried(self):
-        """A name that nobody lists is asked for as it is."""
-        assert self.asked(["a:1"], [], model="mine").model == "mine"
+    def test_named_model_that_is_not_listed_is_a_problem_that_names_the_candidates(self):
+        """The most similar ones of many; all are named where they are few."""
+        [problem] = self.asked(["a:1", "b:1"], [], model="mine").problems
+        assert (problem.code, problem.is_fatal) == ("unknown-model", True)
+        assert problem.remedy == "Name one of its models with --model: a:1, b:1."
+        [problem] = self.asked([*(f"a-{n}:1" for n in range(20)), "phi-4-mini:1"], [], model="phi4-mini").problems
+        assert problem.remedy == (
+            "Name one of its models with --model: phi-4-mini:1 … (21 in all: foundry-shim models)."
+        )
+
+    def test_name_of_several_models_is_a_problem_that_names_them(self):
+        """An alias that stands for two variants."""
+        names = ["phi-4-mini-instruct-generic-cpu:4", "phi-4-mini-instruct-cuda-gpu:4"]
+        [problem] = self.asked(names, [], model="phi-4-mini").problems
+        assert problem.code == "ambiguous-model"
+        assert problem.remedy == f"Name one of them with --model: {names[1]}, {names[0]}."
+
+    def test_named_model_of_an_empty_list_is_tried(self):
+        """A service that lists nothing may have it all the same."""
+        assert self.asked([], [], model="mine").model == "mine"
 
     def test_nothing_loaded_means_no_probe(self):
         """Several, and none is loaded: no probe is made."""
@@ -430,7 +532,7 @@ class TestRecording:
         events = [stream([each], done=b"") for each in betalgo()]
         diagnosis = diagnose_recording(self.recording(body, self.sent(sse_response([*events, b"data: [DONE]\n\n"]))))
         [finding] = diagnosis.findings
-        assert finding.verdict == "mended"
+        assert finding.verdict == "repaired"
         assert (diagnosis.generation, diagnosis.model) == ("1.x", "m")
         assert [round(gap, 3) for gap in finding.timing.gaps] == [0.1, 0.1]
         assert round(finding.timing.first, 3) == 0.2
@@ -442,7 +544,7 @@ class TestRecording:
             with shim.http_client() as http:
                 content = http.post(f"{server.base_url}/chat/completions", json=body).content
         diagnosis = diagnose_recording(self.recording(body, self.sent(plain_response(content))))
-        assert diagnosis.findings[0].mended == "text, finish reason stop"
+        assert diagnosis.findings[0].with_shim == "text, finish reason stop"
 
     def test_cut_recording_is_a_failure(self):
         """A recording that ends in the middle is a failure, not a crash."""
@@ -451,7 +553,7 @@ class TestRecording:
         recording.ended = "closed"
         diagnosis = diagnose_recording(recording)
         assert codes(diagnosis.all_problems) == ["connection-cut"]
-        assert diagnosis.findings[0].came == "200 text/event-stream, 1 event, connection cut"
+        assert diagnosis.findings[0].received == "200 text/event-stream, 1 event, connection cut"
 
     @pytest.mark.parametrize("target", ["/v1/models", "/v1/responses"])
     def test_other_recording_is_refused(self, target):
@@ -462,7 +564,7 @@ class TestRecording:
 
 def test_report_escapes_fences_and_bars():
     """What a service says cannot break the report's table or its blocks."""
-    finding = doctor.Finding("stream", came="a | b\nc", alone="private", alone_redacted="x")
+    finding = doctor.Finding("stream", received="a | b\nc", without_shim="private", without_shim_redacted="x")
     finding.deviations = [doctor.Deviation("id", 1, "when", "seen", "```\nfree")]
     text = as_markdown(Diagnosis(findings=[finding]))
     assert "| stream | a \\| b c | x |" in text

@@ -381,7 +381,7 @@ class TestEquality:
 
     def test_raw_path(self):
         """`shim.raw` gives the same chunks."""
-        body = stream([*betalgo(("a", "b")), {**chunk({"content": "c", "x": 1}), "y": None}, {"choices": "odd"}])
+        body = stream([*betalgo(("a", "b")), {**chunk({"content": "c", "x": 1}), "y": None, "created": "odd"}])
         with RawServer(sse_response([body])) as server:
             raw = list(shim.raw.stream_chat(server.base_url, **OWN, policy=UNCHANGED))
             with shim.OpenAI(base_url=server.base_url, fast=False, policy=UNCHANGED) as client:
@@ -495,7 +495,7 @@ class TestPath:
 
     def test_strict_response_validation(self):
         """A client that validates every response gets what the official client gets, with the same error."""
-        body = stream([chunk({"content": "a"}), chunk({"content": "b"}, unknown=1), chunk({"content": 5})])
+        body = stream([chunk({"content": "a"}), chunk({"content": "b"}, unknown=1), chunk({}, created="odd")])
         with RawServer(sse_response([body])) as server:
             options = {"base_url": server.base_url, "api_key": "k", "_strict_response_validation": True}
             with shim.OpenAI(**options, policy=UNCHANGED) as ours, openai.OpenAI(**options) as theirs:

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("typer")
 
 from shim.cli.run import _find_isolating_flag, _run_child
+from shim.origin import install_arguments
 from support.commands import SECONDS, command
 from support.commands import run as run_command
 from support.environments import REPOSITORY
@@ -327,7 +328,7 @@ class TestOtherPythons:
         assert (done.returncode, sorted(done.stdout.split())) == (0, ["child", "parent"])
         assert done.stderr == (
             f"foundry-shim: The Python at {bare_python} does not have foundry-local-shim, so nothing is repaired. "
-            f"Install it with: {bare_python} -m pip install foundry-local-shim\n"
+            f"Install it with: {bare_python} -m pip install {install_arguments()}\n"
         )
 
     @on_posix
@@ -472,7 +473,7 @@ class TestErrors:
         done = run("--", "no-such-program", "--option")
         assert (done.returncode, done.stdout) == (127, "")
         assert done.stderr == (
-            "foundry-shim: There is no program no-such-program. Check its name, and that it is on your PATH.\n"
+            "foundry-shim: The program no-such-program does not exist. Check its name, and that it is on your PATH.\n"
         )
 
     @on_posix

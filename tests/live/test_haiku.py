@@ -1,7 +1,7 @@
 """The program of the README's first command, run as a person runs it."""
 
 import os
-import runpy
+import re
 import signal
 import socket
 import subprocess
@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from shim.offline import fetch as offline
+from shim.origin import install_command
 from support.commands import run_example
 from support.environments import without_internet
 from support.raw_server import Hold, RawServer
 from support.scripted_model import SCRIPTS, ensure_scripted_model
+from support.terminal import Terminal, in_terminal
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "haiku.py"
 SECONDS = 120
+STARTING = "Starting Foundry Local with SmolLM2-135M-Instruct, in 1 to 5 s …"
+WAITING = "Waiting for the first word …"
 
 
 @pytest.fixture
@@ -46,6 +50,12 @@ def start(*arguments):
     )
 
 
+def is_poem(text):
+    """Whether a person would take it for an answer to the question: three or four short lines."""
+    lines = text.strip().splitlines()
+    return len(lines) in (3, 4) and all(3 <= len(line.split()) <= 12 for line in lines)
+
+
 def port_of(line):
     return int(line.split("http://127.0.0.1:")[1].split("/")[0])
 
@@ -72,9 +82,10 @@ class TestOfflineModel:
             told = process.stderr.read().decode()
         assert process.returncode == 0
         assert len(pieces) > 5
-        assert len(b"".join(pieces).split()) > 5
-        assert "catalog cannot be reached" in told
-        assert told.count("\n") == 1
+        assert is_poem(b"".join(pieces).decode())
+        assert told.count("catalog cannot be reached") == 1
+        assert told.count("Using the offline model SmolLM2-135M-Instruct.") == 1
+        assert told.splitlines()[-2:] == [STARTING, WAITING]
         assert not is_open(port_of(line))
 
     def test_every_path_gives_the_same_answer(self, offline_model):
@@ -83,7 +94,30 @@ class TestOfflineModel:
         assert [answer.returncode for answer in answers] == [0, 0, 0]
         texts = {answer.stdout.partition("\n")[2] for answer in answers}
         assert len(texts) == 1
-        assert not any(answer.stderr for answer in answers)
+        assert is_poem(texts.pop())
+        assert all(answer.stderr.splitlines()[1:] == [WAITING] for answer in answers)
+
+    def test_catalog_is_not_looked_for_twice(self, offline_model):
+        """The second start within minutes says so, and how to look again."""
+        haiku()
+        done = haiku()
+        assert done.returncode == 0
+        first, *rest = done.stderr.splitlines()
+        assert re.fullmatch(
+            r"Foundry's model catalog cannot be reached \(tried \d+ s ago; --model qwen2\.5-1\.5b tries again\)\. "
+            r"Using the offline model SmolLM2-135M-Instruct\.",
+            first,
+        )
+        assert rest == [STARTING, WAITING]
+
+    @in_terminal
+    def test_terminal_shows_a_spinner(self, offline_model):
+        """Whatever takes a while has one, and nothing of it is left in the answer's lines."""
+        with Terminal(command("--model-path", offline_model), without_internet()) as terminal:
+            assert "⠋ Starting Foundry Local with the model in " in terminal.read_until("Using Foundry Local endpoint")
+            terminal.read_until("⠋ Waiting for the first word …")
+            assert terminal.wait() == 0
+        assert is_poem(terminal.output.rsplit("\x1b[K", 1)[1])
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
     def test_interrupt_stops_the_service(self, offline_model, interruptible):
@@ -94,25 +128,15 @@ class TestOfflineModel:
             process.send_signal(signal.SIGINT)
             told = process.stderr.read().decode()
         assert process.returncode == 130
-        assert told.strip() == "Stopped."
+        assert told.splitlines()[-1] == "Stopped."
         assert not is_open(port_of(line))
-
-
-def test_progress_bar_prints_each_percent_once(capsys):
-    """The bar of a download: a line for each whole percent, and nothing said twice."""
-    bar = runpy.run_path(str(PROGRAM))["Bar"]()
-    for percent in (0.0, 0.4, 50.0, 50.9, 100.0):
-        bar(percent)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split("]")[1].strip() for line in lines] == ["0 %", "50 %", "100 %"]
-    assert [line.count("#") for line in lines] == [0, 12, 25]
 
 
 @pytest.mark.parametrize("path", [[], ["--raw"], ["--async"]], ids=["client", "raw", "async"])
 def test_running_service_is_used_and_left_running(service, path):
     """With --base-url the same program uses a service that runs already, of either kind, and leaves it running."""
     done = haiku("--base-url", service.base_url, *path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"{WAITING}\n")
     endpoint, said = done.stdout.split("\n", 1)
     assert endpoint == f"Using Foundry Local endpoint at {service.base_url}/chat/completions"
     assert said == SCRIPTS["haiku"] + "\n"
@@ -120,14 +144,15 @@ def test_running_service_is_used_and_left_running(service, path):
 
 
 class TestBadInput:
-    """Each is one clear line and an exit code, never a traceback."""
+    """Each is one clear line after those of the steps, and an exit code, never a traceback."""
 
     def told(self, done):
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
-        assert done.stderr.startswith("haiku: ")
-        assert done.stderr.count("\n") == 1
-        return done.stderr
+        *steps, line = done.stderr.splitlines()
+        assert all(step.endswith("…") for step in steps)
+        assert line.startswith("haiku: ")
+        return line
 
     @pytest.mark.live
     def test_unreachable_catalog_is_one_line(self):
@@ -155,7 +180,7 @@ class TestBadInput:
             f"sys.argv = ['haiku.py']; runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
         )
         told = self.told(haiku(python=[sys.executable, "-c", code]))
-        assert 'pip install "foundry-local-shim[service]"' in told
+        assert install_command("service,offline") in told
 
     def test_refused_connection_is_one_line(self):
         """An endpoint where nothing runs."""

@@ -23,6 +23,7 @@ import pytest
 
 from shim.errors import ServiceError
 from shim.offline import fetch as offline
+from support.environments import REPOSITORY
 
 FILES = {
     "chat_template.jinja",
@@ -194,8 +195,65 @@ def test_builds_reports_and_cleans_up(models, capfd):
     written = capfd.readouterr()
     assert written.out == ""
     first, *_, last = written.err.splitlines()
-    assert first == "Fetching SmolLM2-135M-Instruct (93 MB) from the package index …"
+    assert first == "Fetching SmolLM2-135M-Instruct, 93 MB, from the package index, in 2 to 60 s …"
+    assert "Building SmolLM2-135M-Instruct for Foundry Local, 160 MB, in 5 to 30 s …" in written.err.splitlines()
     assert last == f"SmolLM2-135M-Instruct is ready in {folder}"
+
+
+def test_download_is_shown_in_percent(models, monkeypatch):
+    """Where a bar shows them, several times a second, and no line says the same."""
+    monkeypatch.setattr(offline, "_PERCENT_SECONDS", 0.01)
+    shown, lines = [], []
+
+    offline.ensure_model(progress=lines.append, show_percent=shown.append)
+
+    assert shown
+    assert all(0 <= percent <= 100 for percent in shown)
+    assert not any(line.endswith("%") for line in lines)
+
+
+class TestCatalogMemory:
+    """After a look for the catalog that failed, the next start does not wait for it again."""
+
+    @pytest.fixture(autouse=True)
+    def _no_proxy(self, cache, monkeypatch):
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+
+    def test_failure_is_remembered_for_minutes(self):
+        """It is as old as its file, and forgotten after five minutes."""
+        assert offline._seconds_since_failure() is None
+        offline._remember_failure()
+        assert 0 <= offline._seconds_since_failure() < 60
+        old = time.time() - 301
+        os.utime(offline._failure_file(), (old, old))
+        assert offline._seconds_since_failure() is None
+
+    def test_other_proxy_is_another_look(self, monkeypatch):
+        """Through another proxy the catalog may be reached."""
+        offline._remember_failure()
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        assert offline._seconds_since_failure() is None
+
+    def test_file_of_the_future_is_ignored(self):
+        """The clock was set back."""
+        offline._remember_failure()
+        future = time.time() + 1000
+        os.utime(offline._failure_file(), (future, future))
+        assert offline._seconds_since_failure() is None
+
+    def test_without_the_extra_nothing_is_remembered(self, monkeypatch):
+        """It has the package that knows the cache; a model of the catalog needs neither."""
+        monkeypatch.delenv("FOUNDRY_SHIM_CACHE")
+        monkeypatch.setitem(sys.modules, "platformdirs", None)
+        offline._remember_failure()
+        assert offline._seconds_since_failure() is None
+
+    def test_cache_that_cannot_be_written_is_no_failure(self, cache):
+        """Then the next start looks again."""
+        cache.write_text("in the way")
+        offline._remember_failure()
+        assert offline._seconds_since_failure() is None
 
 
 def test_weights_are_those_of_the_gguf_file(models, wheel):
@@ -500,7 +558,7 @@ def test_missing_extra_names_package_and_command(cache, package):
     text = output_of(start(program))
 
     assert f"package {package}," in text
-    assert 'pip install "foundry-local-shim[offline]"' in text
+    assert f'pip install -e "{REPOSITORY}[offline]"' in text
     assert not cache.exists()
 
 

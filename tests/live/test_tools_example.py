@@ -3,6 +3,8 @@
 import runpy
 import sys
 
+import pytest
+
 import shim
 from support.commands import run_example
 from support.environments import REPOSITORY
@@ -34,6 +36,17 @@ def test_answers_with_what_the_function_says(service, capsys):
     call, _, answer = capsys.readouterr().out.partition("\n")
     assert call == f'[get_weather {{"city":"Paris"}}: Paris: {marker("haiku")}]'
     assert answer == f"{SCRIPTS['haiku']}\n"
+
+
+@pytest.mark.live
+def test_model_that_cannot_call_functions_is_named(offline_model):
+    """The offline model has no tokens for calls: one sentence says so, and what to use instead."""
+    with shim.FoundryLocal(model_path=offline_model) as foundry:
+        done = tools("--base-url", foundry.base_url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "tools: The model SmolLM2-135M-Instruct-1:1 cannot call functions. Use another, such as qwen2.5-1.5b.\n"
+    )
 
 
 def test_failures_are_one_line():

@@ -1,4 +1,4 @@
-"""The proxy under a real uvicorn, a service of 1.x that speaks when it is told to, and a real browser."""
+"""The proxy under a real uvicorn, a service of 1.x that sends when a test allows it, and a real browser."""
 
 import json
 import threading
@@ -11,24 +11,25 @@ from support.environments import required
 from support.raw_server import RawServer, Send, chunk, last_chunk, plain_response, response_head
 from support.streams import DONE, MODEL, betalgo, event
 
-MODELS = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "us"}]}
 SECONDS = 20.0
 
 
 class Upstream:
-    """A service with one model, whose answer leaves event by event.
+    """A service with one model, whose answer is sent event by event.
 
     Attributes:
-        answer: What is answered to a prompt: steps, instead of the events.
+        answer: The steps that answer a prompt, or a script of them, instead of the events.
         events: The events of the answer.
-        may_send: Released once for each event that may leave, where `waits`.
+        models: The ids of its models.
+        may_send: Released once for each event that may be sent, where `waits`.
         waits: Whether events wait for that.
     """
 
     def __init__(self):
-        """Begin with an answer that does not wait."""
+        """Start with an answer that does not wait."""
         self.events = [*map(event, betalgo(["An old ", "silent ", "pond"])), DONE]
         self.answer = None
+        self.models = [MODEL]
         self.waits = False
         self.may_send = threading.Semaphore(0)
         self.server = RawServer(self._serve)
@@ -40,8 +41,12 @@ class Upstream:
 
     def _serve(self, connection, request):
         if request.method == "GET":
-            return plain_response(json.dumps(MODELS if request.path == "/v1/models" else [MODEL]).encode())
-        return self._answer() if self.answer is None else self.answer
+            models = [{"id": model, "object": "model", "created": 1, "owned_by": "us"} for model in self.models]
+            found = {"object": "list", "data": models} if request.path == "/v1/models" else self.models
+            return plain_response(json.dumps(found).encode())
+        if self.answer is None:
+            return self._answer()
+        return self.answer(connection, request) if callable(self.answer) else self.answer
 
     def _answer(self):
         yield Send(response_head())
@@ -88,13 +93,19 @@ def browser():
 
 
 @pytest.fixture
-def open_page(browser):
-    """Give a function that opens a page, with the models in it, and closes it with the test."""
+def open_document(browser):
+    """Give a function that opens a document, and closes it with the test."""
     with ExitStack() as stack:
+        yield lambda address, **how: stack.enter_context(browser.page(address, **how))
 
-        def opened(address, **how):
-            page = stack.enter_context(browser.page(address, **how))
-            page.wait("document.getElementById('model').value || !document.getElementById('error').hidden")
-            return page
 
-        yield opened
+@pytest.fixture
+def open_page(open_document):
+    """Give a function that opens the page, with the models in it, and closes it with the test."""
+
+    def opened(address, **how):
+        page = open_document(address, **how)
+        page.wait("document.getElementById('model').value || !document.getElementById('error-part').hidden")
+        return page
+
+    return opened

@@ -1,279 +1,26 @@
-"""The page of the proxy, in a real browser; and what it asks the proxy, without one."""
+"""The page of the proxy in a real browser: the conversation, and what is shown of it."""
 
-import base64
-import contextlib
-import hashlib
 import json
 import re
-import socket
+import shutil
+import subprocess
+import sys
 
-import httpx
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from shim.proxy import Guard
-from shim.repairs import RULES, Policy, Repair
-from support.proxies import wait_until
-from support.raw_server import Hold, plain_response, sse_response
+from support.page import ANSWER, ANSWER_BOX, HAS_FAILED, IS_OVER, click, is_hidden, nobody, send
+from support.raw_server import plain_response, sse_response
 from support.scripted_model import SCRIPTS
-from support.streams import DONE, MODEL, betalgo, conforming, event, payloads, stream, text_of
-
-ASKED = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]}
-ANSWER = "An old silent pond"
-IS_OVER = "!running && document.getElementById('state').textContent"
+from support.streams import DONE, MODEL, betalgo, chunk, conforming, event, payloads, stream, text_of
 
 
-def nobody():
-    """An address where nobody listens."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-
-
-def lines_of(response):
-    return [json.loads(line) for line in response.iter_lines()]
-
-
-def ask(address, asked=ASKED, **how):
-    """All lines of an answer."""
-    with httpx.stream("POST", address, json=asked, timeout=30, trust_env=False, **how) as response:
-        assert response.status_code == 200
-        assert response.headers["content-type"] == "application/x-ndjson"
-        return lines_of(response)
-
-
-def joined(lines, name):
-    return "".join(line[name] for line in lines if name in line)
-
-
-# What the page asks the proxy.
-
-
-def test_lines_hold_both_sides(address, upstream):
-    """The lines have the very bytes that came, and those that left; between them the repairs, counted at the end."""
-    lines = ask(address)
-    assert joined(lines, "came") == b"".join(upstream.events).decode()
-    left = list(payloads(joined(lines, "left").encode()))
-    assert text_of(left[:-1]) == ANSWER
-    assert len({chunk["id"] for chunk in left[:-1]}) == 1
-    assert lines[0]["asked"] == "POST /v1/chat/completions"
-    assert lines[1]["answered"] == 200
-    (status,) = (line for line in lines if "status" in line)
-    assert status["status"] == 200
-    assert dict(status["headers"])["content-type"] == "text/event-stream"
-    assert lines[-1]["done"] is True
-    assert lines[-1]["generation"] == "1.x"
-    told = [line["repair"] for line in lines if "repair" in line]
-    assert lines[-1]["repairs"] == {code: told.count(code) for code in sorted(set(told))}
-    assert lines[-1]["repairs"]["message-beside-delta"] == 4
-    times = [line["at"] for line in lines if "came" in line or "left" in line]
-    assert times == sorted(times)
-
-
-def test_repairs_stand_before_what_has_left(address, upstream):
-    """Each repair is told between the event that it is about and what has left for that."""
-    upstream.waits = True
-    with httpx.stream("POST", address, json=ASKED, timeout=30, trust_env=False) as response:
-        lines = map(json.loads, response.iter_lines())
-        for number, sent in enumerate(upstream.events[:-1], 1):
-            upstream.may_send.release()
-            came = next(line for line in lines if "came" in line)
-            assert came["came"] == sent.decode()
-            between = []
-            while "left" not in (line := next(lines)):
-                between.append(line)
-            assert {line["event"] for line in between if "repair" in line} == {number}
-        upstream.may_send.release()
-
-
-def test_request_is_sent_with_streaming(address, upstream):
-    """Streaming is asked for, all members are sent, and nothing that was for the proxy."""
-    ask(address, {**ASKED, "stream": False, "seed": 7}, headers={"cookie": "a=b", "authorization": "Bearer x"})
-    (request,) = upstream.prompts
-    assert request.json() == {**ASKED, "stream": True, "seed": 7}
-    assert request.path == "/v1/chat/completions"
-    assert request.header("cookie") is None
-    assert request.header("authorization") is None
-
-
-def test_character_in_two_pieces_is_one(address, upstream):
-    """A character that comes in two pieces is one."""
-    body = stream(conforming(["🐸", "水"]))
-    at = body.index("🐸".encode()) + 2
-    upstream.events = [body[:at], body[at:]]
-    lines = ask(address)
-    assert joined(lines, "came") == body.decode()
-    assert joined(lines, "left") == body.decode()
-
-
-def test_cookies_are_not_shown(address, upstream):
-    """What the service wants to be remembered is not shown."""
-    headers = [("Content-Type", "text/event-stream"), ("Set-Cookie", "secret=1"), ("X-Other", "shown")]
-    upstream.answer = sse_response(upstream.events, headers=headers)
-    told = json.dumps(ask(address))
-    assert "shown" in told
-    assert "secret" not in told
-
-
-@pytest.mark.parametrize(("events", "seen"), [(0, "asked"), (1, "left")], ids=["silence", "stream"])
-def test_departure_closes_upstream(address, upstream, events, seen):
-    """The connection to the service is closed when the page leaves, while the service says nothing."""
-    upstream.answer = sse_response(upstream.events[:1], end="held") if events else [Hold()]
-    with httpx.stream("POST", address, json=ASKED, timeout=30, trust_env=False) as response:
-        lines = response.iter_lines()  # kept: the connection is closed with it
-        next(line for line in lines if seen in line)
-        upstream.server.wait_for_requests()
-    upstream.server.wait_for_close()
-    counted = (f'requests_total{{status="{200 if events else 499}"}} 1', 'failures_total{reason="client_left"} 1')
-    wait_until(lambda: all(line in httpx.get(address + "metrics", trust_env=False).text for line in counted))
-
-
-def test_departure_within_the_request_closes_upstream(address, upstream):
-    """A page that leaves before it has said all is counted, and nothing is sent to the service."""
-    url = httpx.URL(address)
-    with socket.create_connection((url.host, url.port)) as connection:
-        connection.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-    wait_until(lambda: 'requests_total{status="499"} 1' in httpx.get(address + "metrics", trust_env=False).text)
-    assert not upstream.server.requests
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "status", "code"),
-    [
-        (b"{", {}, 400, "invalid_json"),
-        (b"[1]", {}, 400, "invalid_json"),
-        (b'"' + b"x" * 1000 + b'"', {}, 413, "body_too_large"),
-        (b"{}", {"authorization": "Bearer wrong"}, 401, "invalid_api_key"),
-        (b"{}", {"origin": "https://example.com"}, 403, "origin_refused"),
-        (b"{}", {"host": "example.com"}, 421, "host_refused"),
-    ],
-)
-def test_refused_request_is_not_sent(serve, upstream, content, headers, status, code):
-    """What may not be asked is refused before anything is sent to the service."""
-    address = serve(upstream.server.base_url, guard=Guard(api_keys=("right",)), max_body_bytes=500)
-    headers = {"authorization": "Bearer right", **headers}
-    answer = httpx.post(address, content=content, headers=headers, trust_env=False)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-    assert not upstream.server.requests
-
-
-def test_key_is_needed_for_an_answer(serve, upstream):
-    """With the key there is an answer; the page itself needs none, for it asks for it."""
-    address = serve(upstream.server.base_url, guard=Guard(api_keys=("right",)))
-    assert ask(address, headers={"authorization": "Bearer right"})[-1]["done"]
-    assert httpx.get(address, trust_env=False).status_code == 200
-
-
-def test_other_methods_are_refused(address):
-    assert httpx.put(address, trust_env=False).status_code == 405
-
-
-def test_error_of_the_service_is_a_line(address, upstream):
-    """An error status is told as one, with the service's words; it is counted."""
-    upstream.answer = plain_response(b"max_length is too large", 400, [("Content-Type", "text/plain")])
-    lines = ask(address)
-    assert joined(lines, "came") == "max_length is too large"
-    (status,) = (line["status"] for line in lines if "status" in line)
-    (error,) = (line["error"] for line in lines if "error" in line)
-    assert status == 400
-    assert "max_length is too large" in error["message"]
-    assert lines[-1]["repairs"] == {"error-body": 1}
-    assert 'requests_total{status="400"} 1' in httpx.get(address + "metrics", trust_env=False).text
-
-
-def test_redirect_is_an_error(address, upstream):
-    """A redirect is not followed, and an error."""
-    upstream.answer = plain_response(b"", 302, [("Location", "http://127.0.0.1:1/")])
-    (error,) = (line["error"] for line in ask(address) if "error" in line)
-    assert error["message"] == "The service answers with status 302."
-    assert len(upstream.server.requests) == 1
-
-
-def test_refused_connection_is_an_error(serve):
-    base_url = nobody()
-    lines = ask(serve(base_url))
-    (error,) = (line["error"] for line in lines if "error" in line)
-    assert error["code"] == "upstream_unreachable"
-    assert base_url.removesuffix("/v1") in error["message"]
-    assert lines[-1]["done"] is True
-
-
-def test_broken_connection_is_an_error(address, upstream):
-    """A connection that breaks in the middle is an error, behind what had come."""
-    upstream.answer = sse_response(upstream.events[:2], end="cut")
-    lines = ask(address)
-    assert text_of(payloads(joined(lines, "left").encode())) == "An old silent "
-    (error,) = (line["error"] for line in lines if "error" in line)
-    assert error["code"] == "broke_off"
-
-
-def test_silent_service_is_given_up(serve, upstream):
-    """A service that says nothing for too long is given up."""
-    upstream.answer = sse_response([], end="held")
-    (error,) = (line["error"] for line in ask(serve(upstream.server.base_url, service_timeout=0.2)) if "error" in line)
-    assert "in time" in error["message"]
-
-
-def test_moved_service_is_found(serve, upstream):
-    """The page asks where the proxy has found the service last."""
-    address = serve(nobody(), find=lambda: upstream.server.base_url)
-    assert httpx.get(address + "v1/models", trust_env=False).status_code == 200
-    assert text_of(list(payloads(joined(ask(address), "left").encode()))[:-1]) == ANSWER
-
-
-def test_policy_of_the_proxy_holds(serve, upstream):
-    """The policy of the proxy is kept, its own hook too."""
-    noted = []
-    policy = Policy(off=frozenset({Repair.ROLE}), on_repair=noted.append)
-    lines = ask(serve(upstream.server.base_url, policy=policy))
-    told = [line["repair"] for line in lines if "repair" in line]
-    assert [seen.repair for seen in noted] == told
-    assert "role" not in told
-
-
-def test_lines_of_a_real_service_hold_both_sides(serve, service_1x):
-    """The same with the service of 1.x itself."""
-    asked = {"model": service_1x.model_id, "messages": [{"role": "user", "content": "<|haiku|>"}]}
-    lines = ask(serve(service_1x.base_url), asked)
-    chunks = [chunk for chunk in payloads(joined(lines, "left").encode()) if isinstance(chunk, dict)]
-    assert text_of(chunks) == SCRIPTS["haiku"]
-    assert '"IsDelta"' in joined(lines, "came")
-    assert lines[-1]["generation"] == "1.x"
-
-
-# What the browser is told.
-
-
-def test_headers_allow_only_the_pages_own_code(address):
-    """Nothing but the page's own style and script is allowed, by their hashes, and nobody may frame it."""
-    answer = httpx.get(address, trust_env=False)
-    directives = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
-    assert directives["default-src"] == directives["frame-ancestors"] == "'none'"
-    assert directives["base-uri"] == directives["form-action"] == "'none'"
-    assert directives["connect-src"] == "'self'"
-    assert directives["img-src"] == "data:"
-    assert {name for name in directives if name.endswith("-src")} == {
-        *("default-src", "connect-src", "img-src", "script-src", "style-src")
-    }
-    for name in ("script", "style"):
-        (inline,) = re.findall(f"<{name}>(.*?)</{name}>", answer.text, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
-        assert directives[f"{name}-src"] == f"'sha256-{digest}'"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-
-
-def test_page_knows_every_repair(address):
-    """The page knows the words of every repair, and no word of a rule can end the element that they stand in."""
-    (told,) = re.findall(r'id="rules">(.*?)</script>', httpx.get(address, trust_env=False).text, re.DOTALL)
-    assert "<" not in told
-    assert {code: words["when"] for code, words in json.loads(told).items()} == {
-        code.value: rule.when for code, rule in RULES.items()
-    }
-
-
-# The page in the browser.
+def required_program(name):
+    """The path of a program of the system; the test is skipped without it."""
+    return shutil.which(name) or pytest.skip(f"no {name} on the PATH")
 
 
 @pytest.mark.parametrize("keys", ["Control+Enter", "Meta+Enter"])
@@ -285,15 +32,15 @@ def test_prompt_is_sent_by_keyboard(address, upstream, open_page, keys):
     page.type("A frog, please")
     page.press(keys)
     page.wait("running")
-    assert page.text("#answer") == ""
+    assert page.text(ANSWER_BOX) == ""
     for grown in ("An old ", "An old silent ", ANSWER):
         upstream.may_send.release()
-        page.wait(f"document.getElementById('answer').textContent === {json.dumps(grown)}")
-        assert page.evaluate("document.getElementById('answer').getAttribute('aria-busy')") == "true"
+        page.wait(f"document.querySelector('.turn:last-child .answer').textContent === {json.dumps(grown)}")
+        assert page.evaluate("document.querySelector('.turn:last-child .answer').getAttribute('aria-busy')") == "true"
     upstream.may_send.release(2)
     page.wait(IS_OVER)
     assert page.text("#state") == "The answer is complete."
-    assert page.evaluate("document.getElementById('answer').getAttribute('aria-busy')") == "false"
+    assert page.evaluate("document.querySelector('.turn:last-child .answer').getAttribute('aria-busy')") == "false"
     (request,) = upstream.prompts
     assert request.json()["messages"] == [{"role": "user", "content": "A frog, please"}]
     assert request.json()["model"] == MODEL
@@ -304,17 +51,39 @@ def test_everything_is_reached_with_the_tab_key(address, open_page):
     """Everything can be reached with the Tab key, has a name, and shows that it has the focus."""
     page = open_page(address)
     page.type("x")
-    page.press("Shift+Tab")
+    expected = [
+        *("copy-address", "model", "temperature", "limit", "prompt", "send"),
+        *("wire-tab", "group", "changed-only", "pause", "copy-received", "copy-sent", "wire-scroll"),
+    ]
+    page.evaluate("document.getElementById('copy-address').focus()")
     seen = []
-    for _ in range(4):
-        seen.append(page.evaluate("document.activeElement.id"))
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline == "solid", seen
+    for _ in range(20):
+        if identity := page.evaluate("document.activeElement.id"):
+            seen.append(identity)
+            style = "getComputedStyle(document.activeElement)"
+            assert page.evaluate(f"{style}.outlineStyle") == "solid", seen
+            assert page.evaluate(f"{style}.outlineWidth") == "2px", seen
+        if identity == expected[-1]:
+            break
         page.press("Tab")
-    assert seen == ["model", "prompt", "send", "wire"]
+    assert seen == expected
     nameless = "[...document.querySelectorAll('select, input, textarea')].filter((e) => !e.labels.length).length"
     assert page.evaluate(nameless) == 0
-    assert page.evaluate("document.getElementById('answer').ariaLive") == "polite"
+    assert page.evaluate("document.getElementById('turns').ariaLive") == "polite"
+
+
+def test_views_are_changed_with_the_arrow_keys(address, open_page):
+    """One view is shown; the arrow keys go to the next one and around, and the focus goes with them."""
+    page = open_page(address)
+    page.evaluate("document.getElementById('wire-tab').focus()")
+    shown = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "Home", "End"):
+        page.press(key)
+        (panel,) = page.evaluate("[...document.querySelectorAll('.panel:not([hidden])')].map((e) => e.id)")
+        assert page.evaluate("document.activeElement.id") == panel.replace("panel", "tab")
+        assert page.evaluate("document.querySelectorAll('[role=tab][tabindex=\"-1\"]').length") == 3
+        shown.append(panel.removesuffix("-panel"))
+    assert shown == ["comparison", "repairs", "request", "wire", "request", "wire", "request"]
 
 
 def test_prompt_is_sent_by_button(address, open_page):
@@ -326,122 +95,213 @@ def test_prompt_is_sent_by_button(address, open_page):
     page.press("Tab")
     page.press("Enter")
     page.wait(IS_OVER)
-    assert page.text("#answer") == ANSWER
+    assert page.text(ANSWER_BOX) == ANSWER
 
 
-def test_wire_shows_every_event_and_repair(address, upstream, open_page):
-    """Both sides are shown, event by event, what was repaired is marked, named, explained and counted."""
+def test_follow_up_keeps_the_conversation(address, upstream, open_page):
+    """What was asked and answered is sent again with the next prompt, until a new conversation is begun."""
     page = open_page(address)
-    page.type("x")
+    send(page, "A frog, please")
+    assert page.evaluate("document.getElementById('prompt').value") == ""
+    send(page, "And a cat?")
+    assert page.texts(".turn .asked") == ["A frog, please", "And a cat?"]
+    assert page.texts(".turn .answer") == [ANSWER, ANSWER]
+    first = [{"role": "user", "content": "A frog, please"}, {"role": "assistant", "content": ANSWER}]
+    assert upstream.prompts[1].json()["messages"] == [*first, {"role": "user", "content": "And a cat?"}]
+    click(page, "new")
+    assert page.texts(".turn") == []
+    assert page.evaluate("document.activeElement.id") == "prompt"
+    send(page, "A dog")
+    assert upstream.prompts[2].json()["messages"] == [{"role": "user", "content": "A dog"}]
+
+
+def test_stopped_answer_is_kept_and_failed_one_is_not(address, upstream, open_page):
+    """What the model has said so far belongs to the conversation; a prompt that failed is offered again."""
+    page = open_page(address)
+    upstream.answer = sse_response(upstream.events[:1], end="held")
+    page.type("First")
+    page.press("Control+Enter")
+    page.wait("document.querySelector('.turn:last-child .answer')?.textContent")
+    page.press("Escape")
+    page.wait(IS_OVER)
+    upstream.answer = sse_response(upstream.events[:1], end="cut")
+    send(page, "Second", until=HAS_FAILED)
+    assert page.evaluate("document.getElementById('prompt').value") == "Second"
+    upstream.answer = None
     page.press("Control+Enter")
     page.wait(IS_OVER)
-    assert page.texts("#wire .event .came") == [sent.decode().strip() for sent in upstream.events]
-    left = page.texts("#wire .event .left")
-    assert text_of(list(payloads("\n\n".join(left).encode() + b"\n\n"))[:-1]) == ANSWER
-    assert left[-1] == "data: [DONE]"
-    first = "#wire .event:nth-child(2)"
-    assert '"chat.id.1"' in "".join(page.texts(f"{first} .came del"))
-    assert "chatcmpl-" in "".join(page.texts(f"{first} .left ins"))
-    assert '"An old "' not in "".join(page.texts(f"{first} ins") + page.texts(f"{first} .left del"))
-    named = page.texts(f"{first} .code")
-    assert {"id", "foreign-members", "message-beside-delta"} <= set(named)
-    title = page.evaluate(f"[...document.querySelectorAll('{first} .code')].find((e) => e.textContent === 'id').title")
-    assert title == RULES[Repair.ID].when
-    counts = dict(zip(page.texts("#repairs .code"), page.texts("#repairs .count"), strict=True))
-    assert counts == {code: f"{count} \N{MULTIPLICATION SIGN}" for code, count in ask(address)[-1]["repairs"].items()}
-    assert RULES[Repair.EMPTY_TOOL_CALLS].action in page.text("#repairs")
-    assert "Foundry Local 1.x" in page.text("#generation")
+    said = [message["content"] for message in upstream.prompts[-1].json()["messages"]]
+    assert said == ["First", "An old ", "Second"]
+    assert page.texts(".turn .asked") == ["First", "Second"]
 
 
-def test_removed_event_has_an_empty_side(address, upstream, open_page):
-    """An event that does not leave has nothing beside it, and one that leaves as it came has no repair."""
-    chunks = conforming(["a", "b"])
-    usage = {**chunks[0], "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
-    upstream.events = [stream([*chunks, usage])]
+def test_temperature_and_token_limit_are_sent_if_they_are_set(address, upstream, open_page):
+    """With an empty setting the service chooses; what is not possible is not sent."""
     page = open_page(address)
+    send(page)
+    assert upstream.prompts[0].json().keys() == {"model", "messages", "stream"}
+    page.evaluate("document.getElementById('temperature').value = '0.7'")
+    page.evaluate("document.getElementById('limit').value = '16'")
+    send(page)
+    asked = upstream.prompts[1].json()
+    assert (asked["temperature"], asked["max_tokens"]) == (0.7, 16)
+    page.evaluate("document.getElementById('limit').value = '0'")
     page.type("x")
     page.press("Control+Enter")
-    page.wait(IS_OVER)
-    came = page.texts("#wire .event .came")
-    assert page.texts("#wire .event .left") == [*came[:4], "", "data: [DONE]"]
-    assert page.texts("#wire .code") == page.texts("#wire .event:nth-child(6) .code") == ["usage"]
-    assert page.texts("#wire .event del") == page.texts("#wire .event ins") == []
+    assert page.evaluate("running") is None
+    assert len(upstream.prompts) == 2
 
 
-def test_added_event_stands_beside_the_last(address, upstream, open_page):
-    """An event that is added stands beside the last that came."""
-    upstream.events = [stream(conforming(["a", "b"])[:-1])]
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("length", "Stopped at the token limit."),
+        ("stop", "The answer is complete."),
+        ("content_filter", "Stopped by the content filter."),
+        ("tool_calls", "The model asked for a tool call."),
+        ("new_reason", "Ended: new_reason."),
+    ],
+)
+def test_end_of_the_answer_is_named(address, upstream, open_page, reason, words):
+    """An answer that was cut by a limit does not look complete."""
+    upstream.events = [stream(conforming(["a"], reason=reason))]
     page = open_page(address)
-    page.type("x")
+    send(page)
+    assert page.text("#state") == words
+
+
+def test_reasoning_stands_apart(address, upstream, open_page):
+    """It is not a part of the answer, nor of the conversation."""
+    chunks = conforming(["An answer"])
+    upstream.events = [stream([chunk({"role": "assistant", "reasoning_content": "Hm."}), *chunks[1:]])]
+    page = open_page(address)
+    send(page)
+    assert page.text(".turn .reasoning") == "Hm."
+    assert page.text(ANSWER_BOX) == "An answer"
+    assert is_hidden(page, "welcome")
+
+
+def test_empty_page_says_what_to_do(address, upstream, open_page):
+    """An example can be taken into the prompt and sent."""
+    page = open_page(address)
+    assert "Ask the model something" in page.text("#welcome")
+    for view in ("wire-empty", "comparison", "generation"):
+        assert "yet" in page.text(f"#{view}")
+    page.evaluate("document.querySelector('.example').click()")
+    assert page.evaluate("document.activeElement.id") == "prompt"
     page.press("Control+Enter")
     page.wait(IS_OVER)
-    came, left = page.texts("#wire .event .came"), page.texts("#wire .event .left")
-    assert left[:2] + left[3:] == came[:2] + came[3:]
-    assert left[2].startswith(came[2])
-    assert '"finish_reason":"stop"' in left[2]
-    assert page.texts("#wire .event:nth-child(4) .code") == ["finish-reason"]
+    assert upstream.prompts[0].json()["messages"][0]["content"] == page.text(".example")
+    assert is_hidden(page, "wire-empty")
 
 
-def test_plain_answer_stands_beside_its_chunks(address, upstream, open_page):
-    """A plain completion instead of a stream stands beside all that was made of it."""
-    message = {"role": "assistant", "content": ANSWER}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    completion = {**conforming()[0], "object": "chat.completion", "choices": [choice]}
-    upstream.answer = plain_response(json.dumps(completion).encode())
+def test_missing_models_can_be_loaded_and_looked_for_again(address, upstream, open_page):
+    """The page names the command, and looks again when its button is pressed."""
+    upstream.models = []
     page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait(IS_OVER)
-    assert page.text("#answer") == ANSWER
-    assert page.texts("#wire .event .came") == [json.dumps(completion)]
-    assert page.texts("#wire .event .left")[0].endswith("data: [DONE]")
-    assert "not-a-stream" in page.texts("#wire .event .code")
-    assert "content-type" in page.texts("#wire .exchange .code")
+    assert "foundry model run" in page.text("#error")
+    upstream.models = [MODEL]
+    click(page, "retry")
+    page.wait("document.getElementById('model').value")
+    assert is_hidden(page, "error-part")
 
 
-FRAMINGS = {
-    "lines": b"".join(json.dumps(payload).encode() + b"\n" for payload in conforming()),
-    "prefixed lines": b"".join(b"data: " + json.dumps(payload).encode() + b"\n" for payload in conforming()),
-    "no line feed": json.dumps({**conforming()[0], "choices": [], "error": None}).encode(),
-    "carriage returns": stream(conforming()).replace(b"\n", b"\r\n"),
-    "comments": b": hello\n\n" + stream(conforming()),
+# What can be copied.
+
+
+@pytest.fixture
+def open_copying_page(open_page, address):
+    """Give a page whose clipboard can be read."""
+    page = open_page(address)
+    page.allow("clipboardReadWrite", "clipboardSanitizedWrite")
+    page.command("Page.bringToFront")
+    return page
+
+
+def copied(page, button):
+    """What a button puts into the clipboard."""
+    page.evaluate(f"{button}.click()")
+    page.wait(f"{button}.textContent === 'Copied'")
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def test_everything_can_be_copied(open_copying_page, address, upstream):
+    """The address, the answer, both sides of the wire, and the request."""
+    page = open_copying_page
+    send(page)
+    assert copied(page, "document.getElementById('copy-address')") == f"{address}v1"
+    assert copied(page, "document.querySelector('.turn button')") == ANSWER
+    assert copied(page, "document.getElementById('copy-received')") == b"".join(upstream.events).decode()
+    sent = copied(page, "document.getElementById('copy-sent')")
+    assert text_of(list(payloads(sent.encode()))[:-1]) == ANSWER
+    for name in ("curl", "python"):
+        assert copied(page, f"document.getElementById('copy-{name}')") == page.text(f"#{name}")
+
+
+def test_copying_works_without_a_clipboard(address, open_page):
+    """A page that is not on this machine has none without HTTPS."""
+    page = open_page(address)
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.evaluate("document.addEventListener('copy', () => { window.seen = String(getSelection()); })")
+    page.evaluate("document.execCommand = (name) => { window.seen = [name, document.activeElement.value]; }")
+    click(page, "copy-address")
+    assert page.evaluate("window.seen") == ["copy", f"{address}v1"]
+
+
+PROMPTS = {
+    "quotes": 'It\'s a "frog" \\ $HOME `date` %s',
+    "lines": "one\ntwo\tthree",
+    "other scripts": "蛙 🐸 \u2028 é",
 }
 
 
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_events_are_told_apart_in_any_framing(address, upstream, open_page, framing):
-    """Events are told apart however they are framed, and in whatever pieces they come."""
-    body = FRAMINGS[framing]
-    upstream.events = [body[at : at + 97] for at in range(0, len(body), 97)]
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+def test_request_as_curl_and_as_python_is_the_request_of_the_page(address, upstream, open_page, prompt):
+    """Both run as they are, and send what the page sends."""
     page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait("!running && document.getElementById('wire').children.length")
-    came = page.texts("#wire .event .came")
-    objects = [json.loads(text.removeprefix("data: ")) for text in came if "{" in text]
-    assert objects == ([json.loads(body)] if framing == "no line feed" else conforming())
-    assert "".join("".join(came).split()) == "".join(body.decode().split())
+    page.evaluate("document.getElementById('temperature').value = '0.5'")
+    send(page, prompt)
+    programs = [[required_program("bash"), "-c", page.text("#curl")], [sys.executable, "-c", page.text("#python")]]
+    for program in programs:
+        done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "old" in done.stdout
+    asked = [request.json() for request in upstream.prompts]
+    assert asked[0]["messages"] == [{"role": "user", "content": prompt}]
+    assert asked[0] == asked[1] == asked[2]
 
 
-def test_long_answer_is_shown_whole(address, upstream, open_page):
-    """An answer of any length is shown whole; of the wire only the first rows are."""
-    words = [f"{number} " for number in range(1200)]
-    upstream.events = [*map(event, betalgo(words)), DONE]
+def test_request_follows_what_is_typed(address, open_page):
+    """It is the next request while there is a prompt, and the last one otherwise."""
     page = open_page(address)
-    page.type("x")
+    page.type("Next")
+    assert '"Next"' in page.text("#curl")
+    assert "sent next" in page.text("#request-note")
     page.press("Control+Enter")
     page.wait(IS_OVER)
-    assert page.text("#answer") == "".join(words)
-    assert len(page.texts("#wire .event")) == 999
-    assert "not shown" in page.texts("#wire li")[-1]
+    assert '"Next"' in page.text("#python")
+    assert "The last request" in page.text("#request-note")
+
+
+def test_key_is_never_in_the_request_that_is_shown(serve, upstream, open_page):
+    """A variable stands for it, since people paste commands elsewhere."""
+    page = open_page(serve(upstream.server.base_url, guard=Guard(api_keys=("right",))))
+    page.type("right")
+    page.press("Tab")
+    page.wait("document.getElementById('model').value")
+    send(page)
+    for name in ("curl", "python"):
+        assert "FOUNDRY_SHIM_API_KEY" in page.text(f"#{name}")
+        assert "right" not in page.text(f"#{name}")
+
+
+# What is shown of an answer.
 
 
 def test_timing_is_drawn_and_described(address, open_page):
     """The picture has a stroke for each piece, and says in words what it shows."""
     page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait(IS_OVER)
+    send(page)
     assert page.evaluate("document.querySelector('#picture path').getAttribute('d')").count("M") == 3
     assert re.match(r"First token after \d+\.\d{3} s; 3 pieces in ", page.text("#times-text"))
     assert page.evaluate("document.getElementById('picture').getAttribute('aria-label')") == page.text("#times-text")
@@ -460,31 +320,15 @@ def test_error_is_shown_until_the_next_prompt(address, upstream, open_page, answ
     """An error is shown as one, and the next prompt takes it away."""
     upstream.answer = answer
     page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait("!running && !document.getElementById('error').hidden")
+    send(page, until=HAS_FAILED)
     assert words in page.text("#error")
     assert page.text("#state") == ""
     assert page.evaluate("document.getElementById('error').getAttribute('role')") == "alert"
     upstream.answer = None
     page.press("Control+Enter")
     page.wait(IS_OVER)
-    assert page.evaluate("document.getElementById('error').hidden") is True
-    assert page.text("#answer") == ANSWER
-
-
-def test_looked_up_error_is_shown(address, upstream, open_page):
-    """What the repair has looked up is shown as what it is, and the answer to the prompt behind it."""
-    upstream.answer = plain_response(b"Model x is not loaded", 400, [("Content-Type", "text/plain")])
-    page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait("!running && !document.getElementById('error').hidden")
-    names = [text.split(" ")[0] for text in page.texts("#wire .exchange .name")]
-    assert names == ["POST", "GET", "GET", "The"]
-    assert set(page.texts("#wire .exchange:first-child .code")) == {"error-body", "error-status"}
-    assert "model_not_found" in page.texts("#wire .left")[-1]
-    assert page.texts("#wire .left")[1:-1] == [""] * (len(page.texts("#wire .left")) - 2)
+    assert is_hidden(page, "error-part")
+    assert page.text(ANSWER_BOX) == ANSWER
 
 
 def test_missing_service_is_shown(serve, open_page):
@@ -494,12 +338,12 @@ def test_missing_service_is_shown(serve, open_page):
 
 @pytest.mark.parametrize("by", ["Escape", "button"])
 def test_stop_keeps_the_text_and_closes_the_connection(address, upstream, open_page, by):
-    """What has come stays, and the connection to the service is closed at once."""
+    """What was received stays, and the connection to the service is closed at once."""
     upstream.answer = sse_response(upstream.events[:1], end="held")
     page = open_page(address)
     page.type("x")
     page.press("Control+Enter")
-    page.wait("document.getElementById('answer').textContent")
+    page.wait("document.querySelector('.turn:last-child .answer').textContent")
     if by == "Escape":
         page.press("Escape")
     else:
@@ -509,21 +353,21 @@ def test_stop_keeps_the_text_and_closes_the_connection(address, upstream, open_p
     upstream.server.wait_for_close()
     page.wait(IS_OVER)
     assert page.text("#state") == "Stopped."
-    assert page.text("#answer") == "An old "
-    assert page.evaluate("document.getElementById('error').hidden") is True
+    assert "did not come to its end" in page.text("#comparison")
+    assert page.text(ANSWER_BOX) == "An old "
+    assert is_hidden(page, "error-part")
     assert page.evaluate("document.activeElement.id") == "prompt"
 
 
 def test_text_is_never_html(address, upstream, open_page):
-    """What a model says is never taken for HTML, neither in the answer nor on the wire nor in an error."""
+    """What a model writes is never taken for HTML, in no view of it."""
     attack = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
     upstream.events = [*map(event, betalgo([attack], reason=None)), event({"error": {"message": attack}})]
     page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait("!running && !document.getElementById('error').hidden")
-    assert page.text("#answer") == attack
-    assert attack in page.text("#error")
+    send(page, until=HAS_FAILED)
+    assert page.text(ANSWER_BOX) == attack
+    for place in ("#error", "#wire", "#comparison"):
+        assert attack in page.text(place)
     assert page.evaluate("document.querySelectorAll('main img, main script').length") == 0
     assert page.evaluate("window.hit === undefined")
     assert not page.complaints
@@ -546,9 +390,7 @@ def test_policy_is_enforced(address, upstream, open_page):
 def test_nothing_is_loaded_from_elsewhere(address, open_page):
     """All that the page asks for is the proxy's own."""
     page = open_page(address)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait(IS_OVER)
+    send(page)
     asked = {url for url in page.requests if not url.startswith("data:")}
     assert asked == {address, f"{address}v1/models", f"{address}healthz"}
 
@@ -561,11 +403,9 @@ def test_page_sends_its_key(serve, upstream, open_page):
     page.type("right")
     page.press("Tab")
     page.wait("document.getElementById('model').value")
-    assert page.evaluate("document.getElementById('error').hidden") is True
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait(IS_OVER)
-    assert page.text("#answer") == ANSWER
+    assert is_hidden(page, "error-part")
+    send(page)
+    assert page.text(ANSWER_BOX) == ANSWER
     assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
 
 
@@ -573,7 +413,7 @@ def test_missing_key_is_asked_for(address, open_page):
     assert open_page(address).evaluate("document.getElementById('key-part').hidden") is True
 
 
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("width", [360, 400, 768, 1000, 1280])
 def test_nothing_overflows(address, upstream, open_page, width):
     """Nothing sticks out at the side, however long a word is."""
     upstream.events = [*map(event, betalgo(["x" * 500, " " + "y" * 500])), DONE]
@@ -582,9 +422,13 @@ def test_nothing_overflows(address, upstream, open_page, width):
     page.press("Control+Enter")
     page.wait(IS_OVER)
     page.evaluate("window.edge = document.documentElement.clientWidth")
-    assert page.evaluate("document.documentElement.scrollWidth <= edge")
-    out = "[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > edge).length"
-    assert page.evaluate(out) == 0
+    # The tabs can be scrolled to the side where there is no room for all of them.
+    inside = "[...document.querySelectorAll('main *:not([role=tab], [role=tab] *)')]"
+    out = f"{inside}.filter((e) => e.getBoundingClientRect().right > edge)"
+    for view in ("wire", "comparison", "repairs", "request"):
+        click(page, f"{view}-tab")
+        assert page.evaluate("document.documentElement.scrollWidth <= edge"), view
+        assert page.evaluate(f"{out}.map((e) => e.outerHTML.slice(0, 100))") == [], view
 
 
 def contrast(first, second):
@@ -599,25 +443,35 @@ def contrast(first, second):
     return (higher + 0.05) / (lower + 0.05)
 
 
+SELECTORS = """[
+  ...["body", ".bar p", ".asked", ".answer", "#error", "#send", ".quiet", ".note", "label", "figcaption"],
+  ...["[role=tab]", ".badge", "del", "ins", ".code", ".side", ".outcome", "#generation", "dd", "dd.action"],
+  ...[".verdict.worse", ".exception", ".result h4", ".result .note", "#curl"],
+]"""
+SHADES = f"""(() => {{
+  const ground = (e) => {{ const c = getComputedStyle(e).backgroundColor;
+    return c !== "rgba(0, 0, 0, 0)" || !e.parentElement ? c : ground(e.parentElement); }};
+  return {SELECTORS}.map((s) => [s, document.querySelector(s)]).filter(([, e]) => e).map(
+    ([s, e]) => [s, getComputedStyle(e).color, ground(e)]);
+}})()"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_are_readable_in_dark_and_light(address, upstream, open_page, scheme):
     """Dark and light as the system is, and all text can be read in both (WCAG 2.2, AA)."""
     page = open_page(address, prefers_color_scheme=scheme)
-    page.type("x")
-    page.press("Control+Enter")
-    page.wait(IS_OVER)
+    send(page)
+    usage = {**betalgo()[0], "choices": []}
+    upstream.events = [*map(event, [*betalgo(["An old "]), usage]), DONE]
+    send(page)
+    seen = page.evaluate(SHADES)
     upstream.answer = sse_response(upstream.events[:1], end="cut")
-    page.press("Control+Enter")
-    page.wait("!running && !document.getElementById('error').hidden")
-    shades = """(() => {
-      const ground = (e) => { const c = getComputedStyle(e).backgroundColor;
-        return c !== "rgba(0, 0, 0, 0)" || !e.parentElement ? c : ground(e.parentElement); };
-      return ["body", "#state", "#error", "#send", "del", "ins", ".code", ".side", "#generation", "dd"].map(
-        (s) => { const e = document.querySelector(s); return [s, getComputedStyle(e).color, ground(e)]; });
-    })()"""
-    for selector, colour, ground in page.evaluate(shades):
+    send(page, until=HAS_FAILED)
+    seen += page.evaluate(SHADES)
+    for selector, colour, ground in seen:
         assert contrast(colour, ground) >= 4.5, (selector, colour, ground)
-    (ground,) = {ground for selector, _, ground in page.evaluate(shades) if selector == "body"}
+    assert {selector for selector, _, _ in seen} == set(page.evaluate(SELECTORS))
+    (ground,) = {ground for selector, _, ground in seen if selector == "body"}
     assert (contrast(ground, "rgb(0, 0, 0)") < 2) == (scheme == "dark")
 
 
@@ -628,8 +482,8 @@ def test_nothing_moves_where_motion_is_unwanted(address, upstream, open_page, mo
     page = open_page(address, prefers_reduced_motion=motion)
     page.type("x")
     page.press("Control+Enter")
-    page.wait("document.getElementById('answer').textContent")
-    style = "getComputedStyle(document.getElementById('answer'), '::after').animationName"
+    page.wait("document.querySelector('.turn:last-child .answer').textContent")
+    style = "getComputedStyle(document.querySelector('.turn:last-child .answer'), '::after').animationName"
     assert page.evaluate(style) == animation
 
 
@@ -639,6 +493,6 @@ def test_page_shows_a_real_service(serve, service_1x, open_page):
     page.type("<|haiku|>")
     page.press("Control+Enter")
     page.wait(IS_OVER)
-    assert page.text("#answer") == SCRIPTS["haiku"]
+    assert page.text(ANSWER_BOX) == SCRIPTS["haiku"]
     assert "foreign-members" in page.texts("#repairs .code")
     assert not page.complaints

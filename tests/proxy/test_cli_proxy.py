@@ -16,6 +16,7 @@ pytest.importorskip("typer")
 
 import httpx
 
+from shim.origin import install_command
 from support.commands import command as program
 from support.commands import run as run_command
 from support.openai_server import TEXT, openai_server
@@ -44,7 +45,9 @@ class TestServing:
         with openai_server(lambda *_: answer) as server:
             with proxy_command("--upstream", server.url, environment=environment) as proxy:
                 assert proxy.complaints[0] == f"Using Foundry Local endpoint at {server.base_url}/chat/completions\n"
-                assert proxy.complaints[1].endswith("/v1 (Ctrl-C ends)\n")
+                assert proxy.complaints[1] == (
+                    f"Serving the repaired API at {proxy.base_url} and a page to try it at {proxy.url}/ (Ctrl-C ends)\n"
+                )
                 *chunks, end = payloads(proxy.post(CHAT, headers={"Authorization": "Bearer a-key"}).content)
                 assert (text_of(chunks), end) == ("Hello world", END)
                 assert proxy.post(CHAT).status_code == 401
@@ -62,6 +65,27 @@ class TestServing:
                 assert proxy.raw("GET /v1/models HTTP/1.1", *lines).status_code == 200
                 assert proxy.raw("GET /v1/models HTTP/1.1", "Host: your.name").status_code == 421
                 assert proxy.post({"x": "y" * 500}).status_code == 413
+
+    def test_refusals_are_logged_with_the_option_that_allows_them(self, environment):
+        """Once each, and without the access log: a browser does not show its user why a request was refused."""
+        refused = (
+            (["Host: localhost", "Origin: https://example.com:8443"], "--allow-origin https://example.com:8443"),
+            (["Host: My.name:5270"], "--allow-host my.name"),
+            (["Host: localhost", "Origin: null"], "--allow-origin takes origins with http and https only"),
+        )
+        with openai_server() as server, proxy_command("--upstream", server.url, environment=environment) as proxy:
+            for lines, option in refused:
+                for method in ("GET", "OPTIONS"):
+                    answer = proxy.raw(f"{method} /v1/models HTTP/1.1", *lines)
+                    assert option in answer.json()["error"]["message"]
+                wait_until(lambda option=option: any(option in line for line in proxy.complaints))
+            log = proxy.complaints[2:]
+        assert [sum(option in line for line in log) for _, option in refused] == [1, 1, 1]
+        options = [word for _, option in refused[:2] for word in option.split()]
+        with openai_server() as server:
+            with proxy_command("--upstream", server.url, *options, environment=environment) as proxy:
+                statuses = [proxy.raw("GET /v1/models HTTP/1.1", *lines).status_code for lines, _ in refused[:2]]
+        assert statuses == [200, 200]
 
     def test_access_log(self, environment):
         """A line for each request, if it is wanted: what was asked for, the status, the repairs, and no content."""
@@ -270,14 +294,14 @@ class TestRefusals:
         [
             (["--upstream", ""], "must not be empty"),
             (["--upstream", " "], "must not be empty"),
-            (["--allow-origin", "*"], "there is no wildcard"),
-            (["--allow-origin", "https://*.example.com"], "there is no wildcard"),
+            (["--allow-origin", "*"], "without a wildcard or path"),
+            (["--allow-origin", "https://*.example.com"], "without a wildcard or path"),
             (["--allow-origin", "null"], "is not an origin"),
             (["--allow-origin", "https://example.com/"], "is not an origin"),
             (["--allow-origin", "example.com"], "is not an origin"),
             (["--allow-origin", "https://Example.com"], "is not an origin"),
             (["--api-key-file", "/no/such/file"], "cannot be read"),
-            (["--api-key-file", os.devnull], "has no key"),
+            (["--api-key-file", os.devnull], "contains no key"),
             (["--header-timeout", "0"], "--header-timeout"),
             (["--max-requests", "0"], "--max-requests"),
         ],
@@ -321,7 +345,7 @@ class TestRefusals:
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
         assert package in line
-        assert 'pip install "foundry-local-shim[proxy]"' in line
+        assert install_command("proxy") in line
 
 
 def _has_ipv6():

@@ -193,11 +193,28 @@ class TestOrigins:
         assert len(behind.requests) == before
 
     def test_foreign_preflight(self, guarded, proxy, assert_refused):
-        """For any other page it is refused, whether some page is allowed or none."""
+        """For any other page it is refused with the name of its origin, whether some page is allowed or none."""
         for each in (guarded, proxy):
             lines = ["Host: localhost", "Origin: https://evil.example", "Access-Control-Request-Method: POST"]
             answer = each.raw("OPTIONS /v1/chat/completions HTTP/1.1", *lines)
             assert_refused(answer, 403, "origin_refused")
+            assert "--allow-origin https://evil.example." in answer.json()["error"]["message"]
+
+    @pytest.mark.parametrize("origin", ["null", "file://", "chrome-extension://abc", "https://EVIL.example", "x\ty"])
+    def test_origin_that_no_option_allows_is_not_repeated(self, proxy, origin):
+        """What a page writes into a log line or an error has the form of an origin, or is not repeated."""
+        answer = proxy.raw("GET /v1/models HTTP/1.1", "Host: localhost", f"Origin: {origin}")
+        message = answer.json()["error"]["message"]
+        assert answer.status_code == 403
+        assert "http and https only" in message
+        assert origin not in message
+
+    def test_refusals_without_end_are_not_logged_without_end(self, behind, caplog):
+        """Each is logged once, and after many different ones no more are."""
+        with proxying(behind.base_url) as own:
+            for number in range(120):
+                own.raw("GET /v1/models HTTP/1.1", "Host: localhost", f"Origin: https://{number}.example")
+        assert len([record for record in caplog.records if record.name == "shim.proxy"]) == 100
 
 
 class TestKey:
@@ -219,7 +236,7 @@ class TestKey:
             b"a-bearer key",
         ],
     )
-    @pytest.mark.parametrize("path", ["/v1/models", "/metrics", "/v1/no/such/path"])
+    @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/models", "/metrics", "/v1/no/such/path"])
     def test_wrong(self, guarded, assert_refused, header, path):
         """Neither the API nor what it has counted is for them."""
         lines = [b"Authorization: " + header] if header is not None else []
@@ -256,8 +273,6 @@ class TestPaths:
             "/models/loaded",
             "/openai/models",
             "/openai/load/x",
-            "/v1",
-            "/v1/",
             "/V1/models",
             "/v1x/models",
             "/v1/../shutdown",
@@ -298,6 +313,19 @@ class TestPaths:
     def test_elsewhere(self, proxy, assert_refused, target):
         """There is nothing but /v1, and nothing that may lead out of it."""
         assert_refused(proxy.raw(f"GET {target} HTTP/1.1", "Host: localhost"), 404, "unknown_path")
+
+    @pytest.mark.parametrize("target", ["/v1", "/v1/"])
+    def test_address_of_the_api_lists_what_there_is(self, proxy, behind, target):
+        """Also in a browser, where people open it first; the service is not asked."""
+        before = len(behind.requests)
+        answer = proxy.raw(f"GET {target} HTTP/1.1", "Host: localhost", "Sec-Fetch-Site: none")
+        assert answer.status_code == 200
+        found = answer.json()
+        assert found["upstream"] == behind.base_url
+        assert "POST /v1/chat/completions" in found["repaired"]
+        assert len(behind.requests) == before
+        for path in (found["page"], found["repairs"], found["health"], found["metrics"]):
+            assert proxy.raw(f"GET {path} HTTP/1.1", "Host: localhost").status_code == 200
 
     def test_percent_sign(self):
         """A percent sign that encodes nothing is one."""

@@ -22,7 +22,7 @@ SECONDS = 20.0
 _POLL_SECONDS = 0.02
 _ALT, _CTRL, _META, _SHIFT = 1, 2, 4, 8
 MODIFIERS = {"Alt": _ALT, "Control": _CTRL, "Meta": _META, "Shift": _SHIFT}
-_KEYS = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, "")}
+_CODES = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
 # The browser reads commands at its descriptor 3 and writes at 4. A program of its own moves them there: what Python
 # would run between fork and exec is not safe beside threads.
 _MOVE = """
@@ -227,7 +227,7 @@ class Page:
     def press(self, keys: str) -> None:
         """Press a key at the keyboard, such as ``Tab`` or ``Control+Enter``."""
         *held, key = keys.split("+")
-        code, text = _KEYS[key]
+        code, text = _CODES[key], "\r" if key == "Enter" else ""
         stroke = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": sum(map(MODIFIERS.get, held))}
         typed = {"text": text} if text and not {"Control", "Meta"} & set(held) else {}
         self.command("Input.dispatchKeyEvent", type="keyDown" if typed else "rawKeyDown", **stroke, **typed)
@@ -238,6 +238,10 @@ class Page:
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
+
+    def allow(self, *permissions: str) -> None:
+        """Give the page permissions that it would have to ask its user for."""
+        self._browser.command("Browser.grantPermissions", permissions=permissions, browserContextId=self._context)
 
     def screenshot(self, file: Path) -> None:
         """Write a picture of the whole page."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ def command(*arguments: Any) -> list[str]:
 
 def lonely(home: Path, **variables: str) -> dict[str, str]:
     """No internet, no service or model that somebody has left behind but for the offline model, no wish for colours."""
-    homes = {"HOME": os.fspath(home), "USERPROFILE": os.fspath(home), "FOUNDRY_SHIM_CACHE": str(offline.cache_root())}
+    homes = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA"), os.fspath(home))
+    homes |= {"XDG_CACHE_HOME": os.fspath(home / ".cache"), "FOUNDRY_SHIM_CACHE": str(offline.cache_root())}
     return without_internet(**homes, PYTHONUTF8="1", NO_COLOR="", **variables)
 
 
@@ -45,13 +47,18 @@ def run(
 
 
 def run_example(program: Sequence[Any], seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run a program of ``examples`` to its end, within so many seconds and without the internet."""
-    return subprocess.run(
-        program,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=seconds,
-        check=False,
-        env=without_internet(PYTHONUTF8="1"),
-    )
+    """Run a program of ``examples`` to its end, within so many seconds and without the internet.
+
+    It has the offline model, and does not find the services that other tests have started.
+    """
+    model = str(offline.cache_root())
+    with tempfile.TemporaryDirectory() as cache:
+        return subprocess.run(
+            program,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=seconds,
+            check=False,
+            env=without_internet(PYTHONUTF8="1", XDG_CACHE_HOME=cache, FOUNDRY_SHIM_CACHE=model),
+        )

@@ -10,6 +10,8 @@ from support.streams import MODEL, NOW, chunk, stream
 TEXT = ("Cherry", " blossoms", " fall")
 USAGE = {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6}
 CONTEXT_LENGTH = 4096
+LOGPROB = {"token": "Cherry", "logprob": -0.5, "bytes": None, "top_logprobs": []}
+TOKENS_OF_AN_IMAGE = 85
 
 
 def openai_server(
@@ -58,11 +60,24 @@ def completion(body: dict[str, Any]) -> Script:
 
 
 def whole(body: dict[str, Any]) -> dict[str, Any]:
-    """A plain completion."""
-    message = {"role": "assistant", "content": "".join(TEXT), "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+    """A plain completion, which honours the fields of the request."""
+    text, reason = "".join(TEXT), "stop"
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if "response_format" in body:
+        message["content"] = '{"answer": true}'
+    for stop in body.get("stop") or ():
+        message["content"] = text.partition(stop)[0]
+    if tools := body.get("tools"):
+        function, reason = tools[0]["function"], "tool_calls"
+        cities = function["parameters"]["properties"]["city"].get("enum", ["Paris"])
+        called = {"name": function["name"], "arguments": json.dumps({"city": cities[0]})}
+        message |= {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": called}]}
+    logprobs = {"content": [LOGPROB], "refusal": None} if body.get("logprobs") else None
+    choice = {"message": message, "logprobs": logprobs, "finish_reason": reason}
     envelope = {"id": "chatcmpl-1", "object": "chat.completion", "created": NOW, "model": body["model"]}
-    return {**envelope, "choices": [choice], "usage": USAGE}
+    images = json.dumps(body.get("messages")).count('"image_url":')
+    usage = {**USAGE, "prompt_tokens": USAGE["prompt_tokens"] + TOKENS_OF_AN_IMAGE * images}
+    return {**envelope, "choices": [{"index": index, **choice} for index in range(body.get("n", 1))], "usage": usage}
 
 
 def chunks(body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from support.browser import find_browser
 from support.clients import AIOHTTP, CLIENTS, INSTALLED_MAJOR
 from support.releases import DEFAULT_VERSIONS, HERE, RELEASES
 from support.service import running_services
+from support.talk import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,10 @@ EXTENDED = "extended"
 # Fixtures of tests that install something, in files that need no marker of their own otherwise.
 INSTALLING_FIXTURES = {"node_folder", "offline_model"}
 RELEASE_FIXTURES = {"service_1x": "1.2.4", "service_2x": "2.2.1"}
-_ADDED = "Foundry Local 1.2.4, the other majors of openai, the offline model, documents, distribution, types"
+_ADDED = (
+    "Foundry Local 1.2.4, the other majors of openai, the offline model, documents, distribution, types, "
+    "every combination of client"
+)
 _MEGABYTES_A_MINUTE = 300
 
 
@@ -81,10 +85,15 @@ def is_extra_release(config: pytest.Config, version: str) -> bool:
 
 
 def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
-    """Return whether a test runs only with ``--all``, or tries more there than elsewhere."""
+    """Return whether a test runs only with ``--all``, or tries more there than elsewhere.
+
+    Of the combinations of HTTP library, mode and helper, a test for all of them runs half each time.
+    """
     fixtures = set(getattr(item, "fixturenames", ()))
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return (
-        item.get_closest_marker(EXTENDED) is not None
+        any(isinstance(each, Client) and not each.is_in_every_run for each in parameters)
+        or item.get_closest_marker(EXTENDED) is not None
         or (config.getoption("--all") and getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
         or not fixtures.isdisjoint(INSTALLING_FIXTURES)
         or any(is_extra_release(config, RELEASE_FIXTURES[name]) for name in fixtures & RELEASE_FIXTURES.keys())

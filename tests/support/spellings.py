@@ -138,6 +138,9 @@ SPELLINGS: dict[str, Spelling] = {
         ),
         "<|call|>",
     ),
+    "harmony, in the analysis": Spelling(
+        "gpt-oss", _named("<|channel|>analysis to=functions.NAME code<|message|>ARGUMENTS<|call|>"), "<|call|>"
+    ),
     "harmony, token stuck to the name": Spelling(
         "gpt-oss",
         _named("<|channel|>commentary to=functions.NAME<|channel|>commentary json<|message|>ARGUMENTS<|call|>"),

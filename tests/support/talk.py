@@ -88,6 +88,11 @@ class Client:
     def __str__(self):
         return f"{self.family}-{self.mode}-{self.helper}"
 
+    @property
+    def is_in_every_run(self) -> bool:
+        """Whether it is one of the half in which each two of the three properties meet in each combination."""
+        return (self.family != default_family()) ^ (self.mode == "async") ^ (self.helper == "stream") == 0
+
     def make(self, base_url: str, **options: Any):
         """Make the client. The default family is taken the way a person takes it, the other one by its transport."""
         asynchronous = self.mode == "async"

@@ -49,7 +49,7 @@ SCHEMA = {
         (" \n", "{}"),
         ("null", "{}"),
         ("None", "{}"),
-        ('"{\\"whole\\": 1}"', '{"whole":1}'),
+        ('"{\\"whole\\": 1}"', '{"whole": 1}'),
         ('"\\"{}\\""', ""),
         ("{'text': 'a', 'flag': True, 'any': None}", '{"text":"a","flag":true,"any":null}'),
         ("{'number': 1.50}", '{"number":1.50}'),

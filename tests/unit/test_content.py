@@ -182,16 +182,14 @@ def test_a_strict_policy_refuses():
 
 
 def test_whether_there_is_anything_to_look_for():
-    everything_off = Policy(
-        off=frozenset({Repair.HARMONY, Repair.TOOL_CALL_TEXT, Repair.REASONING, Repair.CUMULATIVE_TEXT})
-    )
-    assert not ContentText.is_needed(WITH_TOOLS, RepairReport(everything_off))
-    assert not ContentText.is_needed(ChatRequest(), RepairReport(Policy(off=frozenset({Repair.HARMONY}))))
-    assert ContentText.is_needed(WITH_TOOLS, RepairReport(Policy(off=frozenset({Repair.HARMONY}))))
-    assert ContentText.is_needed(ChatRequest(), RepairReport())
-    assert ContentText.is_needed(
-        ChatRequest(), RepairReport(Policy(reasoning="split", off=frozenset({Repair.HARMONY})))
-    )
+    defaults = frozenset({Repair.HARMONY, Repair.REASONING_END})
+    for request in (WITH_TOOLS, ChatRequest()):
+        assert not ContentText.is_needed(request, RepairReport(Policy(tool_calls=False, off=defaults)))
+    assert ContentText.is_needed(WITH_TOOLS, RepairReport(Policy(off=defaults)))
+    for code in defaults:
+        assert ContentText.is_needed(ChatRequest(), RepairReport(Policy(off=defaults - {code})))
+    assert ContentText.is_needed(ChatRequest(), RepairReport(Policy(reasoning="split", off=defaults)))
+    assert ContentText.is_needed(ChatRequest(), RepairReport(Policy(cumulative_text=True, off=defaults)))
 
 
 @pytest.mark.parametrize(

@@ -437,7 +437,7 @@ def assert_nothing_invented(result, request_, came, *, clean, within, done):
         tuple(json.loads(call).values()) for call in calls
     ]
     choices = [choice for chunk in chunks for choice in chunk["choices"] if choice.get("finish_reason")]
-    # A reason beside content may not be the last: where the connection breaks or an event is cut, that never shows.
+    # A reason beside content may not be the last: where the connection breaks, or an event is cut, that never shows.
     ended = done or (clean and not within)
     sent = [choice["finish_reason"] for choice in choices if ended or not choice["delta"].get("content")]
     said = sent or (["stop"] if done else [])

@@ -152,7 +152,7 @@ def test_reason_while_a_call_waits_for_its_name_is_early():
     for owner in Owner:
         only = repair(stream(chunks[:2]), asked(tools=TOOLS), evidence=Evidence(owner))
         [call] = [call for each in only.chunks for call in each["choices"][0]["delta"].get("tool_calls", ())]
-        assert call["function"] == {"name": "get_weather", "arguments": ""}
+        assert call["function"] == {"name": "get_weather", "arguments": "{}"}
         assert ends(only)[-1] in {"stop", "tool_calls"}
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import metadata, requires
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import shim
 from shim.errors import StreamError, import_extra, without_source_location
-from shim.repairs import table
+from shim.origin import install_command
+from shim.repairs import Repair, describe
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +51,13 @@ def test_every_extra_is_declared(extra):
     assert any(f'extra == "{extra}"' in each.replace("'", '"') for each in requires("foundry-local-shim") or [])
 
 
+def test_all_is_every_extra_for_users():
+    """One extra installs whatever any command needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert extras["all"] == [f"{project['name']}[{','.join(each for each in extras if each not in ('all', 'test'))}]"]
+
+
 def test_missing_extra_names_what_to_install():
     """The error is an ImportError that says what to install."""
     with pytest.raises(shim.MissingExtraError) as caught:
@@ -57,7 +66,7 @@ def test_missing_extra_names_what_to_install():
     assert isinstance(caught.value, shim.ServiceError)
     assert caught.value.extra == "cli"
     assert str(caught.value) == f"{caught.value.message} {caught.value.remedy}"
-    assert caught.value.remedy.endswith('pip install "foundry-local-shim[cli]"')
+    assert caught.value.remedy == f"Install it with: {install_command('cli')}"
 
 
 def test_error_object_has_openais_fields():
@@ -90,8 +99,7 @@ def test_source_location_is_cut_out(told, left):
     assert without_source_location(told) == left
 
 
-def test_readme_has_the_table_of_repairs():
-    """The README's table is what `python -m shim.repairs` prints."""
+def test_module_of_repairs_prints_the_rules():
+    """`python -m shim.repairs` prints a section for each code."""
     printed = run("import runpy; runpy.run_module('shim.repairs', run_name='__main__')")
-    assert printed == table()
-    assert printed in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert printed.split("\n\n### ") == "\n\n".join(map(describe, Repair)).split("\n\n### ")

@@ -18,7 +18,7 @@ import shim
 from shim.capture import allow_list
 from shim.capture.recording import Recording, ReplayTransport
 from shim.capture.redaction import REMOVED, redact
-from shim.core import call_text, foundry, reasoning, responses
+from shim.core import dialects, foundry, reasoning, responses
 from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.core.stream import StreamRepairer
@@ -165,14 +165,16 @@ LIFTED = (
     f"<think>Lisbon, then.</think>\n\n<tool_call>\n{XML}\n</tool_call>",
     '{"name": "find_place", "arguments": "{\\n \\"lat\\": 1.5e3, \\"lon\\": -2, \\"exact\\": null}"}',
     '<tool_call>{"name": "get_weather", "arguments": {"city": "S\\u00e3o \\"Paulo\\"\\n\\\\"}}</tool_call>',
-    f'The "key": "of it <tool_call>{CALL}</tool_call>',
     '<tool_call>{"name": "find_place", "arguments": {"lat": [10, 2.5, true, null, "x y"]}}</tool_call>',
 )
-NOT_A_CALL = '<tool_call>{"name": "find_place", "arguments": {"lat": 007}}</tool_call>'
+NOT_CALLS = (
+    '<tool_call>{"name": "find_place", "arguments": {"lat": 007}}</tool_call>',
+    f'The "key": "of it <tool_call>{CALL}</tool_call>',
+)
 
 
 @pytest.mark.parametrize(("size", "make"), [(1, conforming), (1000, betalgo)])
-@pytest.mark.parametrize("text", [*LIFTED, NOT_A_CALL])
+@pytest.mark.parametrize("text", [*LIFTED, *NOT_CALLS])
 def test_calls_written_as_text_are_lifted_alike(text, size, make):
     """However they are cut, they name the declared functions and parameters."""
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
@@ -657,9 +659,9 @@ def test_what_the_repair_reads_is_kept():
 
 def test_the_delimiters_of_texts_are_kept():
     """What the scanners of tool calls and reasoning look for stays in a text."""
-    openings = [re.split("[ ~?]", form.opening)[0] for form in call_text._MARKED.values()]
-    closings = ["</" + opening[1:].replace("=", ">") for opening in openings if opening.startswith("<")]
-    for delimiter in (reasoning._OPEN, reasoning._CLOSE, "</parameter>", *openings, *closings):
+    spellings = [spelling for dialect in dialects.DIALECTS for spelling in (dialect.opening, *dialect.closing)]
+    delimiters = {part for spelling in spellings for part in re.split(r"\{\w+\}| ", spelling)} - {""}
+    for delimiter in (reasoning._OPEN, reasoning._CLOSE, *reasoning._TOKENS, "</parameter>", *delimiters):
         assert repaired(redact(recording(answer_with(f"ha {delimiter} ha")))).text == f"xx {delimiter} xx"
 
 

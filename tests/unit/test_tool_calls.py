@@ -21,7 +21,8 @@ def calls_of(*tools, policy=None, owner=Owner.FOUNDRY):
     """A choice whose minted ids are minted-0, minted-1 and so on."""
     numbers = count()
     report = RepairReport(policy or Policy())
-    return ToolCalls(report, Evidence(owner), tools=tools, new_id=lambda: f"minted-{next(numbers)}")
+    declared = {tool: {} for tool in tools}
+    return ToolCalls(report, Evidence(owner), tools=declared, new_id=lambda: f"minted-{next(numbers)}")
 
 
 def call(index=0, id="a", name="f", arguments=ARGUMENTS, type="function"):  # noqa: A002 - OpenAI's words
@@ -349,11 +350,11 @@ def test_call_whose_name_never_follows():
         assert left == [[], []]
         assert changed == [True, True]
         assert calls.is_buffering
-    assert one.flush() == [call(arguments="{}")]
-    assert two.flush() == []
+    assert one.flush(is_whole=True) == [call(arguments="{}")]
+    assert two.flush(is_whole=True) == []
     assert not one.is_buffering
     assert not two.is_buffering
-    assert one.flush() == []
+    assert one.flush(is_whole=True) == []
 
 
 def test_name_that_follows_in_the_same_chunk_is_one_item():
@@ -505,7 +506,7 @@ def test_large_arguments_are_not_remembered():
     calls = calls_of("f", policy=Policy(max_event_bytes=len(ARGUMENTS)))
     long = json.dumps({"city": "x" * 1000})
     repaired(calls, [call(arguments="")], *([piece(letter)] for letter in long))
-    assert len(calls._last._arguments) == 0
+    assert len(calls._last._document) == 0
     assert calls.lift("f", long) is not None
     repaired(calls, [call(2, "b", arguments="")], [piece(ARGUMENTS[:5], 2)], [piece(ARGUMENTS[5:], 2)])
     assert calls.lift("f", ARGUMENTS) is None

@@ -110,9 +110,14 @@ class Recorded:
         if ending != "end" and place < self.head_end:
             return Seen("APITimeoutError" if ending == "silence" else "APIConnectionError")
         body = self.body[:place] if ending == "end" else self.body_before(place)
-        came = [(text, is_last) for end, text, is_last in self._answers if end <= len(body)]
-        text = "".join(text for text, _ in came)
-        if _DONE in body or (ending == "end" and any(is_last for _, is_last in came)):
+        came = [answer for answer in self._answers if answer[0] <= len(body)]
+        text = "".join(text for _, text, _ in came)
+        has_reason = any(is_last for *_, is_last in came)
+        after = body[came[-1][0] :] if came else b""
+        # More of the answer may follow a reason that stands beside content, as in 1.x.
+        is_within = bool(came and came[-1][1]) and after.lstrip(b"\n").startswith(b"data")
+        is_whole = after.startswith(b"\n\n") if ending == "silence" else not is_within
+        if _DONE in body or (ending in {"end", "silence"} and has_reason and is_whole):
             return Seen("complete", text)
         if ending == "silence":
             return Seen("APITimeoutError" if major == "3" else "ReadTimeout", text)

@@ -1,0 +1,453 @@
+"""The output of a response: calls and thoughts that a model wrote into its texts become items of their own.
+
+A call follows the message that it was written in, once that is complete: OpenAI ends an item before it begins the next
+one. A thought is an item beside its message, since it is streamed while the message is open. What comes after them is
+numbered anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+from shim.core.content import ContentText, Parts
+from shim.core.jsontext import is_object
+from shim.core.response_calls import ResponseCalls
+from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
+from shim.core.tool_calls import Identities, call_key
+from shim.reports import RepairScope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shim.core.call_forms import Call
+    from shim.core.foundry import Evidence
+    from shim.core.request import ChatRequest
+    from shim.reports import RepairReport
+
+_ITEM_EVENTS: Final = ("response.output_item.added", "response.output_item.done")
+_CALL_EVENTS: Final = ("response.function_call_arguments.delta", "response.function_call_arguments.done")
+_COMPLETED: Final = "response.completed"
+_CUT_OFF: Final = ("incomplete", "failed", "cancelled")
+"""The statuses of what has not ended by itself."""
+
+
+class _Numbering:
+    """The numbers of events and the places of items, counted on from where some were added or left out."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._is_shifted = False
+        self._places: dict[int, int] = {}
+        self._added = 0
+        self._next_place = 0
+
+    def place_of(self, index: int) -> int:
+        """The place in the emitted output of an item of the service."""
+        place = self._places.setdefault(index, index + self._added)
+        self._next_place = max(self._next_place, place + 1)
+        return place
+
+    def take_place(self) -> int:
+        """Take the next place for an item that the service does not have."""
+        place, self._next_place = self._next_place, self._next_place + 1
+        self._added += 1
+        return place
+
+    def forward(self, event: dict[str, Any]) -> bool:
+        """Number an event of the service; whether that changes it."""
+        changed = False
+        index, number = event.get("output_index"), event.get("sequence_number")
+        if type(index) is int and (place := self.place_of(index)) != index:
+            event["output_index"] = place
+            changed = True
+        if type(number) is int:
+            if self._is_shifted and self._number is not None:
+                event["sequence_number"] = number = self._number + 1
+                changed = True
+            self._number = number
+        return changed
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Number an event that the service has not sent."""
+        self._is_shifted = True
+        if self._number is not None:
+            self._number += 1
+            event["sequence_number"] = self._number
+
+    def leave_out(self) -> None:
+        """Take note that an event of the service is not emitted."""
+        self._is_shifted = True
+
+
+class _Text:
+    """One ``output_text`` part."""
+
+    def __init__(self, content: ContentText) -> None:
+        self._content = content
+        self._pieces: list[str] = []
+        self._received = 0
+        self.is_open = True
+        self.has_deltas = False
+
+    @property
+    def rest(self) -> str:
+        """What is left of it, so far."""
+        return "".join(self._pieces)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether that is less than was received."""
+        return sum(map(len, self._pieces)) != self._received
+
+    def feed(self, text: str) -> Parts:
+        self.has_deltas = True
+        return self._take(text, self._content.feed(text))
+
+    def end(self, text: str = "", *, is_cut_off: bool = False) -> Parts:
+        self.is_open = False
+        return self._take(text, self._content.feed(text, at_end=True, is_cut_off=is_cut_off))
+
+    def _take(self, text: str, parts: Parts) -> Parts:
+        self._received += len(text)
+        self._pieces.append(parts.text)
+        return parts
+
+
+class _Thought:
+    """A thought that is streamed: its item, and the place of that."""
+
+    def __init__(self, place: int) -> None:
+        self.item = new_reasoning("", "in_progress")
+        self.at: dict[str, Any] = {"item_id": self.item["id"], "output_index": place, "content_index": 0}
+        self._pieces: list[str] = []
+
+    def begin(self) -> dict[str, Any]:
+        added: dict[str, Any] = {**self.item, "content": []}
+        return {"type": "response.output_item.added", "output_index": self.at["output_index"], "item": added}
+
+    def add(self, text: str) -> dict[str, Any]:
+        self._pieces.append(text)
+        return {"type": "response.reasoning_text.delta", **self.at, "delta": text}
+
+    def end(self) -> list[dict[str, Any]]:
+        text = "".join(self._pieces)
+        self.item.update({**new_reasoning(text), "id": self.item["id"]})
+        done = {"type": "response.output_item.done", "output_index": self.at["output_index"], "item": self.item}
+        return [{"type": "response.reasoning_text.done", **self.at, "text": text}, done]
+
+
+class _Message:
+    """A message: its texts by their place in it, and what was found in them and is not emitted yet."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.id = ""
+        self.texts: dict[int, _Text] = {}
+        self.calls: list[Call] = []
+        self.thought: _Thought | None = None
+
+
+class OutputRepairer:
+    """Repairs the output of one response, streamed or plain."""
+
+    def __init__(self, request: ChatRequest, report: RepairReport, evidence: Evidence) -> None:
+        """Begin a response.
+
+        Args:
+            request: What it answers.
+            report: Where repairs are counted.
+            evidence: Whose response it is.
+        """
+        self._request = request
+        self._report = report
+        self._numbering = _Numbering()
+        self._messages: dict[int, _Message] = {}
+        self._last_index = 0
+        # The items that the service does not have, by their place.
+        self._added: dict[int, dict[str, Any]] = {}
+        # Its own calls: one that it has found itself was made once.
+        self._calls = ResponseCalls(request, report, evidence)
+        self._structured: Counter[bytes] = Counter()
+        self._identities = Identities()
+        self._has_reasoning = False
+        self._has_started = False
+        self._scope = RepairScope(report)
+
+    def repair(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
+        """Repair an event in place.
+
+        Returns:
+            What is emitted for it; None if that is the event as it is.
+
+        Raises:
+            StreamError: The policy is strict and a repair is needed.
+        """
+        self._scope = RepairScope(self._report)
+        emitted = self._take(event, kind)
+        changed = emitted is not None
+        emitted = [event] if emitted is None else emitted
+        for each in emitted:
+            if each is event:
+                changed |= self._numbering.forward(each)
+            else:
+                self._numbering.add(each)
+        if not any(each is event for each in emitted):
+            self._numbering.leave_out()
+        return emitted if changed else None
+
+    def drain(self, *, complete: bool) -> list[dict[str, Any]]:
+        """Return what is buffered, at the end of the stream."""
+        events = self._end_all(is_cut_off=not complete)
+        for event in events:
+            self._numbering.add(event)
+        return events
+
+    def rewrite(self, response: dict[str, Any]) -> bool:
+        """Repair the whole output of a response in place; whether it is changed.
+
+        A message that was not streamed and has nothing left is left out.
+        """
+        if not isinstance(response.get("output"), list):
+            return False
+        items = list(objects(response["output"]))
+        for item in items if not self._has_started else ():
+            self._note(item)
+        is_cut_off = response.get("status") in _CUT_OFF
+        changed = False
+        output: dict[int, dict[str, Any]] = {}
+        for index, item in enumerate(items):
+            is_known = index in self._messages
+            message = self._messages.get(index) or _Message(index)
+            if item.get("type") == "message":
+                changed |= self._rewrite_message(message, item, is_cut_off=is_cut_off)
+            elif item.get("type") == "function_call":
+                changed |= self._calls.repair_item(index, item, self._scope, is_over=True)
+            calls = list(self._take_calls(message))
+            if is_known or not calls or any(part.get("text", part) for part in objects(item.get("content"))):
+                output[self._numbering.place_of(index)] = item
+            for call in calls:
+                self._added[self._numbering.take_place()] = call
+        if not changed and not self._added:
+            return False
+        output |= self._added
+        response["output"] = [item for _, item in sorted(output.items())]
+        if isinstance(response.get("output_text"), str):  # Foundry Local 2.x has the texts once more
+            parts = (part for item in response["output"] for part in objects(item.get("content")))
+            response["output_text"] = "".join(part["text"] for part in parts if _is_text(part))
+        return True
+
+    def _take(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
+        """What is emitted for an event, with what was found in it; None if that is the event as it is."""
+        index = event.get("output_index")
+        self._has_started = True
+        self._last_index = index if type(index) is int else self._last_index
+        part, item = event.get("part"), event.get("item")
+        emitted = None
+        if kind == "response.output_text.delta":
+            emitted = self._take_delta(event)
+        elif kind == "response.output_text.done":
+            emitted = self._end_text(event, event)
+        elif kind == "response.content_part.done" and _is_text(part):
+            emitted = self._end_text(event, part)
+        elif kind in _ITEM_EVENTS and is_object(item):
+            emitted = self._take_item(event, item, is_over=kind == "response.output_item.done")
+        elif kind in _CALL_EVENTS:
+            emitted = self._take_arguments(event, is_over=kind == "response.function_call_arguments.done")
+        elif kind in ENDS:
+            emitted = self._take_end(event, is_cut_off=kind != _COMPLETED)
+        return emitted
+
+    def _take_end(self, event: dict[str, Any], *, is_cut_off: bool) -> list[dict[str, Any]] | None:
+        before = self._end_all(is_cut_off=is_cut_off)
+        response = event.get("response")
+        changed = is_object(response) and self.rewrite(response)
+        return [*before, event] if before or changed else None
+
+    def _take_arguments(self, event: dict[str, Any], *, is_over: bool) -> list[dict[str, Any]] | None:
+        if not is_over:
+            changed = self._calls.feed(self._last_index, event, self._scope)
+            return ([event] if event["delta"] else []) if changed else None
+        rest, changed = self._calls.end(self._last_index, event, self._scope)
+        before = [self._arguments(self._last_index, rest, event)] if rest else []
+        return [*before, event] if before or changed else None
+
+    def _take_delta(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
+        delta = event.get("delta")
+        message = self._message(event)
+        text = self._text(message, event)
+        if not isinstance(delta, str) or not text.is_open:
+            return None
+        parts = text.feed(delta)
+        if parts == Parts(delta) and not message.thought:
+            return None
+        before = self._take_parts(message, parts)
+        if not parts.text:
+            return before
+        event["delta"] = parts.text
+        return [*before, event]
+
+    def _end_text(self, event: dict[str, Any], fields: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """Take the end of a text, which is in one of the fields."""
+        message = self._message(event)
+        text = self._text(message, event)
+        before = self._flush(message, text, event) if text.has_deltas else self._end_silent(message, text, fields)
+        if text.is_changed:
+            fields["text"] = text.rest
+        return [*before, event] if before or text.is_changed else None
+
+    def _end_silent(self, message: _Message, text: _Text, fields: dict[str, Any]) -> list[dict[str, Any]]:
+        """Take a text of which there were no deltas."""
+        whole = fields.get("text")
+        parts = text.end(whole) if text.is_open and isinstance(whole, str) else Parts()
+        return self._take_parts(message, parts._replace(text=""))
+
+    def _take_item(self, event: dict[str, Any], item: dict[str, Any], *, is_over: bool) -> list[dict[str, Any]] | None:
+        is_call = item.get("type") == "function_call"
+        changed = is_call and self._calls.repair_item(self._last_index, item, self._scope, is_over=is_over)
+        if is_over or item.get("type") == "reasoning":
+            self._note(item)
+        if item.get("type") != "message":
+            return [event] if changed else None
+        message = self._message(event)
+        message.id = item["id"] if isinstance(item.get("id"), str) else message.id
+        if not is_over:
+            return None
+        before = self._end_texts(message, is_cut_off=False)
+        changed = self._rewrite_message(message, item, is_cut_off=item.get("status") in _CUT_OFF)
+        after = self._emit_calls(message)
+        return [*before, event, *after] if before or changed or after else None
+
+    def _note(self, item: dict[str, Any]) -> None:
+        """Take note of what the service has found itself."""
+        arguments: Any = item.get("arguments")
+        match item.get("type"):
+            case "reasoning":
+                self._has_reasoning = True
+            case "function_call" if isinstance(arguments, str) and arguments:
+                self._structured[call_key(str(item.get("name")), arguments.encode("utf-8", "surrogatepass"))] += 1
+            case _:
+                pass
+
+    def _rewrite_message(self, message: _Message, item: dict[str, Any], *, is_cut_off: bool) -> bool:
+        """Take what was found out of the texts of a message; those that were not streamed are looked at now."""
+        changed = False
+        for number, part in enumerate(objects(item.get("content"))):
+            if not _is_text(part):
+                continue
+            text = message.texts.get(number)
+            if text is None:
+                text = message.texts[number] = _Text(self._content())
+            if text.is_open:
+                parts = text.end(part["text"], is_cut_off=is_cut_off)
+                message.calls += parts.calls
+                if parts.reasoning:
+                    self._added[self._numbering.take_place()] = new_reasoning(parts.reasoning)
+            if text.is_changed:
+                part["text"] = text.rest
+                changed = True
+        return changed
+
+    def _end_all(self, *, is_cut_off: bool) -> list[dict[str, Any]]:
+        """End the messages that are still open."""
+        events: list[dict[str, Any]] = []
+        for message in self._messages.values():
+            events += self._end_texts(message, is_cut_off=is_cut_off)
+            events += self._emit_calls(message)
+        return events + [self._arguments(index, rest, {}) for index, rest in self._calls.cut_off()]
+
+    def _arguments(self, index: int, delta: str, at: dict[str, Any]) -> dict[str, Any]:
+        """A further delta of the arguments of a call."""
+        place = {"item_id": at.get("item_id", ""), "output_index": self._numbering.place_of(index)}
+        return {"type": "response.function_call_arguments.delta", **place, "delta": delta}
+
+    def _end_texts(self, message: _Message, *, is_cut_off: bool) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        for number, text in message.texts.items():
+            events += self._flush(message, text, {"content_index": number}, is_cut_off=is_cut_off)
+        return events + self._end_thought(message)
+
+    def _flush(
+        self, message: _Message, text: _Text, at: dict[str, Any], *, is_cut_off: bool = False
+    ) -> list[dict[str, Any]]:
+        """End a text that had deltas: what is buffered of it is one more."""
+        if not text.is_open:
+            return []
+        parts = text.end(is_cut_off=is_cut_off)
+        events = self._take_parts(message, parts)
+        if parts.text:
+            place: dict[str, Any] = {
+                "item_id": at.get("item_id", message.id),
+                "output_index": self._numbering.place_of(message.index),
+                "content_index": _number(at.get("content_index")),
+            }
+            events.append({"type": "response.output_text.delta", **place, "delta": parts.text, "logprobs": []})
+        return events
+
+    def _take_parts(self, message: _Message, parts: Parts) -> list[dict[str, Any]]:
+        """Take what was found; the events of a thought are emitted at once."""
+        message.calls += parts.calls
+        events = self._think(message, parts.reasoning) if parts.reasoning else []
+        if parts.text:
+            events += self._end_thought(message)
+        return events
+
+    def _think(self, message: _Message, reasoning: str) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        if message.thought is None:
+            thought = message.thought = _Thought(self._numbering.take_place())
+            self._added[thought.at["output_index"]] = thought.item
+            events.append(thought.begin())
+        return [*events, message.thought.add(reasoning)]
+
+    def _end_thought(self, message: _Message) -> list[dict[str, Any]]:
+        thought, message.thought = message.thought, None
+        return thought.end() if thought else []
+
+    def _emit_calls(self, message: _Message) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = []
+        for item in self._take_calls(message):
+            place = self._numbering.take_place()
+            self._added[place] = item
+            events += item_events(place, item)
+        return events
+
+    def _take_calls(self, message: _Message) -> Iterator[dict[str, Any]]:
+        """The calls of a message as items, but for those that the service has found itself."""
+        calls, message.calls = message.calls, []
+        for call in calls:
+            key = call_key(call.name, call.arguments.encode("utf-8", "surrogatepass"))
+            if self._structured[key]:
+                self._structured[key] -= 1
+            else:
+                yield new_call(call.name, call.arguments, self._identities.free_id(call.id))
+
+    def _message(self, event: dict[str, Any]) -> _Message:
+        message = self._messages.get(self._last_index)
+        if message is None:
+            message = self._messages[self._last_index] = _Message(self._last_index)
+        message.id = event.get("item_id") or message.id
+        return message
+
+    def _text(self, message: _Message, event: dict[str, Any]) -> _Text:
+        number = _number(event.get("content_index"))
+        text = message.texts.get(number)
+        if text is None:
+            text = message.texts[number] = _Text(self._content())
+        return text
+
+    def _content(self) -> ContentText:
+        content = ContentText(self._request, self._report)
+        if self._has_reasoning:
+            content.note_reasoning()
+        if self._structured:
+            content.note_structured_call()
+        return content
+
+
+def _is_text(part: Any) -> TypeGuard[dict[str, Any]]:
+    return is_object(part) and part.get("type") == "output_text" and isinstance(part.get("text"), str)
+
+
+def _number(value: Any) -> int:
+    return value if type(value) is int else 0
