@@ -206,7 +206,7 @@ def number_items(delta: dict[str, Any], counts: dict[str, int], scope: RepairSco
             continue
         parts = cast("list[Any]", items)
         before = counts.get(name, 0)
-        if all(isinstance(part, str | int | float) for part in parts) and before <= 0:
+        if all(isinstance(part, str | int | float) for part in parts) and not before:
             continue
         is_whole = all(map(is_object, parts))
         if before and not (is_whole and before > 0):

@@ -349,7 +349,12 @@ LISTS = {
     "objects with the same index": ([{"index": 0, "text": "a"}], [{"index": 0, "text": "b"}]),
     "texts": (["a"], ["b"]),
 }
-MIXED_LISTS = {"objects and texts": ([{"a": 1}], ["x"]), "nothing": ([None], [None]), "lists": ([["a"]], [["b"]])}
+MIXED_LISTS = {
+    "objects and texts": ([{"a": 1}], ["x"]),
+    "nothing": ([None], [None]),
+    "lists": ([["a"]], [["b"]]),
+    "lists and texts": ([["a"]], ["b"]),
+}
 
 
 class TestListsInDeltas:
