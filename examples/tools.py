@@ -72,9 +72,7 @@ def main() -> int:
         converse(foundry, options.question)
     except (shim.ServiceError, openai.OpenAIError) as error:
         if NO_MARKERS in str(error):
-            return failed(
-                f"The model {foundry.model_id} cannot call functions. Use one that can, such as qwen2.5-1.5b."
-            )
+            return failed(f"The model {foundry.model_id} cannot call functions. Use another, such as qwen2.5-1.5b.")
         return failed(f"{error} {error.__cause__ or ''}")
     return 0
 

@@ -1,4 +1,4 @@
-"""OpenAI's own example, and nothing else: a program that knows nothing of the shim, and needs it all the same.
+"""OpenAI's own example, unchanged: the program does not know the shim, and needs it.
 
 pip install -e ".[cli]"
 foundry-shim run --attach -- python unchanged_program.py "Write me a haiku"

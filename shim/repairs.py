@@ -1,7 +1,7 @@
 """The vocabulary of repairs: their codes, the rule of each, and the policy that selects them.
 
-This module is the one place where a repair is documented; the table in the documents is printed from it with
-``python -m shim.repairs``.
+This module is the one place where a repair is documented; ``python -m shim.repairs`` prints all rules, and the sections
+of docs/repairs.md begin with them.
 """
 
 from __future__ import annotations
@@ -129,8 +129,9 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.CHUNK_FORM: Rule(
         "an event that the official client cannot read as a chunk: `choices` or `delta` null, missing, an object or a "
-        "text; a content in parts; a list of chunks; an event without data",
-        "the form that OpenAI sends; an event without data becomes a comment",
+        "text; a content in parts; `usage`, `logprobs` or `tool_calls` of another type; a list of chunks; an event "
+        "without data",
+        "the form that OpenAI sends; what has no data is removed, and an event without data becomes a comment",
         "precaution",
     ),
     Repair.ENCODING: Rule(
@@ -138,7 +139,11 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "joined; U+FFFD for what is not a character; escaped",
         "client code for the 0.10 daemon",
     ),
-    Repair.OBJECT: Rule("`object` is not `chat.completion.chunk`", "set", f"{_ISSUE}31"),
+    Repair.OBJECT: Rule(
+        "`object` is not `chat.completion.chunk`; of another service, only where the chunk has content",
+        "set",
+        f"{_ISSUE}31",
+    ),
     Repair.ID: Rule(
         "missing, the constant `chat.id.N`, or changing within a stream",
         "one `chatcmpl-…` for the response",
@@ -146,7 +151,11 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.CREATED: Rule("missing, zero, not an integer, or changing", "the first one, or now", "client fixture, 0.8"),
     Repair.MODEL: Rule("null or missing", "the requested model", f"{_ISSUE}144"),
-    Repair.CHOICE_INDEX: Rule("counts up, or is missing, while one choice was asked for", "0", f"{_ISSUE}263"),
+    Repair.CHOICE_INDEX: Rule(
+        "counts up, or is missing, while one choice was asked for; a choice begins before one with a smaller index",
+        "0; an empty chunk of the other choice before it",
+        f"{_ISSUE}263",
+    ),
     Repair.MESSAGE_TO_DELTA: Rule(
         "a choice with `message` and no `delta`", "moved", "Microsoft's SDK 1.x, JavaScript sample"
     ),
@@ -219,9 +228,9 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "live 1.x and 2.x",
     ),
     Repair.ERROR_BODY: Rule(
-        "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `Successful: false`, "
-        "`event: error`, a field `error:` of the stream, fields missing; a place in the service's own source before "
-        "the message",
+        "an error that is not OpenAI's error object: text, nothing, a JSON string, `detail`, `err`, `fault`, an error "
+        "in a choice, `Successful: false`, `event: error` or `event: failed`, a field `error:` of the stream, fields "
+        "missing; a place in the service's own source before the message",
         "OpenAI's error object; the place cut off",
         f"{_ISSUE}92, live 1.x and 2.x",
     ),
@@ -236,8 +245,9 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "precaution",
     ),
     Repair.BODY_ENVELOPE: Rule(
-        "`id`, `object`, `created` or `model` of a plain completion missing, or the constant `chat.id.N`",
-        "as in a chunk",
+        "`id`, `object`, `created` or `model` of a plain completion missing, or the constant `chat.id.N`; `usage` that "
+        "is not an object",
+        "as in a chunk; null",
         "live 1.x",
     ),
     Repair.BODY_MEMBERS: Rule("the foreign members in a plain completion", "removed", f"{_ISSUE}383, live 1.x"),
@@ -384,7 +394,7 @@ def _check_positive(name: str, value: Any, kind: Any, expected: str) -> None:
 
 
 def _read_codes(codes: Any) -> frozenset[Repair]:
-    # A text is iterable, too: by its letters.
+    # A string is iterable as well, by its letters.
     _check_type("off", codes, isinstance(codes, Iterable) and not isinstance(codes, str | bytes), "a set of codes")
     return frozenset(map(_read_code, cast("Iterable[object]", codes)))
 
@@ -399,16 +409,16 @@ def _read_code(code: object) -> Repair:
 
 
 def _find_similar(value: object, known: list[str]) -> str | None:
-    """The known text that somebody may have meant, whose case and separators may differ."""
+    """The known value that was probably meant; its case and separators may differ."""
     close = get_close_matches(str(value).lower().replace("_", "-"), known, n=1)
     return str(close[0]) if close else None
 
 
-def table() -> str:
-    """The rules as a Markdown table."""
-    rows = (f"| `{code.value}` | {rule.when} | {rule.action} | {rule.evidence} |" for code, rule in RULES.items())
-    return "\n".join(("| code | when | what is done | seen |", "| --- | --- | --- | --- |", *rows))
+def describe(code: Repair) -> str:
+    """Return the rule of a code in Markdown, with the code as its heading."""
+    rule = RULES[code]
+    return f"### `{code.value}`\n\n- **Defect:** {rule.when}\n- **Repair:** {rule.action}\n- **Seen:** {rule.evidence}"
 
 
 if __name__ == "__main__":
-    print(table())  # noqa: T201 - this is the command's output
+    print("\n\n".join(map(describe, Repair)))  # noqa: T201 - this is the command's output

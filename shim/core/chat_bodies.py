@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.chunk_form import join_parts
-from shim.core.content import ContentText, Parts
+from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
@@ -252,7 +252,8 @@ def _repair_message(
     calls = ToolCalls(report, evidence, tools=request.tools)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
     _repair_content(message, scope, joins_parts=evidence.is_foundry)
-    parts = _split_content(message, calls, request, report)
+    is_cut_off = choice.get("finish_reason") in CUT_OFF
+    parts = _split_content(message, calls, request, report, is_cut_off=is_cut_off)
     scope.changed = scope.changed or parts is not None
     sent = choice.get("finish_reason")
     if evidence.is_foundry and is_failure(sent):
@@ -294,7 +295,7 @@ def _repair_content(message: dict[str, Any], scope: RepairScope, *, joins_parts:
 
 
 def _split_content(
-    message: dict[str, Any], calls: ToolCalls, request: ChatRequest, report: RepairReport
+    message: dict[str, Any], calls: ToolCalls, request: ChatRequest, report: RepairReport, *, is_cut_off: bool
 ) -> Parts | None:
     """Lift tool calls and reasoning out of the content; returns its parts if anything was lifted."""
     content = message.get("content")
@@ -302,7 +303,7 @@ def _split_content(
         return None
     texts = ContentText(request, report)
     texts.note_beside(message)
-    parts = texts.feed(content, at_end=True)
+    parts = texts.feed(content, at_end=True, is_cut_off=is_cut_off)
     if parts.text == content:
         return None
     message["content"] = None if parts.calls and not parts.text else parts.text

@@ -21,7 +21,7 @@ from shim.core.chunk_form import (
     repair_logprobs,
     repair_usage,
 )
-from shim.core.content import ContentText, Parts
+from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.envelope import OBJECT, Envelope
 from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from shim.core.request import ChatRequest
     from shim.reports import RepairReport
 
-_CUT_OFF: Final = ("length", "content_filter")
-"""The finish reasons of an answer that has not ended by itself."""
 _TEXT_FIELDS: Final = ("content", "reasoning_content", "refusal")
 _MOST_CHOICES: Final = 128
 """The largest `n` of OpenAI's."""
@@ -52,7 +50,6 @@ class _Choice:
         self.has_calls = False
         self.has_lifted_calls = False
         # Whether its text has begun, so that nothing at the start of it is looked for any more.
-        self.has_text = False
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
@@ -371,11 +368,10 @@ class ChunkRepairer:
         at_end = reason is not None and not is_early
         if at_end and (state.joiners or state.calls.is_buffering or state.calls.owes_arguments):
             scope.changed = True
-            self._append_rests(delta, state.flush_joiners(), state, is_whole=reason not in _CUT_OFF)
-        if delta.get("reasoning_content") and state.content is None and not state.has_text:
-            state.content = ContentText(self._request, self._report)  # which removes the end of a thought
+            self._append_rests(delta, state.flush_joiners(), state, is_whole=reason not in CUT_OFF)
         if state.content is not None:
-            is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end)
+            is_cut_off = at_end and reason in CUT_OFF
+            is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end, is_cut_off=is_cut_off)
         if reason is not None:
             self._repair_reason(choice, reason, state, scope, is_early=is_early)
         if delta and choice.get("delta") is None:
@@ -413,17 +409,23 @@ class ChunkRepairer:
         return state.calls.is_buffering
 
     def _repair_text(
-        self, delta: dict[str, Any], content: ContentText, state: _Choice, scope: RepairScope, *, at_end: bool
+        self,
+        delta: dict[str, Any],
+        content: ContentText,
+        state: _Choice,
+        scope: RepairScope,
+        *,
+        at_end: bool,
+        is_cut_off: bool,
     ) -> bool:
         """Lift tool calls and reasoning out of the content; whether some of it is buffered."""
         content.note_beside(delta)
         text: Any = delta.get("content")
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
-        parts = content.feed(text or "", at_end=at_end)
+        parts = content.feed(text or "", at_end=at_end, is_cut_off=is_cut_off)
         if at_end or content.is_over:
             state.content = None
-            state.has_text = True
         if parts.text == (text or "") and not parts.reasoning and not parts.calls:
             return False
         scope.changed = True
@@ -434,11 +436,12 @@ class ChunkRepairer:
     def _flush(self, state: _Choice, *, complete: bool) -> dict[str, Any]:
         """The delta with all that is buffered for a choice; its content is not scanned any more."""
         delta: dict[str, Any] = {}
+        is_whole = complete and state.owed_reason not in CUT_OFF
         rests = state.flush_joiners()
         text = rests.pop("content", "")
         content, state.content = state.content, None
-        self._put(content.feed(text, at_end=True, is_cut_off=not complete) if content else Parts(text), state, delta)
-        self._append_rests(delta, rests, state, is_whole=complete and state.owed_reason not in _CUT_OFF)
+        self._put(content.feed(text, at_end=True, is_cut_off=not is_whole) if content else Parts(text), state, delta)
+        self._append_rests(delta, rests, state, is_whole=is_whole)
         return delta
 
     def _append_rests(

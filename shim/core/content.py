@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from shim.core.tool_calls import ToolCalls
     from shim.reports import RepairReport
 
+CUT_OFF: Final = ("length", "content_filter")
+"""The finish reasons of an answer that has not ended by itself."""
 _REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
 _TEXT: Final = (Kind.CONTENT, Kind.VERBATIM)
 

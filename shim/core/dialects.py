@@ -346,14 +346,27 @@ LAST_TOKENS: Final = (
 
 
 def table() -> str:
-    """The table in Markdown."""
-    head = ("| models | opening | then | closing | where | seen in |", "| --- | --- | --- | --- | --- | --- |")
+    """Return the spellings as a Markdown table, and below it where each was seen."""
+    head = ("| models | opening | then | closing |", "| --- | --- | --- | --- |")
     rows = (
-        f"| {each.family} | {_code(each.opening)} | {each.form.value} | {_code(*each.closing)} | {each.place.value} "
-        f"| {each.source} |"
-        for each in DIALECTS
+        f"| {each.family} | {_code(each.opening)} | {_what_follows(each)} | {_code(*each.closing)} |" for each in DIALECTS
     )
-    return "\n".join((*head, *rows))
+    return "\n".join((*head, *rows, "", "Seen in:", "", *_sources()))
+
+
+def _what_follows(dialect: Dialect) -> str:
+    """Return the form, with the place where the spelling does not count everywhere."""
+    if dialect.place is Place.ANYWHERE:
+        return dialect.form.value
+    return f"{dialect.form.value}, {dialect.place.value}"
+
+
+def _sources() -> list[str]:
+    """Return a line for each family of models: the sources of all its spellings, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for each in DIALECTS:
+        found.setdefault(each.family, {}).update(dict.fromkeys(each.source.split("; ")))
+    return [f"- {family}: {'; '.join(sources)}" for family, sources in found.items()]
 
 
 def _code(*texts: str) -> str:

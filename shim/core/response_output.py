@@ -11,11 +11,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from shim.core.content import ContentText, Parts
-from shim.core.foundry import new_call_id
 from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
-from shim.core.tool_calls import call_key
+from shim.core.tool_calls import Identities, call_key
 from shim.reports import RepairScope
 
 if TYPE_CHECKING:
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
 _ITEM_EVENTS: Final = ("response.output_item.added", "response.output_item.done")
 _CALL_EVENTS: Final = ("response.function_call_arguments.delta", "response.function_call_arguments.done")
-_GOOD_ENDS: Final = ("response.completed", "response.incomplete")
+_COMPLETED: Final = "response.completed"
+_CUT_OFF: Final = ("incomplete", "failed", "cancelled")
+"""The statuses of what has not ended by itself."""
 
 
 class _Numbering:
@@ -168,6 +169,7 @@ class OutputRepairer:
         # Its own calls: one that it has found itself was made once.
         self._calls = ResponseCalls(request, report, evidence)
         self._structured: Counter[bytes] = Counter()
+        self._identities = Identities()
         self._has_reasoning = False
         self._has_started = False
         self._scope = RepairScope(report)
@@ -211,13 +213,14 @@ class OutputRepairer:
         items = list(objects(response["output"]))
         for item in items if not self._has_started else ():
             self._note(item)
+        is_cut_off = response.get("status") in _CUT_OFF
         changed = False
         output: dict[int, dict[str, Any]] = {}
         for index, item in enumerate(items):
             is_known = index in self._messages
             message = self._messages.get(index) or _Message(index)
             if item.get("type") == "message":
-                changed |= self._rewrite_message(message, item)
+                changed |= self._rewrite_message(message, item, is_cut_off=is_cut_off)
             elif item.get("type") == "function_call":
                 changed |= self._calls.repair_item(index, item, self._scope, is_over=True)
             calls = list(self._take_calls(message))
@@ -252,7 +255,7 @@ class OutputRepairer:
         elif kind in _CALL_EVENTS:
             emitted = self._take_arguments(event, is_over=kind == "response.function_call_arguments.done")
         elif kind in ENDS:
-            emitted = self._take_end(event, is_cut_off=kind not in _GOOD_ENDS)
+            emitted = self._take_end(event, is_cut_off=kind != _COMPLETED)
         return emitted
 
     def _take_end(self, event: dict[str, Any], *, is_cut_off: bool) -> list[dict[str, Any]] | None:
@@ -311,7 +314,7 @@ class OutputRepairer:
         if not is_over:
             return None
         before = self._end_texts(message, is_cut_off=False)
-        changed = self._rewrite_message(message, item)
+        changed = self._rewrite_message(message, item, is_cut_off=item.get("status") in _CUT_OFF)
         after = self._emit_calls(message)
         return [*before, event, *after] if before or changed or after else None
 
@@ -326,7 +329,7 @@ class OutputRepairer:
             case _:
                 pass
 
-    def _rewrite_message(self, message: _Message, item: dict[str, Any]) -> bool:
+    def _rewrite_message(self, message: _Message, item: dict[str, Any], *, is_cut_off: bool) -> bool:
         """Take what was found out of the texts of a message; those that were not streamed are looked at now."""
         changed = False
         for number, part in enumerate(objects(item.get("content"))):
@@ -336,7 +339,7 @@ class OutputRepairer:
             if text is None:
                 text = message.texts[number] = _Text(self._content())
             if text.is_open:
-                parts = text.end(part["text"])
+                parts = text.end(part["text"], is_cut_off=is_cut_off)
                 message.calls += parts.calls
                 if parts.reasoning:
                     self._added[self._numbering.take_place()] = new_reasoning(parts.reasoning)
@@ -417,7 +420,7 @@ class OutputRepairer:
             if self._structured[key]:
                 self._structured[key] -= 1
             else:
-                yield new_call(call.name, call.arguments, call.id or new_call_id())
+                yield new_call(call.name, call.arguments, self._identities.free_id(call.id))
 
     def _message(self, event: dict[str, Any]) -> _Message:
         message = self._messages.get(self._last_index)

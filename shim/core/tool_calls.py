@@ -70,15 +70,17 @@ class _Call:
         return document
 
 
-class _Identities:
+class Identities:
     """The numbers and ids of the calls of one choice."""
 
-    def __init__(self, new_id: Callable[[], str]) -> None:
+    def __init__(self, new_id: Callable[[], str] = new_call_id) -> None:
+        """Create ids with a function."""
         self._new_id = new_id
         self._next_number = 0
         self._ids: set[str] = set()
 
     def take_number(self) -> int:
+        """The next number, from 0."""
         number, self._next_number = self._next_number, self._next_number + 1
         return number
 
@@ -140,7 +142,7 @@ class ToolCalls:
         self._evidence = evidence
         self._tools = tools or {}
         self._names = DeclaredNames(self._tools)
-        self._identities = _Identities(new_id)
+        self._identities = Identities(new_id)
         self._scope = RepairScope(report)
         # Calls that later items may continue, by the service's own id and index.
         self._by_id: dict[str, _Call] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group, RenderableType
@@ -46,11 +47,9 @@ def _follow(
 ) -> None:
     """Draw the scene again and again until both sides have ended."""
     with Live(console=console, auto_refresh=False) as live:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_FRAME_SECONDS)
-                live.update(_draw(title, scene, before, after), refresh=True)
-        # A side may have ended after the last frame was drawn.
+        while any(thread.is_alive() for thread in threads):
+            live.update(_draw(title, scene, before, after), refresh=True)
+            time.sleep(_FRAME_SECONDS)
         live.update(_draw(title, scene, before, after), refresh=True)
 
 

@@ -25,10 +25,14 @@ def show_plain(scenes: list[tuple[Scene, Side, Side]]) -> None:
             side.play(scene, _write)
             mark = "+" if side.is_right else "!"
             text = "\n" if side.text and not side.text.endswith("\n") else ""
-            _print(text + fill(f"{mark} {side.outcome}", _WIDTH, subsequent_indent="  "))
+            _print(text + _wrap(f"{mark} {side.outcome}"))
         if after.report is not None:
-            _print(fill(f"= {after.report}", _WIDTH, subsequent_indent="  "))
+            _print(_wrap(f"= {after.report}"))
     _print(f"\n{CLOSING}")
+
+
+def _wrap(line: str) -> str:
+    return fill(line, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _print(line: str) -> None:

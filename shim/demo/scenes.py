@@ -64,7 +64,7 @@ def print_calls(client: openai.OpenAI, request: dict[str, Any]) -> Generator[str
                     yield f"{call.function.name} "
                 yield call.function.arguments or ""
             reason = choice.finish_reason or reason
-    return f"tool_calls: {calls or 'none'}, finish_reason: {reason}"
+    return f"calls: {calls or 'none'}, finish_reason: {reason}"
 
 
 def _stream(client: Any, request: dict[str, Any]) -> Any:
@@ -75,21 +75,21 @@ SCENES: Final = (
     Scene(
         "haiku",
         "An answer, streamed",
-        "The last chunk has no choices.",
+        "The service ends the stream with a chunk that has no choices.",
         print_text,
         lambda outcome: outcome == "finish_reason: stop",
     ),
     Scene(
         "tool-call",
         "A function of the program, called by the model",
-        "The call is sent as text.",
+        "The service sends the call as text.",
         print_calls,
-        lambda outcome: outcome == "tool_calls: 1, finish_reason: tool_calls",
+        lambda outcome: outcome == "calls: 1, finish_reason: tool_calls",
     ),
     Scene(
         "unknown-model",
         "A model that is not loaded",
-        "The status is 200, and the connection is closed without a response body.",
+        "The service answers 200, and closes the connection without a response body.",
         print_text,
         lambda outcome: isinstance(outcome, openai.NotFoundError),
     ),

@@ -52,11 +52,11 @@ class ReplayServer:
 
 class _Handler(BaseHTTPRequestHandler):
     recorded: dict[tuple[str, str, str], Recording]
+    protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # which would delay each piece until the one before it is acknowledged
 
     def do_POST(self) -> None:
         started = time.monotonic()
-        self.close_connection = True
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         recording = self.recorded.get(_key(self.command, self.path, body))
         if recording is None:
@@ -66,6 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
             for piece in recording.pieces:
                 time.sleep(max(0.0, started + piece.at - time.monotonic()))
                 self.wfile.write(piece.data)
+        # A connection that the service kept open is kept open: the client may send its next request on it.
+        self.close_connection |= recording.ended is not None
 
     do_GET = do_POST  # noqa: N815 - http.server looks for that name
 

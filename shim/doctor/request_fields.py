@@ -7,7 +7,6 @@ answer has to show which of the two it was; if it does not, the result is "unkno
 from __future__ import annotations
 
 import base64
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import openai
@@ -136,17 +135,24 @@ def _examine_stop(ask: Ask) -> str:
     return _result(len(text) < len(expected) and expected.startswith(text), is_ignored)
 
 
-def _examine_response_format(ask: Ask) -> str:
-    form = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": _SCHEMA}}
-    completion, is_ignored = _send(ask, ask.prompt or _SHORT_PROMPT, response_format=form, max_tokens=_FORMAT_TOKENS)
+def _examine_json_object(ask: Ask) -> str:
+    return _examine_format(ask, {"type": "json_object"})
+
+
+def _examine_json_schema(ask: Ask) -> str:
+    schema = {"name": "answer", "strict": True, "schema": _SCHEMA}
+    return _examine_format(ask, {"type": "json_schema", "json_schema": schema})
+
+
+def _examine_format(ask: Ask, response_format: Mapping[str, Any]) -> str:
+    # OpenAI requires the word JSON in a prompt for a JSON object.
+    question = ask.prompt or f"{_SHORT_PROMPT} Answer in JSON."
+    completion, is_ignored = _send(ask, question, response_format=response_format, max_tokens=_FORMAT_TOKENS)
     text = _text(completion).lstrip()
-    if text and not text.startswith("{"):  # even if the token limit has cut it, it cannot become that object
-        return IGNORED
-    try:
-        json.loads(text)
-    except ValueError:
-        return _result(is_honoured=False, is_ignored=is_ignored)
-    return _result(not is_ignored, is_ignored)
+    if not text:
+        return UNKNOWN
+    # The token limit may cut the object, but does not change how it starts.
+    return IGNORED if is_ignored or not text.startswith("{") else HONOURED
 
 
 def _examine_strict(ask: Ask) -> str:
@@ -182,7 +188,8 @@ _FIELDS: Final[dict[str, Callable[[Ask], str]]] = {
     "n": _examine_n,
     "logprobs": _examine_logprobs,
     "stop": _examine_stop,
-    "response_format": _examine_response_format,
+    "json_object": _examine_json_object,
+    "json_schema": _examine_json_schema,
     "strict": _examine_strict,
     "images": _examine_images,
 }

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
-from shim.errors import CatalogUnreachableError, ServiceError, import_extra
+from shim.errors import CatalogUnreachableError, MissingExtraError, ServiceError, import_extra
 from shim.files import require_private
 from shim.offline.smollm2 import convert
 
@@ -34,6 +34,7 @@ DEFAULT_MODEL = "qwen2.5-1.5b"
 """The model of Foundry's catalog that is used where none is named."""
 
 # The version is that of the conversion below and a part of the folder's name: a changed conversion builds a new folder.
+# It declares no tool markers: its vocabulary has no tokens for calls, which the runtime requires.
 MODEL_ID = "SmolLM2-135M-Instruct:1"
 
 _NAME = MODEL_ID.partition(":")[0]
@@ -129,6 +130,7 @@ def start_default_model(
     """
     from shim.service.start import FoundryLocal  # noqa: PLC0415 - the model needs neither openai nor httpx
 
+    import_extra("service,offline", "foundry_local_sdk")  # whichever model it will be, one command installs all of it
     seconds = _seconds_since_failure()
     if seconds is None:
         report(f"Starting Foundry Local with {DEFAULT_MODEL}: seconds, but the first time a download of 1.5 to 2 GB …")
@@ -153,13 +155,13 @@ def _seconds_since_failure() -> float | None:
     """How long ago the catalog could not be reached; None if that is long ago, or never was."""
     try:
         age = time.time() - _failure_file().stat().st_mtime
-    except OSError:
+    except (OSError, MissingExtraError):  # without the extra there is no cache
         return None
     return age if 0 <= age < _REMEMBERED_SECONDS else None
 
 
 def _remember_failure() -> None:
-    with contextlib.suppress(OSError):  # the next start looks again
+    with contextlib.suppress(OSError, MissingExtraError):  # the next start looks again
         file = _failure_file()
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch()

@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct from its GGUF file to a folder of ONNX Runtime GenAI, which Foundry Local runs.
 
-Tensors keep GGUF's names, and what a layer puts out is named after the layer. The packages of the extra ``offline``
+Tensors keep GGUF's names, and the output of a layer is named after the layer. The packages of the extra ``offline``
 have types too loose to be checked and are used without.
 """
 
@@ -58,7 +58,7 @@ class _Network:
     """The ONNX graph of the model, from the tokens to the logits."""
 
     def __init__(self, source: _Source) -> None:
-        """Put the whole graph together."""
+        """Build the whole graph."""
         self._source = source
         self._numpy, self._onnx = import_extra("offline", "numpy"), import_extra("offline", "onnx")
         self._nodes: list[Any] = []
@@ -205,7 +205,7 @@ class _Network:
 
 
 def convert(gguf_file: Path, folder: Path) -> None:
-    """Write the folder that the runtime loads; the file that makes it a model comes last."""
+    """Write the folder that the runtime loads; the file that makes it a model is written last."""
     source = _Source(gguf_file)
     folder.mkdir()
     _Network(source).save(folder / "model.onnx")
@@ -262,7 +262,7 @@ def _tokenizer_settings(source: _Source) -> dict[str, Any]:
 
 
 def _runtime_settings(source: _Source) -> dict[str, Any]:
-    """How the runtime drives the graph, and how it picks tokens where a request says nothing: the likeliest."""
+    """How the runtime drives the graph, and how it picks tokens unless the request sets it: the likeliest."""
     past = {f"past_{part}_names": f"past_key_values.%d.{part}" for part in ("key", "value")}
     present = {f"present_{part}_names": f"present.%d.{part}" for part in ("key", "value")}
     decoder: dict[str, Any] = {

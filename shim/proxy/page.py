@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from shim.proxy.forwarding import Forwarder
     from shim.proxy.settings import Settings
 
-_SCRIPTS: Final = ("elements.js", "events.js", "difference.js", "wire.js", "comparison.js", "request.js", "page.js")
+_SCRIPTS: Final = (
+    *("elements", "events", "difference", "wire", "wire_view", "comparison", "request"),
+    *("times", "repairs", "turn", "run", "page"),
+)
 """In the order in which they need each other."""
 
 
@@ -53,7 +56,7 @@ def _page() -> str:
     parts = {
         "style": _file("page.css"),
         "rules": rules.decode().replace("<", "\\u003c"),
-        "script": "\n".join(map(_file, _SCRIPTS)),
+        "script": "\n".join(_file(f"{name}.js") for name in _SCRIPTS),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html"))
 

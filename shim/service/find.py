@@ -115,7 +115,7 @@ def _examine(base_url: str, seconds: float, *, is_recorded: bool = False) -> str
         is_recorded: Whether this library has recorded it, so that it has to be Foundry Local.
 
     Raises:
-        _NotFoundryError: There is no service.
+        _NotFoundryError: No service answers.
     """
     parts = urlsplit(base_url)
     origin = f"{parts.scheme}://{parts.netloc}"

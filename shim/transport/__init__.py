@@ -141,7 +141,7 @@ class AsyncRepairTransport(AsyncBaseTransport):
         self.service = origin_of(request.url)
         return await self._exchange(request)
 
-    async def _exchange(self, request: Any) -> Any:
+    async def _exchange(self, request: Request) -> Response:
         steps = start_exchange(request, self.policy, self._memory, AsyncBody, service=self.service)
         return await run_exchange_async(steps, self.inner.handle_async_request)
 

@@ -87,14 +87,14 @@ def run_of(*names, releases=DEFAULT_VERSIONS, **others):
 
 
 class TestTable:
-    """The table in the README: written, read and compared."""
+    """The table in the document: written, read and compared."""
 
     def test_is_read_as_it_was_written(self):
         """Every line comes back; the text around it stays."""
         table = table_of(run_of(*FRAMEWORKS, alone="a|b"))
         text = with_table(EMPTY, table, DEFAULT_VERSIONS)
         assert table_in(text) == table
-        assert text.startswith("Before.\n\n<!-- frameworks -->\n| ")
+        assert text.startswith("Before.\n\n<!-- frameworks -->\n- ")
         assert text.endswith("<!-- /frameworks -->\n\nAfter.\n")
         assert with_table(text, table, DEFAULT_VERSIONS) == text
 
@@ -107,14 +107,22 @@ class TestTable:
 
     def test_says_what_is_different_without_the_shim(self):
         """For each release; and that nothing is, where it is so."""
-        assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link][-1] == (
+        assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link][-2] == (
             "1.2.4: stream: junk. 2.2.1: stream: junk"
         )
-        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-1] == "1.2.4: the same. 2.2.1: the same"
+        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-2] == "1.2.4: the same. 2.2.1: the same"
+
+    def test_notes_name_what_is_not_usual_with_the_shim(self):
+        """What all get stands above the table."""
+        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-1] == ""
+        assert table_of(run_of("instructor"))[FRAMEWORKS["instructor"].link][-1] == (
+            "stream: the object; tool call: 1 call"
+        )
 
     def test_marks_what_is_wrong_with_the_shim(self):
         """With the release in which it is."""
-        assert "2.2.1: junk ✗" in table_of(run_of("llm", releases=["2.2.1"], shim="junk"))[FRAMEWORKS["llm"].link]
+        line = table_of(run_of("llm", releases=["2.2.1"], shim="junk"))[FRAMEWORKS["llm"].link]
+        assert line[-1] == "stream: 2.2.1: junk ✗"
 
     def test_changed_line_is_found(self):
         """One line that differs is one difference; a framework that was not run says nothing."""

@@ -1,4 +1,4 @@
-"""The table in the README is what live runs show; and the program that makes it finds what is wrong."""
+"""The tables in docs/releases.md are what live runs show; and the program that makes it finds what is wrong."""
 
 import itertools
 import json
@@ -66,22 +66,28 @@ def right_results(*releases, **others):
 
 
 class TestTable:
-    """The table in the README: written, read and compared."""
+    """The tables in the document: written, read and compared."""
 
     def test_is_read_as_it_was_written(self):
         """Every cell comes back, of releases that share a column, too; the text around it stays."""
         table = table_of(right_results(*RELEASES, plain="a|b, <c>"))
         text = with_table(EMPTY, table)
         assert table_in(text) == table
-        assert text.startswith("Before.\n\n<!-- matrix -->\n| ")
+        assert text.startswith("Before.\n\n<!-- matrix -->\n- ")
         assert text.endswith("<!-- /matrix -->\n\nAfter.\n")
         assert with_table(text, table) == text
 
-    def test_has_one_column_for_neighbours_that_show_the_same(self):
-        """Equal columns are one, headed by the first and the last of them; others are not."""
+    def test_has_one_table_for_neighbours_that_show_the_same(self):
+        """Equal tables are one, headed by the first and the last of them; others are not."""
         results = [*right_results("1.0.0", plain="junk"), *right_results("1.1.0", "1.2.4", "2.0.1")]
-        heading = with_table(EMPTY, table_of(results)).splitlines()[3]
-        assert heading == "|  | 1.0.0 | 1.1.0 – 1.2.4 | 2.0.1 |"  # noqa: RUF001 - the dash of a range
+        lines = with_table(EMPTY, table_of(results)).splitlines()
+        headings = [line for line in lines if line.startswith("### ")]
+        assert headings == ["### 1.0.0", "### 1.1.0 – 1.2.4", "### 2.0.1"]  # noqa: RUF001 - the dash of a range
+        assert [line for line in lines if line.startswith(f"| {STREAM} |")] == [
+            f"| {STREAM} | junk | whole text |",
+            f"| {STREAM} | whole text | the same |",
+            f"| {STREAM} | whole text | the same |",
+        ]
 
     def test_says_what_the_plain_client_shows_and_what_the_shim_makes_of_it(self):
         """Both where they differ, one where they do not, and a mark where the shim is wrong."""
@@ -112,7 +118,7 @@ class TestTable:
         assert differences(committed, table_of(right_results("1.2.4"))) == []
         changed = {**committed, ("model list", "1.2.4"): "no model"}
         (line,) = differences(changed, table_of(right_results("1.2.4")))
-        assert line == "model list, 1.2.4: the README says 'no model', this run 'the model'"
+        assert line == "model list, 1.2.4: the document says 'no model', this run 'the model'"
         assert differences(changed, table_of(right_results("2.2.1"))) == []
 
     def test_missing_and_unknown_cells_are_found(self):
@@ -379,22 +385,22 @@ class TestOutcomes:
             (STREAM, events(*conforming(HAIKU, reason="length")), "whole text, finish reason length"),
             (STREAM, events(*conforming(HAIKU)[:-1]), "whole text, finish reason none"),
             (STREAM, events(*conforming(HAIKU), NO_CHOICE), "whole text, then IndexError"),
-            (STREAM, events(*betalgo(HAIKU)), "whole text (odd id, role, members)"),
+            (STREAM, events(*betalgo(HAIKU)), "whole text (odd id, role, fields)"),
             (STREAM, events(*conforming(HAIKU), chunk({}, of="another")), "whole text (odd id)"),
             (STREAM, events(*conforming(HAIKU), chunk({}, index=1)), "whole text (odd index)"),
             (STREAM, events(*conforming(HAIKU), {**chunk({}), "object": "x"}), "whole text (odd object)"),
-            (STREAM, events(*conforming(HAIKU), chunk({"tool_calls": []})), "whole text (odd members)"),
+            (STREAM, events(*conforming(HAIKU), chunk({"tool_calls": []})), "whole text (odd fields)"),
             (STREAM, events(), "nothing"),
             (STREAM, Hold(), "hangs"),
             ("`.stream()` helper", events(*conforming(HAIKU)), "whole text"),
-            ("`.stream()` helper", events(*betalgo(HAIKU)), "whole text (odd id, role, members)"),
+            ("`.stream()` helper", events(*betalgo(HAIKU)), "whole text (odd id, role, fields)"),
             ("`.stream()` helper", events(*conforming(HAIKU), chunk({}, "stop", index=1)),
              "other text, finish reason stop and stop (odd index)"),
             ("usage not asked for", events(*conforming(HAIKU)), "no usage"),
             ("usage asked for", events(*conforming(HAIKU), LAST), "usage once, at the end"),
             ("usage asked for", events(*conforming(HAIKU)[:-1], chunk({}, "stop", usage=USAGE)),
              "usage once, beside text"),
-            ("usage asked for", events(*betalgo(HAIKU)), "usage in each chunk (odd id, role, members)"),
+            ("usage asked for", events(*betalgo(HAIKU)), "usage in each chunk (odd id, role, fields)"),
             ("usage asked for", events(chunk({"role": "assistant"}, usage=USAGE), *conforming(HAIKU)[1:], LAST),
              "usage in several chunks, the last one empty"),
             ("tools, one call", events(*TEXT_CALL), "call as text"),
@@ -430,8 +436,8 @@ class TestOutcomes:
              "InternalServerError 500 that says why, 3 requests"),
             ("model list", models("loaded", owned_by="x"), "the model"),
             ("model list", models("a", "b", owned_by="x"), "2 models"),
-            ("model list", models("loaded:1"), "the model with members missing"),
-            ("model list", models("loaded:1", owned_by="x", IsDelta=False), "the model (odd members)"),
+            ("model list", models("loaded:1"), "the model with fields missing"),
+            ("model list", models("loaded:1", owned_by="x", IsDelta=False), "the model (odd fields)"),
             ("model list", error(404, "no"), "NotFoundError 404"),
             ("responses stream", events(*response(COMPLETE_PART)), "whole text"),
             ("responses stream", events(*response({"annotations": []})), "whole text without logprobs"),

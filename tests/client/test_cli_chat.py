@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("typer")
 
+from shim.cli import app
 from shim.cli.output import failures
 from shim.origin import install_command
 from support.commands import SECONDS, command
@@ -280,7 +281,7 @@ class TestHelp:
         for start in ("0 ", "1 ", "2 ", "3 ", "130 ", "chat ", "models ", "--install-completion "):
             assert any(line.strip().startswith(start) for line in lines)
 
-    @pytest.mark.parametrize("name", ["", "chat", "models", "doctor", "capture", "proxy", "run"])
+    @pytest.mark.parametrize("name", ["", *(info.name or info.callback.__name__ for info in app.registered_commands)])
     def test_help_loads_nothing_heavy(self, run, name):
         """Its time is that of its imports, so none is made that only a running command needs."""
         code = (

@@ -17,6 +17,7 @@ from support.terminal import Terminal, in_terminal
 
 EXAMPLE = REPOSITORY / "examples" / "before_and_after.py"
 POEM = ("In the river's flow,", "a stream sings its melody,", "its voice echoes through the water.")
+END = "Connection: close\r\n"
 ESCAPE = "\x1b"
 
 
@@ -52,8 +53,8 @@ def test_both_clients_are_shown_beside_each_other(environment, program):
         f"{' '.join(POEM)} ✓ finish_reason: stop",
     )
     assert call[0].startswith("<tool_call>")
-    assert call[0].endswith("✗ tool_calls: none, finish_reason: stop")
-    assert call[1].startswith('get_weather {"city":"Paris"} ✓ tool_calls: 1')
+    assert call[0].endswith("✗ calls: none, finish_reason: stop")
+    assert call[1].startswith('get_weather {"city":"Paris"} ✓ calls: 1')
     assert unknown[0] == "✗ APIConnectionError: Connection error."
     assert "✓ NotFoundError" in unknown[1]
     assert "phi-4-mini" in unknown[1]
@@ -76,7 +77,8 @@ def test_plain_text_needs_no_extra(environment):
     poem = "\n".join(POEM)
     assert before == f"{poem}\n! IndexError: list index out of range\n"
     assert after.startswith(f"{poem}\n+ finish_reason: stop\n= 155 repairs in 23 events: ")
-    assert "! tool_calls: none, finish_reason: stop" in done.stdout
+    assert "message-beside-delta" in first
+    assert "! calls: none, finish_reason: stop" in done.stdout
     assert "+ NotFoundError: " in done.stdout
 
 
@@ -101,7 +103,16 @@ def test_terminal_is_not_overrun(environment, columns, no_colour):
         assert terminal.wait() == 0
     colours = re.findall(r"\x1b\[(?:\d;)?3[12]m", terminal.output)
     assert bool(colours) is not bool(no_colour)
-    lines = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.output).replace("\r", "\n").splitlines()
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", terminal.output)
+    for outcome in (
+        "✗ IndexError",
+        "✓ finish_reason: stop",
+        "✗ calls: none",
+        "✓ calls: 1",
+        "✓ NotFoundError",
+    ):
+        assert outcome in plain
+    lines = plain.replace("\r", "\n").splitlines()
     assert max(map(len, lines)) == min(columns, 100)
 
 
@@ -116,7 +127,7 @@ def test_result_that_is_not_right_ends_with_1(monkeypatch, capsys):
 def test_server_sends_the_recorded_bytes(path):
     """Status line, headers and chunked framing are those of the service."""
     recording = Recording.load(path)
-    head = f"{recording.method} {recording.target} HTTP/1.1\r\nContent-Length: {len(recording.body)}\r\n\r\n"
+    head = f"{recording.method} {recording.target} HTTP/1.1\r\n{END}Content-Length: {len(recording.body)}\r\n\r\n"
     with play_server() as base_url:
         with socket.create_connection(("127.0.0.1", urlsplit(base_url).port)) as client:
             client.sendall(head.encode() + recording.body)
@@ -124,6 +135,22 @@ def test_server_sends_the_recorded_bytes(path):
     assert received == recording.answer
     assert b"Server: Kestrel" in received
     assert recording.details["service"] == "Foundry Local 1.2.4"
+
+
+def test_connection_stays_open_as_recorded():
+    """A client that sends its next request on the same connection gets the next response."""
+    ask = b"GET /v1/models HTTP/1.1\r\n\r\n"
+    answer = Recording.load(FOLDER / "unknown-model-2.json").answer
+    with play_server() as base_url:
+        with socket.create_connection(("127.0.0.1", urlsplit(base_url).port)) as client:
+            for _ in range(2):
+                client.sendall(ask)
+                received = b""
+                while len(received) < len(answer):
+                    piece = client.recv(65536)
+                    assert piece
+                    received += piece
+                assert received == answer
 
 
 def test_unrecorded_request_is_not_found():

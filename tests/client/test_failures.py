@@ -53,6 +53,22 @@ ERRORS = {
     "named event with an object": (f'event: error\ndata: {{"message":"{REASON}","code":401}}\n\n'.encode(), 401),
     "named event, data first": (f'data: {{"message":"{REASON}"}}\nevent: error\n\n'.encode(), 500),
     "named event over lines": (f"event: error\ndata: the prompt is\ndata: {REASON}\n\n".encode(), 500),
+    "list of texts": (event({"errors": [REASON]}), 500),
+    "problem": (event({"type": "about:blank", "title": "Bad Request", "status": 400, "detail": REASON}), 400),
+    "Anthropic's": (event({"type": "error", "error": {"type": "overloaded_error", "message": REASON}}), 503),
+    "message and code": (event({"message": REASON, "code": "context_length_exceeded"}), 400),
+    "err": (event({"err": REASON}), 500),
+    "fault": (event({"fault": {"faultstring": REASON, "detail": {"errorcode": "x"}}}), 500),
+    "ok that is false": (event({"ok": False, "message": REASON}), 500),
+    "envelope in an envelope": (event({"error": {"error": {"message": REASON, "code": 403}}}), 403),
+    "status in text": (event({**HEAD, "choices": [], "HttpStatusCode": "400", "error": {"message": REASON}}), 400),
+    "choice": (event({**HEAD, "choices": [{"index": 0, "error": {"message": REASON, "code": 502}}]}), 502),
+    "choice and its reason": (
+        event({**HEAD, "choices": [{"index": 0, "delta": {}, "error": {"message": REASON}, "finish_reason": "error"}]}),
+        500,
+    ),
+    "event that is an exception": (f"event: exception\ndata: {REASON}\n\n".encode(), 500),
+    "event that has failed": (f"event: failed\ndata: {REASON}\n\n".encode(), 500),
     "OpenAI's own": (event({"error": {"message": REASON, "type": "rate_limit_error"}}), 429),
 }
 
@@ -93,6 +109,30 @@ class TestErrorsInOtherForms:
         answer = ask(client, stream(pieces, done=body), tools=[TOOL])
         assert answer.text == "See <tool_ca"
         assert REASON in str(answer.error)
+
+    @CLIENTS
+    @pytest.mark.parametrize("is_foundry", [True, False])
+    def test_text_in_an_event_called_an_error_comes_first(self, client, is_foundry):
+        """The event that says that the answer has failed may have its last text."""
+        body = b"event: error\n" + event(chunk({"content": " world"}))
+        answer = ask(client, stream([HEAD, MIDDLE[0]], done=body), is_foundry=is_foundry)
+        assert answer.text == TEXT
+        assert type(answer.error) is openai.APIError
+
+    @CLIENTS
+    def test_error_that_is_a_status_has_that_status(self, client):
+        """Without any message."""
+        answer = ask(client, event({"error": 429}))
+        assert isinstance(answer.error, openai.RateLimitError)
+
+    @CLIENTS
+    def test_event_in_the_body_of_an_error_is_read(self, client):
+        """A service that was asked for a stream may send its error as an event, with the status of an error."""
+        body = event({"error": {"message": REASON, "code": "x"}}) + DONE
+        with RawServer(marked(sse_response([body], status=400))) as server:
+            answer = client.ask(server.base_url)
+        assert isinstance(answer.error, openai.BadRequestError)
+        assert (answer.error.body["message"], answer.error.code) == (REASON, "x")
 
     @CLIENTS
     def test_error_beside_a_whole_answer_is_raised(self, client):
@@ -175,6 +215,41 @@ class TestChoices:
         assert (answer.error, answer.text, answer.reason) == (None, TEXT, "stop")
 
     @CLIENTS
+    @pytest.mark.parametrize("is_foundry", [True, False])
+    @pytest.mark.parametrize(
+        "parts",
+        [
+            [(1, {"content": "b"}), (0, {"content": "a"})],
+            [(2, {"content": "c"}), (0, {"content": "a"}), (1, {"content": "b"})],
+            [(0, {"content": "a"}), (2, {"content": "c"}), (1, {"content": "b"})],
+        ],
+    )
+    def test_choices_may_begin_in_any_order(self, client, is_foundry, parts):
+        """The accumulator of the official client takes the order for the indexes: it fails, or mixes the choices."""
+        chunks = [*(chunk(delta, index=index) for index, delta in parts)]
+        ends = [chunk({}, "stop", index=index) for index, _ in parts]
+        answer = ask(client, stream([*chunks, *ends]), is_foundry=is_foundry, n=len(parts))
+        assert answer.error is None
+        if answer.completion is not None:
+            texts = [choice.message.content for choice in answer.completion.choices]
+            assert texts == list("abc")[: len(parts)]
+
+    @CLIENTS
+    @pytest.mark.parametrize("is_foundry", [True, False])
+    def test_choice_alone_that_is_not_the_first(self, client, is_foundry):
+        """The first one says nothing."""
+        answer = ask(client, stream(choices((1, {"content": "b"}, None), (1, {}, "stop"))), is_foundry=is_foundry, n=2)
+        assert answer.error is None
+        assert answer.completion is None or answer.completion.choices[1].message.content == "b"
+
+    @CLIENTS
+    def test_index_out_of_all_bounds_is_an_error(self, client):
+        """Nobody asked for so many."""
+        answer = ask(client, stream(choices((10**9, {"content": "b"}, "stop"))), n=2)
+        assert isinstance(answer.error, openai.APIError)
+        assert answer.error.code == "damaged_chunk"
+
+    @CLIENTS
     def test_all_choices_without_a_reason_end_at_the_marker(self, client):
         """The service says that it is done."""
         answer = ask(client, stream(BOTH), n=2)
@@ -218,6 +293,23 @@ ODD_CHUNKS = {
     "delta text": {**MIDDLE[0], "choices": [{"index": 0, "delta": "Hello"}]},
     "message": {**MIDDLE[0], "choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": None}]},
     "list of chunks": [MIDDLE[0]],
+    "message text": {**MIDDLE[0], "choices": [{"index": 0, "message": "Hello"}]},
+    "text of the choice": {**MIDDLE[0], "choices": [{"index": 0, "text": "Hello"}]},
+    "content of the choice": {**MIDDLE[0], "choices": [{"index": 0, "content": "Hello"}]},
+    "chunk without its name": {name: value for name, value in MIDDLE[0].items() if name != "object"},
+    "chunk of another name": {**MIDDLE[0], "object": "chat.completion"},
+    "usage a list": {**MIDDLE[0], "usage": []},
+    "usage text": {**MIDDLE[0], "usage": "none"},
+    "usage a number": {**MIDDLE[0], "usage": 5},
+    "tool calls an empty object": chunk({"content": "Hello", "tool_calls": {}}),
+    "tool calls an empty text": chunk({"content": "Hello", "tool_calls": ""}),
+    **{
+        f"log probabilities {logprobs!r}": {
+            **MIDDLE[0],
+            "choices": [{**MIDDLE[0]["choices"][0], "logprobs": logprobs}],
+        }
+        for logprobs in ([], "x", 5, True, {"content": "x"}, {"content": {}}, {"content": 5}, {"refusal": 5})
+    },
 }
 
 # Chunks that nobody can read: what they were to say is not known.
@@ -232,6 +324,15 @@ DAMAGED = {
     "choices a list of text": event({**MIDDLE[0], "choices": ["Hello"]}),
     "choices a number": event({**MIDDLE[0], "choices": 7}),
     "delta a list": event({**MIDDLE[0], "choices": [{"index": 0, "delta": ["Hello"]}]}),
+    "text a number": event({**MIDDLE[0], "choices": [{"index": 0, "text": 7}]}),
+    "delta outside of choices": event({"delta": {"content": "Hello"}}),
+    "message outside of choices": event(
+        {"model": "m", "message": {"role": "assistant", "content": "x"}, "done": False}
+    ),
+    "text of another API": event({"response": "Hello", "done": False}),
+    "nested lists": event({**MIDDLE[0], "x": "@"}).replace(b'"@"', b"[" * 800 + b"]" * 800),
+    "nested objects": event({**MIDDLE[0], "x": "@"}).replace(b'"@"', b'{"a":' * 800 + b"1" + b"}" * 800),
+    "endless number": event({**MIDDLE[0], "x": "@"}).replace(b'"@"', b"9" * 5000),
     "delta a number": event({**MIDDLE[0], "choices": [{"index": 0, "delta": 7}]}),
     "broken JSON": b'data: {"choices": [{"delta": {"content": "Hel\n\n',
     "half an event": b'data: {"choices"\n\n',
@@ -281,6 +382,8 @@ def assert_readable(answer):
     """Each chunk is one that a program can read that keeps to OpenAI's types."""
     for each in answer.chunks:
         assert isinstance(each.choices, list)
+        assert each.usage is None or each.usage.total_tokens is not None
+        assert all(isinstance(choice.delta.tool_calls or [], list) for choice in each.choices)
         assert all(choice.delta is not None for choice in each.choices)
     assert not is_crash(answer.error)
 

@@ -62,6 +62,14 @@ WORDS: list[Any] = [
     lambda text: odd(index=0, text=text),
     lambda text: event({**answer_chunk({}), "choices": answer_chunk({"content": text})["choices"][0]}),
     lambda text: event({**answer_chunk({}), "choices": [None, *answer_chunk({"content": text})["choices"]]}),
+    lambda text: odd(index=0, message=text) if text else event(answer_chunk({"content": ""})),
+    lambda text: odd(index=0, content=text),
+    lambda text: odd(index=0, delta={"content": text}, logprobs=[]),
+    lambda text: odd(index=0, delta={"content": text}, logprobs={"content": "x"}),
+    lambda text: event({**answer_chunk({"content": text}), "object": None}),
+    lambda text: event({**answer_chunk({"content": text}), "usage": []}),
+    lambda text: event(answer_chunk({"content": text, "tool_calls": {}})),
+    lambda text: odd(index=0, delta={"content": [{"type": "text", "text": text}]}),
 ]
 words = st.builds(lambda write, text: Event(write(text), text, starts=True), st.sampled_from(WORDS), texts)
 silent = st.sampled_from(
@@ -108,6 +116,9 @@ failures = st.sampled_from(
             ),
             *(b"event: error\ndata: m\n\n", b"error: m\n\n", event({"object": "error", "message": "m", "code": 400})),
             *(event({"object": "error", "message": "m", "code": 503}), odd(index=0, delta={"content": 7})),
+            *(event({"delta": {"content": "x"}}), event({"response": "x", "done": False}), odd(index=0, text=7)),
+            *(odd(index=0, error={"message": "m"}), event({"err": "m"}), b"event: failed\ndata: m\n\n"),
+            event({**HEAD, "x": "@"}).replace(b'"@"', b"[" * 700 + b"]" * 700),
         )
     ]
 )

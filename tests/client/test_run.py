@@ -473,7 +473,7 @@ class TestErrors:
         done = run("--", "no-such-program", "--option")
         assert (done.returncode, done.stdout) == (127, "")
         assert done.stderr == (
-            "foundry-shim: There is no program no-such-program. Check its name, and that it is on your PATH.\n"
+            "foundry-shim: The program no-such-program does not exist. Check its name, and that it is on your PATH.\n"
         )
 
     @on_posix

@@ -28,8 +28,9 @@ def test_chat_prints_the_answer(service, run, path):
     """The answer is the model's text, whatever characters it has; the tokens are counted by the service."""
     done = run("chat", "<|emoji|>", "--base-url", service.base_url, *path)
     assert (done.returncode, done.stdout) == (0, SCRIPTS["emoji"] + "\n")
-    endpoint, statistics = done.stderr.splitlines()
+    endpoint, model, statistics = done.stderr.splitlines()
     assert endpoint == f"Using Foundry Local endpoint at {service.base_url}/chat/completions"
+    assert model.removesuffix(":1") == f"Model: {service.model_id}".removesuffix(":1")  # 1.x lists it without
     assert " tokens, " in statistics
     assert service.alive
 
@@ -37,7 +38,7 @@ def test_chat_prints_the_answer(service, run, path):
 def test_chat_shows_the_repairs(service, run):
     """Some release needs many repairs and some few; what is told is what was done."""
     done = run("chat", "<|haiku|>", "--base-url", service.base_url, "--show-repairs")
-    codes = {line.split()[0] for line in done.stderr.splitlines()[2:]}
+    codes = {line.split()[0] for line in done.stderr.splitlines()[3:]}
     assert ("foreign-members" in codes) == service.version.startswith("1.")
 
 
@@ -79,7 +80,7 @@ class TestWithoutService:
         assert "Using the offline model SmolLM2-135M-Instruct." in done.stderr
         assert "Using Foundry Local endpoint at http://127.0.0.1:" in done.stderr
         assert "12 tokens, " in done.stderr
-        assert "cut at the limit of tokens" in done.stderr
+        assert "stopped at the token limit" in done.stderr
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
     def test_interrupt_ends_command_and_service(self, environment):

@@ -32,7 +32,8 @@ def run(tmp_path):
     """Run a program in a process of its own, with a home folder of its own and no way to the internet."""
 
     def run(code, *arguments, timeout=90, **environment):
-        home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+        home = dict.fromkeys(("HOME", "USERPROFILE", "LOCALAPPDATA"), str(tmp_path))
+        home["XDG_CACHE_HOME"] = str(tmp_path / ".cache")
         return subprocess.run(
             [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
             capture_output=True,
@@ -195,6 +196,71 @@ class TestOwnModel:
 
 
 @pytest.mark.live
+class TestRecord:
+    """A service that one program has started, and others of the same user find."""
+
+    HOLD = """
+        import sys, shim
+        with shim.FoundryLocal(model_path=sys.argv[1]) as foundry:
+            print(foundry.base_url, foundry.model_id, flush=True)
+            sys.stdin.read()
+    """
+
+    @pytest.fixture
+    def started(self, environment, model_folder):
+        """A program that has started a service, with its first line; it stops it at the end of its input."""
+        with subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(self.HOLD), str(model_folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env=environment,
+        ) as process:
+            try:
+                yield process, *process.stdout.readline().split()
+            finally:
+                process.kill()
+
+    def test_started_service_is_found_while_it_runs(self, run, started):
+        """By clients, by attach(), and by each command; not once it has stopped, and nothing of it stays."""
+        process, base_url, model_id = started
+        code = (
+            START
+            + """
+    found = shim.FoundryLocal.attach()
+    print(found.base_url, found.model_id)
+    chunks = shim.OpenAI().chat.completions.create(
+        model=found.model_id, messages=[{"role": "user", "content": "<|haiku|>"}], stream=True)
+    print(repr("".join(chunk.choices[0].delta.content or "" for chunk in chunks)))
+    """
+        )
+        done = run(code)
+        assert done.stdout.splitlines() == [f"{base_url} {model_id}", repr(SCRIPTS["haiku"])], done.stderr
+        command = "import sys, shim.__main__; sys.exit(shim.__main__.main())"
+        for arguments in (("models",), ("chat", "<|haiku|>"), ("doctor",)):
+            done = run(command, *arguments)
+            assert base_url in done.stdout + done.stderr, arguments
+        process.communicate("")
+        assert process.returncode == 0
+        done = run(code)
+        assert "No Foundry Local service answers" in done.stderr
+
+    @pytest.mark.skipif(os.name == "nt", reason="there a process cannot be looked for without harm")
+    def test_killed_service_is_not_found_and_its_record_is_removed(self, run, started, tmp_path):
+        """It could not stop, and nobody else has cleaned up."""
+        process, *_ = started
+        (record,) = tmp_path.rglob("services/*.json")
+        assert record.stat().st_mode & 0o777 == 0o600
+        process.kill()
+        process.wait()
+        assert record.exists()
+        done = run("import shim; shim.OpenAI()")
+        assert "No Foundry Local service answers" in done.stderr
+        assert not record.exists()
+
+
+@pytest.mark.live
 class TestCatalog:
     """Models of Foundry's catalog, as far as they can be had without the internet."""
 
@@ -213,8 +279,8 @@ class TestCatalog:
         assert done.stderr == ""
 
     def test_model_of_a_catalog_is_downloaded_and_served(self, run, model_folder, tmp_path):
-        """An alias is resolved over the catalog, an incomplete or unknown one is an error that lists what there is."""
-        names = ("scripted-a-generic-cpu", "scripted-b-generic-cpu")
+        """An alias is resolved over the catalog, an ambiguous or unknown one is an error that lists what there is."""
+        names = ("scripted-it-generic-cpu", "scripted-chat-generic-cpu")
         for name in names:
             folder = tmp_path / "data" / "cache" / "models" / "Local" / f"{name}-1"
             shutil.copytree(model_folder, folder)
@@ -222,7 +288,7 @@ class TestCatalog:
         code = (
             START
             + """
-    for name in ("scripted-a", "scripted-b-generic-cpu:1", "scripted-b-generic-cpu", "scripted", "nothing"):
+    for name in ("scripted-it", "scripted-chat-generic-cpu:1", "scripted-chat-generic-cpu", "scripted", "nothing"):
         foundry = shim.FoundryLocal(name, app_data_dir=sys.argv[1], catalog_url=sys.argv[2])
         try:
             with foundry:
@@ -235,11 +301,11 @@ class TestCatalog:
         with RawServer(plain_response(catalog.encode())) as server:
             done = run(code, tmp_path / "data", f"{server.url}/asset-gallery/v1.0/models")
         assert done.returncode == 0, done.stderr
-        by_alias, by_id, by_name, incomplete, unknown = done.stdout.splitlines()
-        assert by_alias == f"/v1 scripted-a-generic-cpu:1 {len(SCRIPTS['haiku'])}"
-        assert by_id == by_name == f"/v1 scripted-b-generic-cpu:1 {len(SCRIPTS['haiku'])}"
-        assert "does not have the model 'scripted'" in incomplete
-        assert "scripted-a-generic-cpu:1, scripted-b-generic-cpu:1" in incomplete
+        by_alias, by_id, by_name, ambiguous, unknown = done.stdout.splitlines()
+        assert by_alias == f"/v1 scripted-it-generic-cpu:1 {len(SCRIPTS['haiku'])}"
+        assert by_id == by_name == f"/v1 scripted-chat-generic-cpu:1 {len(SCRIPTS['haiku'])}"
+        assert "several candidates" in ambiguous
+        assert "scripted-chat-generic-cpu:1, scripted-it-generic-cpu:1" in ambiguous
         assert "does not have the model 'nothing'" in unknown
 
     def test_failed_download_is_an_error(self, run, tmp_path):

@@ -2,8 +2,10 @@
 
 import pytest
 
+import shim
+from checks.request_fields.table import DOCUMENT, examine, results_in
 from shim.doctor import as_markdown, diagnose
-from shim.doctor.probes import REPLAYED, VISITS
+from shim.doctor.examination import PROBES
 from support.scripted_model import SCRIPTS, marker
 
 GENERATIONS = {
@@ -23,11 +25,11 @@ def found(diagnosis):
 
 
 def test_generation_is_recognized_and_deviations_are_repaired(service):
-    """Each release is known for what it is; all of its deviations are found, mended, and told in the report."""
+    """Each release is recognized; all of its deviations are found, repaired, and listed in the report."""
     diagnosis = diagnose(service.base_url)
     assert diagnosis.generation == GENERATIONS[service.version]
     assert diagnosis.model == service.model_id
-    assert [finding.probe for finding in diagnosis.findings] == [*REPLAYED, *VISITS]
+    assert [finding.probe for finding in diagnosis.findings] == list(PROBES)
     assert diagnosis.is_usable
     assert "skipped" not in {finding.verdict for finding in diagnosis.findings}
     codes = set(diagnosis.deviations)
@@ -45,7 +47,7 @@ def test_generation_is_recognized_and_deviations_are_repaired(service):
 
 
 def test_each_side_is_shown(service):
-    """Alone it fails where the release makes it fail; with the shim it gets the answer, or the reason."""
+    """Without the shim it fails where the release makes it fail; with it it gets the answer, or the reason."""
     findings = found(diagnose(service.base_url))
     first_generation = service.version.startswith("1.")
     fails = first_generation and service.version != "1.0.0"
@@ -75,3 +77,28 @@ def test_address_is_accepted_in_any_form(service, given):
     diagnosis = diagnose(origin if given == "origin" else f"{origin}/openai/status")
     assert diagnosis.base_url == service.base_url
     assert diagnosis.is_usable
+
+
+def test_document_shows_which_fields_are_honoured(service):
+    """docs/releases.md has what the doctor finds."""
+    results = results_in(DOCUMENT.read_text(encoding="utf-8"))
+    assert examine(service.base_url) == results[service.version]
+    assert service.alive
+
+
+def test_schema_is_enforced_where_it_is_sent_without_its_wrapper(service):
+    """Since 2.1 the value of `json_schema` is taken for the schema; OpenAI puts that into its field `schema`."""
+    if not service.version.startswith(("2.1", "2.2")):
+        pytest.skip("earlier releases ignore it in either form")
+    schema = {"type": "object", "properties": {"answer": {"type": "boolean"}}, "required": ["answer"]}
+    texts = []
+    for value in (schema, {"name": "answer", "schema": schema}):
+        with shim.OpenAI(base_url=service.base_url) as client:
+            completion = client.chat.completions.create(
+                model=service.model_id,
+                messages=[{"role": "user", "content": marker("haiku")}],
+                response_format={"type": "json_schema", "json_schema": value},
+                max_tokens=32,
+            )
+        texts.append(completion.choices[0].message.content.lstrip())
+    assert [text.startswith("{") for text in texts] == [True, False]

@@ -242,6 +242,13 @@ class TestCatalogMemory:
         os.utime(offline._failure_file(), (future, future))
         assert offline._seconds_since_failure() is None
 
+    def test_without_the_extra_nothing_is_remembered(self, monkeypatch):
+        """It has the package that knows the cache; a model of the catalog needs neither."""
+        monkeypatch.delenv("FOUNDRY_SHIM_CACHE")
+        monkeypatch.setitem(sys.modules, "platformdirs", None)
+        offline._remember_failure()
+        assert offline._seconds_since_failure() is None
+
     def test_cache_that_cannot_be_written_is_no_failure(self, cache):
         """Then the next start looks again."""
         cache.write_text("in the way")

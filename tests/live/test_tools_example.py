@@ -45,7 +45,7 @@ def test_model_that_cannot_call_functions_is_named(offline_model):
         done = tools("--base-url", foundry.base_url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "tools: The model SmolLM2-135M-Instruct-1:1 cannot call functions. Use one that can, such as qwen2.5-1.5b.\n"
+        "tools: The model SmolLM2-135M-Instruct-1:1 cannot call functions. Use another, such as qwen2.5-1.5b.\n"
     )
 
 

@@ -99,7 +99,7 @@ def test_refused_connection_is_compared(serve):
 
 
 def test_long_answer_is_not_recorded(address, upstream):
-    """What is kept for the comparison is bounded, and the page is told why there is none."""
+    """What is kept for the comparison is bounded, and the page states why there is none."""
     upstream.events = [*map(event, betalgo(["x" * 2**16] * (MAX_RECORDED_BYTES // 2**16 + 1))), DONE]
     assert compared(address) == {"unavailable": "The answer is larger than 2 MiB, so it was not recorded."}
 
@@ -134,9 +134,11 @@ def test_view_shows_the_exception_and_the_text_before_it(address, upstream, open
     assert page.texts("#comparison .exception")[0] == "IndexError: list index out of range"
     assert page.text("#comparison .verdict") == "Ends in an exception after 5 chunks."
     assert page.texts("#comparison .reading:first-of-type .read") == [ANSWER, ANSWER]
+    assert page.text("#repairs-tab") != "Repairs"
     upstream.answer = sse_response([stream(conforming())])
     page.evaluate("document.getElementById('prompt').focus()")
     send(page)
+    assert page.text("#repairs-tab") == "Repairs"
     assert page.text("#comparison-tab") == "Without the shim"
     assert all("The same text" in verdict for verdict in page.texts("#comparison .verdict"))
 
@@ -150,3 +152,6 @@ def test_view_names_what_is_lost_without_an_exception(address, upstream, open_pa
     upstream.answer = ANSWERS["no finish reason"]
     send(page)
     assert page.text("#comparison .verdict") == "No finish reason."
+    upstream.answer = sse_response([stream(betalgo(["a"], reason="length"))])
+    send(page)
+    assert page.texts("#comparison .verdict")[1] == "The same exception."

@@ -136,7 +136,7 @@ def test_stopped_answer_is_kept_and_failed_one_is_not(address, upstream, open_pa
 
 
 def test_temperature_and_token_limit_are_sent_if_they_are_set(address, upstream, open_page):
-    """An empty setting leaves the choice to the service; what is not possible is not sent."""
+    """With an empty setting the service chooses; what is not possible is not sent."""
     page = open_page(address)
     send(page)
     assert upstream.prompts[0].json().keys() == {"model", "messages", "stream"}
@@ -196,7 +196,7 @@ def test_empty_page_says_what_to_do(address, upstream, open_page):
 
 
 def test_missing_models_can_be_loaded_and_looked_for_again(address, upstream, open_page):
-    """The page names the command, and looks again when it is told to."""
+    """The page names the command, and looks again when its button is pressed."""
     upstream.models = []
     page = open_page(address)
     assert "foundry model run" in page.text("#error")
@@ -353,6 +353,7 @@ def test_stop_keeps_the_text_and_closes_the_connection(address, upstream, open_p
     upstream.server.wait_for_close()
     page.wait(IS_OVER)
     assert page.text("#state") == "Stopped."
+    assert "did not come to its end" in page.text("#comparison")
     assert page.text(ANSWER_BOX) == "An old "
     assert is_hidden(page, "error-part")
     assert page.evaluate("document.activeElement.id") == "prompt"

@@ -1,7 +1,6 @@
 """The wire on the page, in a real browser: what was received, what was sent, and the repairs between the two."""
 
 import json
-import re
 
 import pytest
 
@@ -93,7 +92,8 @@ def test_like_events_stand_once_with_their_number(address, upstream, open_page):
 def test_events_are_alike_only_with_the_same_fields_and_repairs(address, upstream, open_page):
     """Another field, another repair or another outcome is shown by itself."""
     chunks = conforming(["a", "b", "c", "d", "e"])
-    chunks[3]["CreatedAt"] = "now"  # a repair
+    chunks[3]["CreatedAt"] = chunks[4]["CreatedAt"] = "now"  # a repair
+    chunks[4]["id"] = "chatcmpl-2"  # a further one, of the same fields
     chunks[5]["extra"] = 1  # another field
     upstream.answer = marked(sse_response([stream(chunks)]))
     page = open_page(address)
@@ -152,6 +152,7 @@ def test_equal_sides_are_shown_once(address, upstream, open_page):
     assert page.text("#wire .exchange .sent") == "unchanged"
     assert marked_texts(page, "#wire", "del") == marked_texts(page, "#wire", "ins") == []
     assert page.texts("#wire .code") == []
+    assert page.text("#generation") == "Nothing had to be repaired."
 
 
 def test_removed_event_is_struck(address, upstream, open_page):
@@ -225,27 +226,39 @@ def test_buffered_event_is_not_called_removed(address, upstream, open_page):
         ('{"a":[1,2,3]}', '{"a":[1,2]}'),
         ('{"b":2,"a":1}', '{"a":1,"b":2}'),
         ('{ "a" : "x, }" , "b" : [ ] }', '{"a":"x, }"}'),
-        ('{"a":"1"}', '{"a":1}'),
         ('{"a":"\\"{"}', '{"a":"\\"{","b":[]}'),
-        ('data: data: {"a":1}', 'data: {"a":1}'),
-        ('{"a":{"b":1}}', '{"a":[1]}'),
-        ("Event error", 'data: {"error":{"message":"Event error"}}'),
-        ("[" * 5000, "[" * 5001),
         ('{"a":1e2,"n":12345678901234567890}', '{"a":1e2,"n":12345678901234567890,"b":1}'),
     ],
 )
-def test_difference_is_told_by_fields(address, open_page, received, sent):
-    """Without what is marked both texts are the same value, and what is marked leaves valid JSON behind."""
+def test_removed_and_added_fields_are_marked(address, open_page, received, sent):
+    """Without what is marked both are the same value: only whole fields are struck, and no bracket of the rest."""
     page = open_page(address)
     marks = page.evaluate(f"difference({json.dumps(received)}, {json.dumps(sent)})")
-    kept = [without(received, marks["removed"]), without(sent, marks["added"])]
-    if not received.startswith(("{", "data")) or received.startswith("data"):
-        return
-    if '"1"' in received or '{"b":1}}' in received:  # the value itself is another
-        assert [re.sub(r"\s", "", text) for text in kept] == ['{"a":}', '{"a":}']
-        return
-    assert json.loads(kept[0]) == json.loads(kept[1])
-    assert set(json.loads(kept[0])) == set(json.loads(received)) & set(json.loads(sent))
+    kept = [json.loads(without(received, marks["removed"])), json.loads(without(sent, marks["added"]))]
+    assert kept[0] == kept[1]
+    assert set(kept[0]) == set(json.loads(received)) & set(json.loads(sent))
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "removed", "added"),
+    [
+        ('{"a":"1","b":[]}', '{"a":1,"b":[]}', ['"1"'], ["1"]),
+        ('{"a":{"b":1}}', '{"a":[1]}', ['{"b":1}'], ["[1]"]),
+        ('{"a":[1,{"b":2}]}', '{"a":[1,{"b":3}]}', ["2"], ["3"]),
+        ('data: data: {"a":1}', 'data: {"a":1}', ["data: data: "], ["data: "]),
+        ('{"a":1}', 'data: {"a":1}', [""], ["data: "]),
+        ("Event error", 'data: {"a":1}', ["Event error"], ['data: {"a":1}']),
+        ('{"a":', '{"a":1}', ['{"a":'], ['{"a":1}']),
+        ("[" * 50000, "[" * 50001, ["[" * 50000], ["[" * 50001]),
+        ('data: {"a":1}', 'data: {"a":1}', [], []),
+    ],
+)
+def test_other_value_or_framing_is_marked(address, open_page, received, sent, removed, added):
+    """The value that is another one, the text before it, or all of what is not JSON."""
+    page = open_page(address)
+    marks = page.evaluate(f"difference({json.dumps(received)}, {json.dumps(sent)})")
+    assert [received[start:end] for start, end in marks["removed"]] == removed
+    assert [sent[start:end] for start, end in marks["added"]] == added
 
 
 def without(text, places):

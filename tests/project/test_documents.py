@@ -438,7 +438,7 @@ MESSAGES = sorted(set(messages()))
 def test_messages_are_found():
     """The search in the source finds what it is for."""
     found = {words for _, words in MESSAGES}
-    assert found >= {"stream_truncated", "no-service", "host_refused", "model_not_found", "has no genai_config.json"}
+    assert found >= {"stream_truncated", "no-service", "host_refused", "damaged_body", "has no genai_config.json"}
 
 
 @pytest.mark.parametrize(("place", "words"), MESSAGES)
@@ -450,10 +450,10 @@ def test_every_message_is_in_troubleshooting(place, words):
 
 # Messages that the search does not find: they are put together where no error is raised.
 OTHERS = [
-    ("shim/transport/exchange.py", "Nothing answers at "),
-    ("shim/core/chat_bodies.py", "The service reports a failure, and gives no reason."),
-    ("shim/core/chat_bodies.py", ", and gave no reason."),
-    ("shim/core/chat_bodies.py", " with an HTML page"),
+    ("shim/transport/explain.py", "Nothing answers at "),
+    ("shim/core/error_bodies.py", "The service reports a failure without a reason."),
+    ("shim/core/error_bodies.py", " without a reason."),
+    ("shim/core/error_bodies.py", " with an HTML page"),
     ("shim/cli/models.py", "No service runs, and Foundry's catalog is empty"),
     ("shim/cli/models.py", "It lists no model."),
     ("shim/cli/models.py", "It has models in its local catalog: "),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,18 @@ def run(
 
 
 def run_example(program: Sequence[Any], seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run a program of ``examples`` to its end, within so many seconds and without the internet."""
-    return subprocess.run(
-        program,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=seconds,
-        check=False,
-        env=without_internet(PYTHONUTF8="1"),
-    )
+    """Run a program of ``examples`` to its end, within so many seconds and without the internet.
+
+    It has the offline model, and does not find the services that other tests have started.
+    """
+    model = str(offline.cache_root())
+    with tempfile.TemporaryDirectory() as cache:
+        return subprocess.run(
+            program,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=seconds,
+            check=False,
+            env=without_internet(PYTHONUTF8="1", XDG_CACHE_HOME=cache, FOUNDRY_SHIM_CACHE=model),
+        )

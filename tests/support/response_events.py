@@ -118,8 +118,9 @@ def _add(item: Event, event: Event, kind: str) -> None:
     assert event.get("item_id", item["id"]) == item["id"]
     match kind:
         case "content_part.added":
-            assert event["content_index"] == len(item["content"])
-            item["content"].append(copy.deepcopy(event["part"]))
+            # 1.x sends an empty part with its item as well.
+            assert event["part"] in item["content"] or event["content_index"] == len(item["content"])
+            item["content"][event["content_index"] :] = [copy.deepcopy(event["part"])]
         case "output_text.delta":
             item["content"][event["content_index"]]["text"] += event["delta"]
         case "output_text.done":

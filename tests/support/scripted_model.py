@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,15 +90,18 @@ def marker(script: str) -> str:
     return f"<|{script}|>"
 
 
-def ensure_scripted_model(cache: Path, *, boundary_ids: bool = False) -> Path:
+def ensure_scripted_model(cache: Path, *, boundary_ids: bool = False, scripts: Mapping[str, str] | None = None) -> Path:
     """Return the folder of the model, built before if this version of it is not in the cache yet.
 
     Args:
         cache: A folder to keep it in.
         boundary_ids: Whether its configuration says which tokens begin and end a tool call and a line of reasoning.
             Release 2.2 calls no tools without; the runtimes of older releases do not load a model with it.
+        scripts: What the model says, by single characters for markers, in place of `SCRIPTS`. Where it is instructed
+            how to write, this is ordinary text.
     """
-    content = json.dumps([FORMAT, SCRIPTS, boundary_ids], sort_keys=True).encode()
+    said = SCRIPTS if scripts is None else scripts
+    content = json.dumps([FORMAT, said, boundary_ids], sort_keys=True).encode()
     parent = cache / "scripted-model"
     folder = parent / hashlib.sha256(content).hexdigest()[:16]
     if folder.is_dir():
@@ -105,7 +109,7 @@ def ensure_scripted_model(cache: Path, *, boundary_ids: bool = False) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix="building-", dir=parent))
     try:
-        _build(building, boundary_ids=boundary_ids)
+        _build(building, said, boundary_ids=boundary_ids)
         os.rename(building, folder)  # noqa: PTH104 - Path.rename would overwrite on some platforms and not on others
     except OSError:
         if not folder.is_dir():  # otherwise another process was faster, with the same result
@@ -115,11 +119,11 @@ def ensure_scripted_model(cache: Path, *, boundary_ids: bool = False) -> Path:
     return folder
 
 
-def _build(folder: Path, *, boundary_ids: bool) -> None:
+def _build(folder: Path, scripts: Mapping[str, str], *, boundary_ids: bool) -> None:
     import onnx  # noqa: PLC0415 - the other users of this module have no onnx
 
     tokenizer = _tokenizer()
-    model = _model(tokenizer)
+    model = _model(tokenizer, scripts)
     onnx.checker.check_model(model)
     onnx.save(model, folder / MODEL_FILE)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -253,14 +257,14 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
-def _model(tokenizer: "Tokenizer") -> Any:
+def _model(tokenizer: "Tokenizer", scripts: Mapping[str, str]) -> Any:
     """Return the model: which script is asked for, how far the answer has come, and so which token is next."""
-    table = _script_table(tokenizer)
+    table = _script_table(tokenizer, scripts)
     graph = _Graph()
     history = _remember(graph)
     length = graph.node("length", "Gather", graph.node("shape", "Shape", history), graph.constant(1), axis=0)
     positions = graph.node("positions", "Range", graph.constant(0), length, graph.constant(1))
-    script = _requested_script(graph, tokenizer, history, positions)
+    script = _requested_script(graph, tokenizer, history, positions, scripts)
     written = _tokens_written(graph, history, positions, length, len(tokenizer.encode(_ANSWER_PROMPT).ids))
     column = graph.node("column", "Min", written, graph.constant(len(table[0]) - 1))
     row = graph.node("row", "Gather", graph.constant(table), script, axis=0)
@@ -268,9 +272,10 @@ def _model(tokenizer: "Tokenizer") -> Any:
     return graph.model(tokenizer.get_vocab_size())
 
 
-def _script_table(tokenizer: "Tokenizer") -> list[list[int]]:
+def _script_table(tokenizer: "Tokenizer", scripts: Mapping[str, str]) -> list[list[int]]:
     """Return the token ids of all scripts, then again as instructed, each filled up with the end of the turn."""
-    texts = [*SCRIPTS.values(), *map(_as_instructed, SCRIPTS.values())]
+    own = scripts is SCRIPTS
+    texts = [*scripts.values(), *(_as_instructed(text) if own else f"{_MESSAGE}{text}" for text in scripts.values())]
     answers = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     width = max(map(len, answers)) + 1
     return [ids + [_TURN_END_ID] * (width - len(ids)) for ids in answers]
@@ -305,7 +310,9 @@ def _remember(graph: _Graph) -> str:
     return graph.node("history", "Cast", flat, to=TensorProto.INT64)
 
 
-def _requested_script(graph: _Graph, tokenizer: "Tokenizer", history: str, positions: str) -> str:
+def _requested_script(
+    graph: _Graph, tokenizer: "Tokenizer", history: str, positions: str, scripts: Mapping[str, str]
+) -> str:
     """Return the row of the table for the script whose marker came last; the first script if there was none.
 
     A marker is no token of its own, for 2.2 with tools takes care that the text of a message never becomes a special
@@ -313,7 +320,7 @@ def _requested_script(graph: _Graph, tokenizer: "Tokenizer", history: str, posit
     """
     bracket = _single_id(tokenizer, "<|")
     script_of_token = [0] * tokenizer.get_vocab_size()
-    for number, name in enumerate(SCRIPTS, start=1):
+    for number, name in enumerate(scripts, start=1):
         script_of_token[_single_id(tokenizer, name)] = number
     named = graph.node("named", "Gather", graph.constant(script_of_token), history, axis=0)
     all_but_last = graph.node("all_but_last", "Slice", history, *map(graph.constant, ([0], [-1], [1])))
@@ -325,14 +332,14 @@ def _requested_script(graph: _Graph, tokenizer: "Tokenizer", history: str, posit
     last = graph.node("last_marker", "ArgMax", marker_positions, axis=1, keepdims=0)
     number = graph.node("number", "Gather", graph.node("flat_marked", "Reshape", marked, graph.constant([-1])), last)
     row = graph.node("plain_row", "Max", graph.node("below", "Sub", number, graph.constant(1)), graph.constant(0))
-    return graph.node("script", "Add", row, _instructed_offset(graph, tokenizer, history))
+    return graph.node("script", "Add", row, _instructed_offset(graph, tokenizer, history, len(scripts)))
 
 
-def _instructed_offset(graph: _Graph, tokenizer: "Tokenizer", history: str) -> str:
+def _instructed_offset(graph: _Graph, tokenizer: "Tokenizer", history: str, scripts: int) -> str:
     """Return how many rows further down the script lies in the form that was asked for: none, without instructions."""
     is_word = _equal(graph, "is_word", history, _single_id(tokenizer, INSTRUCTIONS_WORD))
     instructed = graph.node("instructed", "ReduceMax", is_word, graph.constant([1]), keepdims=0)
-    return graph.node("instructed_offset", "Mul", instructed, graph.constant(len(SCRIPTS)))
+    return graph.node("instructed_offset", "Mul", instructed, graph.constant(scripts))
 
 
 def _equal(graph: _Graph, name: str, tokens: str, token_id: int) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 import sys
 
 import pytest
@@ -92,3 +93,15 @@ def test_folder_of_another_user_is_refused(tmp_path, is_link):
         os.chown(folder, 65534, 65534)
     with pytest.raises(ServiceError, match="belongs to another user"):
         require_private([folder], "Go away.")
+
+
+def test_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    """Neither a part of it, nor an empty file: here a limit stands for a full disk."""
+    code = (
+        "import resource, sys; from pathlib import Path; from shim.files import write_private\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "write_private(Path(sys.argv[1]), b'x' * 100)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=False)
+    assert "OSError" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -16,22 +16,22 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", 
 CALLED = {"tool_calls": [{"index": 0, **CALL}]}
 
 
-def streamed(deltas, request=REQUEST, policy=None):
+def streamed(deltas, request=REQUEST, policy=None, reason="stop"):
     """The text, how many calls there are, and the codes."""
-    body = b"".join(map(event, [chunk({"role": "assistant"}), *map(chunk, deltas), chunk({}, "stop")])) + DONE
+    body = b"".join(map(event, [chunk({"role": "assistant"}), *map(chunk, deltas), chunk({}, reason)])) + DONE
     result = streams.repair(body, request, policy)
     calls = [call for each in result.chunks for call in each["choices"][0]["delta"].get("tool_calls") or ()]
     return result.text, len(calls), result.codes - {Repair.FINISH_REASON}
 
 
-def plain(deltas, request=REQUEST, policy=None):
+def plain(deltas, request=REQUEST, policy=None, reason="stop"):
     """The same of a plain answer."""
     message = {"role": "assistant", "content": "".join(delta.get("content") or "" for delta in deltas)}
     for delta in deltas:
         message |= {name: value for name, value in delta.items() if name != "content"}
     if "tool_calls" in message:
         message["tool_calls"] = [dict(CALL)]
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": reason}
     body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
     report = RepairReport(policy or Policy())
     repair_completion(body, request, report, Evidence())
@@ -95,3 +95,14 @@ def test_the_end_of_a_thought_alone_stays(read):
         read([{"reasoning_content": "Hm."}, {"content": "Write </think> at the end."}])[0]
         == "Write </think> at the end."
     )
+
+
+@WAYS
+@pytest.mark.parametrize(
+    "text", ['<tool_call>{"name": "get_time", "arguments": {}', '[TOOL_CALLS]book[ARGS]{"seats": 2']
+)
+def test_an_unclosed_call_of_an_answer_that_is_cut_off_stays_text(text, read):
+    """More of it may have followed. At an end of the model's own, a brace is all that is missing."""
+    assert read([{"content": text}], reason="length")[:2] == (text, 0)
+    assert read([{"content": text}])[:2] == ("", 1)
+    assert read([{"content": f"{text}}}"}], reason="length")[:2] == ("", 1)

@@ -10,7 +10,7 @@ from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 from shim.core.sse import KEEP_ALIVE
 from shim.core.stream import StreamRepairer
-from shim.repairs import RULES, Policy, Repair, table
+from shim.repairs import RULES, Policy, Repair, describe
 from support.defects import DEFECTS, GOOD, HEAD, LAST, MIDDLE, TEXT, lines_of
 from support.streams import (
     DONE,
@@ -520,9 +520,11 @@ def test_id_and_time_of_their_own():
 
 
 def test_every_code_has_a_rule():
-    """The vocabulary and its documentation are of one piece, and the table shows all of it."""
+    """No code is without a rule, and its description has all of it."""
     assert set(RULES) == set(Repair)
-    assert all(f"| `{code}` |" in table() for code in Repair)
+    for code, rule in RULES.items():
+        assert describe(code).startswith(f"### `{code}`\n")
+        assert all(part in describe(code) for part in (rule.when, rule.action, rule.evidence))
 
 
 def test_requests():

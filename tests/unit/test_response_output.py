@@ -133,6 +133,13 @@ def test_a_call_that_the_service_has_found_itself_is_made_once():
     assert body["output"] == [message(""), own]
 
 
+def test_calls_with_one_id_get_ids_of_their_own():
+    """The official helper refuses a response in which two calls have the same."""
+    written = '[TOOL_CALLS]get_weather[CALL_ID]VvvODy9mT[ARGS]{"city": "Paris"}'
+    _, first, second = read(whole(message_events([written, written])))
+    assert first["call_id"] == "VvvODy9mT" != second["call_id"]
+
+
 def test_an_opening_left_beside_a_call_of_the_service_is_dropped():
     own = function_call("get_weather", '{"city": "Paris"}')
     body, _ = plain(response("completed", message("I look.\n<tool_call>"), own))
@@ -179,16 +186,19 @@ def test_a_thought_is_split_off_where_the_policy_says_so():
 
 @pytest.mark.parametrize("end", ["incomplete", "failed"])
 def test_a_response_that_ends_badly(end):
-    """Nothing that was received is lost; a call that is not complete is one only where the response ends by itself."""
+    """Nothing that was received is lost; a call that is not complete is none, since more of it may have followed."""
     cut = PARIS.removesuffix("}\n</tool_call>")
     events = [*whole(message_events(["I look. ", cut]))[:6], {"type": f"response.{end}", "response": response(end)}]
     events[-1]["sequence_number"] = 6
     out, _ = repaired(events)
     text, *calls = out[-1]["response"]["output"]
     said = "".join(each["delta"] for each in out if each["type"] == "response.output_text.delta")
-    assert said == ("I look. " if end == "incomplete" else f"I look. {cut}")
-    assert len(calls) == (end == "incomplete")
+    assert said == f"I look. {cut}"
+    assert calls == []
     assert text["type"] == "message"
+    body, _ = plain(response(end, message(cut, status=end)))
+    assert shown(body["output"]) == [cut]
+    assert shown(plain(response("completed", message(cut)))[0]["output"]) == [("get_weather", {"city": "Paris"})]
 
 
 def test_a_stream_that_is_cut_off_loses_nothing():

@@ -19,7 +19,12 @@ function showComparison({ unavailable, client, readings }) {
 
 function forgetComparison() {
   $("comparison-tab").replaceChildren("Without the shim");
-  $("comparison").replaceChildren(element("p", "empty", "The comparison is made when the answer has ended."));
+  $("comparison").replaceChildren(element("p", "empty waiting", "The comparison is made when the answer has ended."));
+}
+
+function missComparison() {
+  const waiting = document.querySelector("#comparison .waiting");
+  if (waiting) waiting.textContent = "Nothing to compare: the answer did not come to its end.";
 }
 
 function sectionOf(reading) {
@@ -42,7 +47,7 @@ function verdictOf({ without, with: repaired }) {
   if (without.error && !repaired.error) return `Ends in an exception after ${counted(without.chunks, "chunk")}.`;
   const lost = differencesOf(without, repaired);
   if (lost.length) return `${lost.join(" ")}`;
-  if (without.error) return without.error === repaired.error ? "The same exception." : "Another exception.";
+  if (without.error) return kindOf(without.error) === kindOf(repaired.error) ? "The same exception." : "Another exception.";
   return "The same text, tool calls and finish reason. What was repaired is in fields that such a program does not read.";
 }
 
@@ -53,6 +58,8 @@ function differencesOf(without, repaired) {
     without.finish_reason !== repaired.finish_reason && (without.finish_reason ? "Another finish reason." : "No finish reason."),
   ].filter(Boolean);
 }
+
+const kindOf = (error) => error.split(":", 1)[0];
 
 function isSame(one, other) {
   return JSON.stringify(one) === JSON.stringify(other);

@@ -1,12 +1,6 @@
-// The conversation, and one run of it at a time.
+// The conversation and the controls of the page.
 
 const ADDRESS = new URL("v1", location.href).href;
-const ENDS = {
-  stop: "The answer is complete.",
-  length: "Stopped at the token limit.",
-  tool_calls: "The model asked for a tool call.",
-  content_filter: "Stopped by the content filter.",
-};
 
 const tabs = new Tabs(document.querySelector("[role=tablist]"));
 const view = new WireView($("wire"), $("wire-scroll"));
@@ -85,193 +79,6 @@ function failToLoad(message) {
   $("retry").hidden = false;
 }
 
-// When the pieces of an answer were received.
-
-const ms = (seconds) => `${(1000 * seconds).toFixed(seconds < 0.01 ? 1 : 0)} ms`;
-const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
-
-function drawTimes(times) {
-  if (!times.length) return;
-  const end = times.at(-1) || 1;
-  const x = (seconds) => (1000 * seconds) / end;
-  const gaps = times.slice(1).map((at, n) => at - times[n]);
-  const longest = gaps.length ? Math.max(...gaps) : 0;
-  const before = times[gaps.indexOf(longest)];
-  $("picture").replaceChildren(
-    shape("rect", { class: "wait", x: 0, y: 30, width: x(times[0]), height: 20 }),
-    ...(longest ? [shape("rect", { class: "gap", x: x(before), y: 0, width: x(longest), height: 50 })] : []),
-    shape("path", { d: times.map((at) => `M${x(at).toFixed(1)} 8V50`).join("") }),
-  );
-  const words = [`First token after ${times[0].toFixed(3)} s`, `${counted(times.length, "piece")} in ${end.toFixed(3)} s`];
-  if (gaps.length) words.push(`gaps of ${ms(median(gaps))}, the longest (shaded) ${ms(longest)}`);
-  $("times-text").textContent = `${words.join("; ")}.`;
-  $("picture").setAttribute("aria-label", $("times-text").textContent);
-  $("times").hidden = false;
-}
-
-// The repairs of an answer.
-
-function listRepairs(repairs, generation) {
-  const codes = Object.keys(repairs).sort();
-  $("repairs").replaceChildren(...codes.map((code) => {
-    const term = element("dt");
-    term.append(repairLink(code), element("span", "count", `${repairs[code]} ×`));
-    const row = element("div");
-    // Backquotes mark what stands on the wire.
-    const words = RULES[code] ? [RULES[code].when, RULES[code].action].map((text) => text.replaceAll("`", "")) : [];
-    row.append(term, ...words.map((text, at) => element("dd", at ? "action" : "", text)));
-    return row;
-  }));
-  $("repairs-tab").replaceChildren("Repairs", ...(codes.length ? [" ", element("span", "badge plain", codes.length)] : []));
-  const found = generation ? `The service answers as Foundry Local ${generation} does. ` : "";
-  $("generation").className = codes.length ? "lead" : "empty";
-  $("generation").textContent = found + (codes.length ? "" : "Nothing had to be repaired.");
-}
-
-// One prompt and its answer.
-
-class Turn {
-  reason = null;
-  text = "";
-
-  constructor(prompt) {
-    this.prompt = prompt;
-    this.item = element("article", "turn");
-    this.answer = element("div", "answer");
-    this.reasoning = element("div", "reasoning");
-    this.reasoning.hidden = true;
-    this.end = element("p", "row end-of-turn");
-    this.item.append(element("p", "asked", prompt), this.reasoning, this.answer, this.end);
-    this.answer.ariaBusy = "true";
-    $("welcome").hidden = true;
-    for (const failed of document.querySelectorAll(".turn.failed")) failed.remove();
-    $("turns").append(this.item);
-    follow(true);
-  }
-
-  add({ content, reasoning_content: thought }, reason) {
-    if (thought) {
-      this.reasoning.hidden = false;
-      this.reasoning.append(thought);
-    }
-    if (content) {
-      this.text += content;
-      this.answer.append(content);
-    }
-    this.reason = reason ?? this.reason;
-    if (content || thought) follow();
-    return Boolean(content || thought);
-  }
-
-  // The turn is over; with an answer, it is kept as a part of the conversation.
-  finish(isFailed) {
-    this.answer.ariaBusy = "false";
-    if (this.text) {
-      this.end.append(copyButton(() => this.text));
-      if (!isFailed) {
-        messages.push({ role: "user", content: this.prompt }, { role: "assistant", content: this.text });
-      }
-    }
-    this.item.classList.toggle("failed", isFailed);
-    if ((isFailed || !this.text) && !$("prompt").value) $("prompt").value = this.prompt;
-  }
-
-  get ending() {
-    if (this.reason === null) return "The stream ended without a finish reason.";
-    return ENDS[this.reason] ?? `Ended: ${this.reason}.`;
-  }
-}
-
-// Keeps the end of the conversation in sight, unless somebody has scrolled up.
-function follow(isForced = false) {
-  const history = $("history");
-  const isAtEnd = history.scrollHeight - history.scrollTop - history.clientHeight < 80;
-  if (isForced || isAtEnd) history.scrollTop = history.scrollHeight;
-}
-
-async function* lines(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const all = (rest + value).split("\n");
-    rest = all.pop();
-    for (const line of all) yield JSON.parse(line);
-  }
-}
-
-class Run {
-  wire = new Wire(view);
-  times = [];
-  repairs = {};
-  isDone = false;
-  drawing = 0;
-
-  constructor(turn) {
-    this.turn = turn;
-  }
-
-  async ask(body) {
-    const response = await fetch("./", {
-      method: "POST",
-      headers: { ...headers(), "content-type": "application/json" },
-      body: JSON.stringify(body),
-      signal: running.signal,
-    });
-    if (!response.ok) return fail(await refused(response));
-    for await (const line of lines(response)) this.take(line);
-    if (!this.isDone) fail("The connection to the proxy broke in the middle of the answer. Check that it is still running.");
-  }
-
-  take(line) {
-    if ("request" in line) this.wire.request(line.request);
-    else if ("response" in line) this.wire.response(line.response, line.headers);
-    else if ("received" in line) this.wire.received(line.received);
-    else if ("repair" in line) this.repaired(line);
-    else if ("status" in line) this.wire.status(line.status, line.headers);
-    else if ("sent" in line) for (const event of this.wire.sent(line.sent)) this.read(event, line.at);
-    else if ("error" in line) fail(line.error.message);
-    else if ("comparison" in line) showComparison(line.comparison);
-    else if (line.done) this.done(line);
-  }
-
-  repaired({ repair, event }) {
-    this.repairs[repair] = (this.repairs[repair] ?? 0) + 1;
-    this.wire.repaired(repair, event);
-    this.later();
-  }
-
-  read(event, at) {
-    const payload = payloadOf(event);
-    if (!payload) return;
-    if (payload.error) fail(payload.error.message ?? JSON.stringify(payload.error));
-    const choice = payload.choices?.[0];
-    if (!choice || !this.turn.add(choice.delta ?? {}, choice.finish_reason)) return;
-    this.times.push(at);
-    $("state").textContent = "Streaming…";
-    this.later();
-  }
-
-  later() {
-    this.drawing ||= requestAnimationFrame(() => this.draw());
-  }
-
-  draw(generation) {
-    this.drawing = 0;
-    drawTimes(this.times);
-    listRepairs(this.repairs, generation);
-  }
-
-  done({ repairs, generation }) {
-    this.isDone = true;
-    for (const event of this.wire.end()) this.read(event, this.times.at(-1) ?? 0);
-    this.repairs = repairs;
-    cancelAnimationFrame(this.drawing);
-    this.draw(generation);
-  }
-}
-
 async function send() {
   if (running || !$("form").reportValidity()) return;
   running = new AbortController();
@@ -281,6 +88,7 @@ async function send() {
   $("prompt").value = "";
   forgetError();
   forgetComparison();
+  listRepairs({});
   $("times").hidden = true;
   $("send").disabled = true;
   $("stop").disabled = false;
@@ -301,6 +109,7 @@ async function send() {
   $("new").hidden = false;
   $("send").disabled = false;
   $("stop").disabled = true;
+  missComparison();
   follow(isFailed);
   showRequest();
 }

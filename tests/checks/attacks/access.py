@@ -17,7 +17,7 @@ ORIGINS = [
     *("chrome-extension://abc", "http://[::1]", "https://sub.allowed.example", "https://allowed.example\x0b"),
 ]
 PATHS = [
-    *("/shutdown", "/status", "/models/loaded", "/openai/models", "/openai/load/x", "/v1", "/v1/", "/V1/models"),
+    *("/shutdown", "/status", "/models/loaded", "/openai/models", "/openai/load/x", "/V1/models"),
     *("/v1/../shutdown", "/v1/./models", "/v1/models/..", "/v1/%2e%2e/shutdown", "/v1/%2E./shutdown", "/v1x/models"),
     *("/v1/%252e%252e/shutdown", "/v1/..%2fshutdown", "/v1/..%5cshutdown", "/v1/..\\shutdown", "/v1//shutdown"),
     *("/v1%2f..%2fshutdown", "/%761/models", "%2fv1%2fmodels", "/v1/models%00", "/v1/models%0d%0aX-Evil:%201"),

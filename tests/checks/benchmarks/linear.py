@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from checks.benchmarks.corpus import cut, request
 from checks.benchmarks.harness import Measured, Row, Samples, Settings, interleaved, without_gc
+from checks.dialects.table import FALSE_STARTS
 from shim.core.fast_path import FastStreamRepairer
 from shim.repairs import Policy
 from support.streams import betalgo, chunk, event
@@ -21,6 +22,9 @@ TRIES = 3
 Shape = Callable[[int], Sequence[bytes]]
 """Gives about so many bytes of input, in the pieces in which they come."""
 
+_RESPONSE = b'data: {"type":"response.'
+_CALL = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+_HARMONY = ("<|channel|>analysis<|message|>", "tick ", "<|end|>", "<|channel|>final<|message|>", "tock ", "<|end|>")
 MARKERS = (
     "<tool_call>",
     "<tool_calls>",
@@ -90,14 +94,22 @@ def doubling(samples: Samples) -> float:
 
 def run(pieces: Sequence[bytes]) -> FastStreamRepairer:
     """Put an input through the core, with everything looked for that it can look for; with and without demands."""
-    asked = request(tools=True, n=2, stream_options={"include_usage": True})
-    demanding = request(tools=True, stop=["stop here"], response_format={"type": "json_object"}, logprobs=True)
-    repairers = [FastStreamRepairer(each, Policy(reasoning="split")) for each in (asked, demanding)]
+    if pieces and pieces[0].startswith(_RESPONSE):
+        repairer = FastStreamRepairer(request(tools=True), Policy(reasoning="split"), responses=True)
+        repairers = [repairer]
+    else:
+        repairers = _chat_repairers()
     for repairer in repairers:
         for piece in pieces:
             repairer.feed(piece)
         repairer.finish()
     return repairers[0]
+
+
+def _chat_repairers() -> list[FastStreamRepairer]:
+    asked = request(tools=True, n=2, stream_options={"include_usage": True})
+    demanding = request(tools=True, stop=["stop here"], response_format={"type": "json_object"}, logprobs=True)
+    return [FastStreamRepairer(each, Policy(reasoning="split")) for each in (asked, demanding)]
 
 
 def _milliseconds(pieces: Sequence[bytes]) -> Callable[[], float]:
@@ -199,6 +211,49 @@ def _cut_in_call(number: int) -> dict:
 
 def _named(number: int) -> dict:
     return {"index": number, "id": f"call_{number}", "type": "function"}
+
+
+def _arguments(first: str, *pieces: str) -> Shape:
+    """One call, whose arguments begin with the first piece."""
+
+    def shape(size: int) -> list[bytes]:
+        head = {**_named(0), "function": {"name": "get_weather", "arguments": first}}
+        items = itertools.cycle([{"index": 0, "function": {"arguments": piece}} for piece in pieces])
+        return [event(chunk({"tool_calls": [each]})) for each in (head, *itertools.islice(items, size // 200))]
+
+    return shape
+
+
+def _response(kind: str, *deltas: str, item: dict) -> Shape:
+    """The deltas of one item of a response."""
+    added = event({"type": "response.output_item.added", "output_index": 0, "item": item, "sequence_number": 0})
+
+    def shape(size: int) -> list[bytes]:
+        numbered = enumerate(itertools.islice(itertools.cycle(deltas), size // 120), start=1)
+        at = {"item_id": "i", "output_index": 0, "content_index": 0}
+        return [added, *(event({"type": kind, **at, "delta": each, "sequence_number": n}) for n, each in numbered)]
+
+    return shape
+
+
+def _response_text(*deltas: str) -> Shape:
+    return _response("response.output_text.delta", *deltas, item={"type": "message", "id": "i", "content": []})
+
+
+def _response_arguments(*deltas: str) -> Shape:
+    item = {"type": "function_call", "id": "i", "name": "get_weather", "arguments": "", "status": "in_progress"}
+    return _response("response.function_call_arguments.delta", *deltas, item=item)
+
+
+def _false_starts() -> dict[str, Shape]:
+    """What begins like a call and is none: whole, again and again, and in single characters; in both APIs."""
+    shapes: dict[str, Shape] = {}
+    for name, text in FALSE_STARTS.items():
+        shapes[f"false start: {name}"] = _content(f"{text}\n")
+        shapes[f"false start: {name}, in single characters"] = _content(*text[:400])
+        shapes[f"false start: {name}, in one chunk"] = _one_content(f"{text}\n")
+        shapes[f"false start: {name}, in a response"] = _response_text(f"{text[:100]}\n")
+    return shapes
 
 
 def _nested(size: int) -> list[bytes]:
@@ -313,6 +368,16 @@ SHAPES: Mapping[str, Shape] = {
     "an error field": _of(b"x", 4096, b"error: ", b"\n\n"),
     "error fields": _of(b"error: x\n\n"),
     "text of a message beside an empty delta": _of(_BESIDE),
+    "arguments encoded twice, in single characters": _arguments('"', *"word"),
+    "arguments encoded twice, of escapes": _arguments('"', "\\", '"'),
+    "arguments of one call, in single characters": _arguments("{", *'"word"'),
+    "a response's text": _response_text("tick "),
+    "calls in a response's text": _response_text(f"<tool_call>{_CALL}</tool_call>"),
+    "a thought in a response's text": _response_text(*"<think>", *["tick "] * 1000),
+    "thoughts of harmony in a response's text": _response_text(*_HARMONY),
+    "arguments in a response": _response_arguments("{", *'"word"'),
+    "arguments encoded twice in a response": _response_arguments('"', *"word"),
     **_prefixes(),
+    **_false_starts(),
 }
 """Each shape that could cost more than linear time in some way of writing this; see also the tests of `shim.core`."""

@@ -1,4 +1,4 @@
-"""The rows as a person reads them: on the terminal, and as the table in the README."""
+"""The rows as a person reads them: on the terminal, and as the table in docs/performance.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from support.tables import Place, rows_in
 from support.tables import as_markdown as table
 
 PLACE = Place("benchmarks")
-HEADINGS = ("what", "figures: least (median)", "ratio", "target", "")
+HEADINGS = ("what", "ratio or difference", "target", "figures: least (median)")
 NOT_SHOWN = (
     "What the figures do not show: another machine (only ratios of the same run mean anything), a network (all of it "
     "went over loopback), a real model (the scripted one answers without computing, so the time between tokens is "
@@ -33,7 +33,7 @@ def as_text(rows: Sequence[Row], *, width: int = 64) -> str:
 
 
 def with_table(text: str, rows: Iterable[Row], machine: Mapping[str, Any]) -> str:
-    """Return the README with the table in its place; what was not measured keeps its lines.
+    """Return the document with the table in its place; what was not measured keeps its lines.
 
     Raises:
         NoPlaceError: There is no such place.
@@ -56,7 +56,8 @@ def footnote(machine: Mapping[str, Any]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    return (row.what, row.figures, row.ratio, row.target, _verdict(row))
+    target = ", ".join(filter(None, (row.target, _verdict(row))))
+    return (row.what, row.ratio, target, row.figures)
 
 
 def _verdict(row: Row) -> str:

@@ -3,85 +3,117 @@
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
 
-from shim.core.chat_bodies import repair_completion
-from shim.core.foundry import Evidence
-from shim.core.request import ChatRequest
-from shim.reports import RepairReport
+import shim
+from checks.dialects.ways import PLAIN, STREAMED, Outcome, wanted
 from support.call_columns import COLUMNS, Case
+from support.raw_server import Connection, RawRequest, RawServer, Step, plain_response, sse_response
+from support.response_events import body_of, message, message_events, response, whole
 from support.scanning import most_buffered
-from support.spellings import PARIS, SCHEMAS, SPELLINGS
-from support.streams import MODEL, chunk, event, repair
+from support.spellings import PARIS, SCHEMAS, SPELLINGS, Spelling
+from support.streams import MODEL, chunk, conforming, stream
 
 RIGHT = "ok"
 _LONG = "and so on, word after word. " * 90
 """About 2,500 characters."""
 _PARIS = json.dumps({"name": PARIS.name, "arguments": PARIS.arguments})
-_REQUEST = ChatRequest(model=MODEL, tools=SCHEMAS)
-Outcome = tuple[str, list[tuple[str, str]], str]
-"""The text, the calls with their arguments as JSON, and the finish reason."""
+_RANDOM_CUTS = 3
 
 
-def _wanted(case: Case) -> Outcome:
-    calls = [(call.name, json.dumps(call.arguments)) for call in case.calls]
-    return case.content, calls, "tool_calls" if calls else "stop"
-
-
-def _outcome(message: dict[str, Any], reason: str) -> Outcome:
-    calls = [call["function"] for call in message.get("tool_calls") or ()]
-    return (
-        message.get("content") or "",
-        [(call["name"], json.dumps(json.loads(call["arguments"]))) for call in calls],
-        reason,
-    )
-
-
-def _streamed(pieces: Sequence[str]) -> Outcome:
-    """Put pieces through the repair of a stream, as the deltas of a conforming service."""
-    events = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": piece}) for piece in pieces)]
-    body = b"".join(map(event, [*events, chunk({}, "stop")])) + b"data: [DONE]\n\n"
-    repaired = repair(body, _REQUEST)
-    assert repaired.error is None, repaired.error
-    deltas = [choice["delta"] for each in repaired.chunks for choice in each["choices"]]
-    calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
-    return _outcome({"content": repaired.text, "tool_calls": calls}, repaired.reasons[-1])
-
-
-def _plain(text: str) -> Outcome:
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
-    repair_completion(body, ChatRequest(model=MODEL, stream=False, tools=SCHEMAS), RepairReport(), Evidence())
-    return _outcome(choice["message"], choice["finish_reason"])
+def _characters(text: str) -> Iterator[list[str]]:
+    yield list(text)
 
 
 def _random_cuts(text: str) -> Iterator[list[str]]:
     dice = random.Random(len(text))  # noqa: S311
-    for _ in range(20):
+    for _ in range(_RANDOM_CUTS):
         places = [0, *sorted(dice.sample(range(len(text)), min(6, len(text)))), len(text)]
         yield [text[start:end] for start, end in itertools.pairwise(places)]
 
 
-WAYS: dict[str, Callable[[Case], bool]] = {
-    "1-character deltas": lambda case: _streamed(list(case.text)) == _wanted(case),
-    "random cuts": lambda case: all(_streamed(pieces) == _wanted(case) for pieces in _random_cuts(case.text)),
-    "plain": lambda case: _plain(case.text) == _wanted(case),
+CUTS: dict[str, Callable[[str], Iterator[list[str]]]] = {
+    "1-character deltas": _characters,
+    "random cuts": _random_cuts,
 }
-"""Other ways in which every case of a spelling has to come out right."""
+"""Other pieces in which every case of a spelling has to come out right."""
 
 
-def dialects() -> tuple[list[str], list[list[str]]]:
-    """Return the heading, and a row for each spelling."""
+class Answers:
+    """Serves texts, in the pieces that a prompt names, to the official client with the shim under it."""
+
+    def __init__(self) -> None:
+        """Prepare; nothing is served before the ``with`` block."""
+        self.right: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        self._pieces: list[str] = []
+        self._server = RawServer(self._answer)
+
+    def __enter__(self) -> Self:
+        """Serve."""
+        self._client = shim.OpenAI(base_url=self._server.__enter__().base_url, max_retries=0)
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        """Stop."""
+        self._client.close()
+        self._server.__exit__(None, None, None)
+
+    def wrong_ways(self, case: Case, pieces: list[str], ways: Mapping[str, Callable[..., Outcome]]) -> set[str]:
+        """Ask in each way, and return those in which a program does not get what it has to."""
+        self._pieces = pieces
+        wrong: set[str] = set()
+        for name, ask in ways.items():
+            self.asked[name] += 1
+            if outcome_of(ask, self._client, MODEL, "go") == wanted(case):
+                self.right[name] += 1
+            else:
+                wrong.add(name)
+        return wrong
+
+    def _answer(self, _connection: Connection, request: RawRequest) -> Iterable[Step]:
+        is_chat = request.path.endswith("/chat/completions")
+        if request.json().get("stream"):
+            return sse_response(
+                [stream(conforming(self._pieces)) if is_chat else body_of(whole(message_events(self._pieces)))]
+            )
+        text = "".join(self._pieces)
+        return plain_response(
+            json.dumps(_completion(text) if is_chat else response("completed", message(text))).encode()
+        )
+
+
+def _completion(text: str) -> dict[str, Any]:
+    said = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {**chunk({}), "object": "chat.completion", "choices": [said]}
+
+
+def outcome_of(ask: Callable[..., Outcome], client: Any, model: str, prompt: str) -> Outcome | str:
+    """What a program gets, or what it has to catch."""
+    try:
+        return ask(client, model, prompt)
+    except Exception as error:  # noqa: BLE001 - whatever a program would see
+        return repr(error)
+
+
+def dialects(spellings: Mapping[str, Spelling] = SPELLINGS) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Return the heading, a row for each spelling, and a row for each way with its totals.
+
+    A cell is right if a program gets the same in every way; otherwise it names the ways in which it does not.
+    """
     rows: list[list[str]] = []
-    for name, spelling in SPELLINGS.items():
-        cases = {heading: column(spelling) for heading, column in COLUMNS.items()}
-        cells = [RIGHT if _streamed([case.text]) == _wanted(case) else "wrong" for case in cases.values()]
-        for is_right in WAYS.values():
-            wrong = [heading for heading, case in cases.items() if not is_right(case)]
-            cells.append(", ".join(wrong) or RIGHT)
-        rows.append([f"`{name}`", spelling.family, *cells])
-    return ["spelling", "models", *COLUMNS, *WAYS], rows
+    with Answers() as answers:
+        for name, spelling in spellings.items():
+            cases = [column(spelling) for column in COLUMNS.values()]
+            cells = [answers.wrong_ways(case, [case.text], {**STREAMED, **PLAIN}) for case in cases]
+            for cut in CUTS.values():
+                asked = [answers.wrong_ways(case, each, STREAMED) for case in cases for each in cut(case.text)]
+                cells.append({way for ways in asked for way in ways})
+            rows.append([f"`{name}`", spelling.family, *(", ".join(sorted(each)) or RIGHT for each in cells)])
+    totals = [[way, str(count), str(answers.right[way])] for way, count in answers.asked.items()]
+    return ["spelling", "models", *COLUMNS, *CUTS], rows, totals
 
 
 FALSE_STARTS: dict[str, str] = {

@@ -59,7 +59,7 @@ class Framework:
     @property
     def link(self) -> str:
         """Return its title in the table, where it leads to the example."""
-        return f"[{self.title}](examples/frameworks/with_{self.name}.py)"
+        return f"[{self.title}](../examples/frameworks/with_{self.name}.py)"
 
     def right(self, what: str) -> str:
         """Return what a person should see, by the README's promises."""

@@ -1,15 +1,17 @@
-"""The results as a person reads them: the table, on the terminal and in the README."""
+"""The results as a person reads them: the table, on the terminal and in docs/frameworks.md."""
 
 from collections.abc import Mapping, Sequence
 
-from checks.frameworks.behaviours import FRAMEWORKS, TRIES, Framework
+from checks.frameworks.behaviours import ERROR, FRAMEWORKS, STREAM, TOOL_CALL, TRIES, Framework
 from checks.frameworks.runs import Result, Run
 from support import tables
 from support.tables import Place
 
 PLACE = Place("frameworks")
 WRONG = " ✗"
-HEADING = ("framework", "tested version", "how", *TRIES, "without the shim")
+HEADING = ("framework", "tested version", "how", "without the shim", "notes")
+USUAL = {STREAM: "whole text, in pieces", TOOL_CALL: "1 call, whole text", ERROR: "names the model and what is loaded"}
+"""What nearly every framework gets with the shim: said once, above the table."""
 Table = dict[str, list[str]]
 """The cells of each framework, by the first of them."""
 
@@ -26,8 +28,9 @@ def table_of(run: Run) -> Table:
 
 def _line(framework: Framework, version: str, results: Sequence[Result]) -> list[str]:
     seen = {client: _by_try(results, client) for client in ("alone", "shim")}
-    with_shim = [_with_shim(framework.right(what), seen["shim"][what]) for what in TRIES]
-    return [framework.link, version, framework.how, *with_shim, _without(seen["alone"], seen["shim"])]
+    with_shim = {what: _with_shim(framework.right(what), seen["shim"][what]) for what in TRIES}
+    notes = [f"{what}: {outcome}" for what, outcome in with_shim.items() if outcome != USUAL[what]]
+    return [framework.link, version, framework.how, _without(seen["alone"], seen["shim"]), "; ".join(notes)]
 
 
 def _by_try(results: Sequence[Result], client: str) -> dict[str, dict[str, str]]:
@@ -60,29 +63,29 @@ def as_markdown(table: Table) -> str:
 
 def legend(releases: Sequence[str]) -> str:
     """Return what has to be said about the table."""
+    usual = "; ".join(f"{what}: {outcome}" for what, outcome in USUAL.items())
     return (
-        "Each name leads to an example of at most 30 lines. Stream, tool call and error are what a person gets with "
-        "the shim; the error is that of a model that the service does not have. What instructor streams is an object. "
-        "A call with a text: the tool was run, and the model answered to its result. The last column is what is "
-        "different where the same program has openai's own client, is started without `foundry-shim run`, or has the "
-        "service's address instead of the proxy's. "
-        f"Tried with Foundry Local {' and '.join(releases)}. The table is made from live runs by "
-        "`python tests/checks/frameworks --write`."
+        f"- With the shim: {usual}. The notes name what differs.\n"
+        "- The tool call is whole when the tool was run and the model answered to its result. The error is that of a "
+        "model that the service does not have.\n"
+        "- Without the shim: only what differs, where the same program has openai's own client, is started without "
+        "`foundry-shim run`, or has the service's address instead of the proxy's.\n"
+        f"- Tried with Foundry Local {' and '.join(releases)}. Made by `python tests/checks/frameworks --write`."
     )
 
 
 def with_table(text: str, table: Table, releases: Sequence[str]) -> str:
-    """Return the README with the table in its place; frameworks that were not run keep their lines.
+    """Return the document with the table in its place; frameworks that were not run keep their lines.
 
     Raises:
         NoPlaceError: There is no such place.
     """
     whole = {**table_in(text), **table}
-    return PLACE.filled(text, f"{as_markdown(whole)}\n\n{legend(releases)}")
+    return PLACE.filled(text, f"{legend(releases)}\n\n{as_markdown(whole)}")
 
 
 def table_in(text: str) -> Table:
-    """Return the lines of the table in the README.
+    """Return the lines of the table in the document.
 
     Raises:
         NoPlaceError: There is no place for one.
@@ -93,7 +96,7 @@ def table_in(text: str) -> Table:
 def differences(committed: Table, fresh: Table) -> list[str]:
     """Return a text for each framework that was run and whose line is not the same."""
     return [
-        f"{title}: the README says\n  {' | '.join(committed.get(title, ['nothing']))}\nthis run\n  {' | '.join(line)}"
+        f"{title}: the document says\n  {' | '.join(committed.get(title, ['nothing']))}\nthis run\n  {' | '.join(line)}"
         for title, line in fresh.items()
         if committed.get(title) != line
     ]

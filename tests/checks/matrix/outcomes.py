@@ -134,7 +134,7 @@ def _oddities(chunks: list[Any]) -> list[str]:
         "object": {chunk.object for chunk in chunks} != {"chat.completion.chunk"},
         "index": any(choice.index for choice in choices),
         "role": len([delta for delta in deltas if delta.role]) != 1,
-        "members": any(_foreign(part) for part in [*chunks, *choices, *deltas])
+        "fields": any(_foreign(part) for part in [*chunks, *choices, *deltas])
         or any(delta.tool_calls == [] for delta in deltas),
     }
     return [what for what, is_odd in odd.items() if is_odd]
@@ -170,8 +170,8 @@ def _model_list(_: Behaviour, seen: Seen, target: Target) -> str:
         for model in models
     )
     if not complete:
-        said += " with members missing"
-    return f"{said} (odd members)" if any(map(_foreign, [seen.page, *models])) else said
+        said += " with fields missing"
+    return f"{said} (odd fields)" if any(map(_foreign, [seen.page, *models])) else said
 
 
 def _name(model_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The results as a person reads them: on the terminal, and as the table in the README."""
+"""The results as a person reads them: on the terminal, and as the tables in docs/releases.md."""
 
 import itertools
 import re
@@ -13,8 +13,12 @@ from support.tables import Place
 
 PLACE = Place("matrix")
 NOT_RUN = "not run"
-SPAN = " – "  # noqa: RUF001 - the dash of a range, as the README writes it
+SPAN = " – "  # noqa: RUF001 - the dash of a range, as the document writes it
 WRONG = " ✗"
+ARROW = " → "
+"""Between what the plain client shows and what the shim's does."""
+SAME = "the same"
+HEADING = ("", "without the shim", "with the shim")
 Table = dict[tuple[str, str], str]
 """The text of each cell, by the title of its row and the release of its column."""
 
@@ -52,27 +56,40 @@ def by_client(results: Iterable[Result], title: str, release: str) -> dict[str, 
 
 
 def table_of(results: Sequence[Result]) -> Table:
-    """Return the README's cells: what the plain client shows and, where that is different, what the shim's does."""
+    """Return the cells: what the plain client shows and, where that is different, what the shim's does."""
     cells: Table = {}
     for release in dict.fromkeys(result.release for result in results):
         for title in BEHAVIOURS:
             found = by_client(results, title, release)
             plain, shim = summed_up(found["plain"]), summed_up(found["shim"])
             mark = WRONG if any(result.wrong for result in found["shim"]) else ""
-            cells[title, release] = (shim if shim == plain else f"{plain} → {shim}") + mark
+            cells[title, release] = (shim if shim == plain else f"{plain}{ARROW}{shim}") + mark
     return cells
 
 
 def as_markdown(table: Table) -> str:
-    """Return the table, with one column for neighbouring releases that show the same."""
+    """Return a table for each release, one for neighbours that show the same."""
     releases = [release for release in RELEASES if any(column == release for _, column in table)]
 
-    def column(release: str) -> list[str]:
-        return [table.get((title, release), NOT_RUN) for title in BEHAVIOURS]
+    def cells(release: str) -> list[tuple[str, str]]:
+        return [(title, table.get((title, release), NOT_RUN)) for title in BEHAVIOURS]
 
-    groups = [list(group) for _, group in itertools.groupby(releases, column)]
-    rows = [[title, *(table.get((title, group[0]), NOT_RUN) for group in groups)] for title in BEHAVIOURS]
-    return tables.as_markdown(["", *map(_span, groups)], rows)
+    groups = [(content, list(group)) for content, group in itertools.groupby(releases, cells)]
+    return "\n\n".join(
+        f"### {_span(group)}\n\n{tables.as_markdown(HEADING, [[title, *_halves(cell)] for title, cell in content])}"
+        for content, group in groups
+    )
+
+
+def _halves(cell: str) -> tuple[str, str]:
+    """Return what stands in the two columns for a cell."""
+    plain, _, shim = cell.partition(ARROW)
+    return plain, shim or SAME
+
+
+def _whole(plain: str, shim: str) -> str:
+    """Return the cell for what stands in the two columns."""
+    return plain if shim == SAME else f"{plain}{ARROW}{shim}"
 
 
 def _span(releases: Sequence[str]) -> str:
@@ -80,38 +97,37 @@ def _span(releases: Sequence[str]) -> str:
 
 
 def legend() -> str:
-    """Return what has to be said about the table."""
+    """Return what has to be said about the tables."""
     clients = ", ".join(re.findall(r"openai==([\d.]+)", str([each.installs for each in ENVIRONMENTS.values()])))
     return (
-        "Each cell says what a program sees with the official client alone → with `shim.OpenAI`, or the one thing that "
-        f"it sees with both; under openai {clients}, sync and async, unless it names some of them. Odd chunks have a "
-        "constant `id`, a `role` in each delta, or members that OpenAI does not send. The table is made from live runs "
-        "by `python tests/checks/matrix --releases all --write`."
+        "- Seen by programs with `openai.OpenAI` and `shim.OpenAI`, and with the asynchronous clients.\n"
+        f"- Under openai {clients}; where they differ, the cell names them.\n"
+        "- \"Odd\" names what OpenAI does not send: a constant `id`, a `role` in each delta, further fields.\n"
+        "- Made by `python tests/checks/matrix --releases all --write`."
     )
 
 
 def with_table(text: str, table: Table) -> str:
-    """Return the README with the table in its place.
+    """Return the document with the tables in their place.
 
     Raises:
         NoPlaceError: There is no such place.
     """
-    return PLACE.filled(text, f"{as_markdown(table)}\n\n{legend()}")
+    return PLACE.filled(text, f"{legend()}\n\n{as_markdown(table)}")
 
 
 def table_in(text: str) -> Table:
-    """Return the cells of the table in the README, with each release of a common column.
+    """Return the cells of the tables in the document, by each release of a common table.
 
     Raises:
-        NoPlaceError: There is no place for one.
+        NoPlaceError: There is no place for them.
     """
-    heading, rows = tables.heading_and_rows_in(PLACE.content(text))
-    columns = [_releases(span) for span in heading[1:]]
+    _, *parts = re.split(r"^### ", PLACE.content(text), flags=re.MULTILINE)
     return {
-        (row[0], release): cell
-        for row in rows
-        for releases, cell in zip(columns, row[1:], strict=True)
-        for release in releases
+        (title, release): _whole(plain, shim)
+        for part in parts
+        for title, plain, shim in tables.rows_in(part)
+        for release in _releases(part.partition("\n")[0])
     }
 
 
@@ -126,7 +142,7 @@ def differences(committed: Table, fresh: Table) -> list[str]:
     releases = {release for _, release in fresh}
     cells = dict.fromkeys([*fresh, *(cell for cell in committed if cell[1] in releases)])
     return [
-        f"{title}, {release}: the README says {committed.get((title, release), NOT_RUN)!r}, "
+        f"{title}, {release}: the document says {committed.get((title, release), NOT_RUN)!r}, "
         f"this run {fresh.get((title, release), NOT_RUN)!r}"
         for title, release in cells
         if committed.get((title, release)) != fresh.get((title, release))

@@ -1,0 +1,67 @@
+// One prompt and its answer.
+
+const ENDS = {
+  stop: "The answer is complete.",
+  length: "Stopped at the token limit.",
+  tool_calls: "The model asked for a tool call.",
+  content_filter: "Stopped by the content filter.",
+};
+
+class Turn {
+  reason = null;
+  text = "";
+
+  constructor(prompt) {
+    this.prompt = prompt;
+    this.item = element("article", "turn");
+    this.answer = element("div", "answer");
+    this.reasoning = element("div", "reasoning");
+    this.reasoning.hidden = true;
+    this.end = element("p", "row end-of-turn");
+    this.item.append(element("p", "asked", prompt), this.reasoning, this.answer, this.end);
+    this.answer.ariaBusy = "true";
+    $("welcome").hidden = true;
+    for (const failed of document.querySelectorAll(".turn.failed")) failed.remove();
+    $("turns").append(this.item);
+    follow(true);
+  }
+
+  add({ content, reasoning_content: thought }, reason) {
+    if (thought) {
+      this.reasoning.hidden = false;
+      this.reasoning.append(thought);
+    }
+    if (content) {
+      this.text += content;
+      this.answer.append(content);
+    }
+    this.reason = reason ?? this.reason;
+    if (content || thought) follow();
+    return Boolean(content || thought);
+  }
+
+  // The turn is over; with an answer, it is kept as a part of the conversation.
+  finish(isFailed) {
+    this.answer.ariaBusy = "false";
+    if (this.text) {
+      this.end.append(copyButton(() => this.text));
+      if (!isFailed) {
+        messages.push({ role: "user", content: this.prompt }, { role: "assistant", content: this.text });
+      }
+    }
+    this.item.classList.toggle("failed", isFailed);
+    if ((isFailed || !this.text) && !$("prompt").value) $("prompt").value = this.prompt;
+  }
+
+  get ending() {
+    if (this.reason === null) return "The stream ended without a finish reason.";
+    return ENDS[this.reason] ?? `Ended: ${this.reason}.`;
+  }
+}
+
+// Keeps the end of the conversation in sight, unless somebody has scrolled up.
+function follow(isForced = false) {
+  const history = $("history");
+  const isAtEnd = history.scrollHeight - history.scrollTop - history.clientHeight < 80;
+  if (isForced || isAtEnd) history.scrollTop = history.scrollHeight;
+}

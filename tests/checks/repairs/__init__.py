@@ -1,0 +1,1 @@
+"""The sections of docs/repairs.md begin with the rules of the code."""
