@@ -369,6 +369,12 @@ def test_every_code_has_a_section():
     assert set(sections(DOCUMENTS["docs/repairs.md"])) == {f"`{code}`" for code in Repair}
 
 
+def test_every_code_is_in_the_index():
+    """The table at the start of the page links to each section, once."""
+    index = DOCUMENTS["docs/repairs.md"].partition("\n## ")[0]
+    assert sorted(re.findall(r"\[`[\w-]+`\]\(#([\w-]+)\)", index)) == sorted(Repair)
+
+
 @pytest.mark.parametrize("code", list(Repair))
 def test_a_section_says_what_the_rule_says(code):
     """It begins with the rule, as ``python tests/checks/repairs`` writes it; what happens without the repair follows."""
