@@ -494,7 +494,7 @@ def test_nothing_is_installed_from_an_index_that_does_not_have_it():
 def test_changelog_begins_with_this_version():
     """The version that is built has its section."""
     versions = re.findall(r"^## \[?([^\]\s]+)", DOCUMENTS["CHANGELOG.md"], re.MULTILINE)
-    assert versions[0] == PROJECT["version"]
+    assert next(each for each in versions if each != "Unreleased") == PROJECT["version"]
 
 
 # The pictures.
