@@ -1,18 +1,20 @@
 """The documents: what they show works, what they quote is what is printed, and every message and code is in them.
 
-Every code block of README.md, CONTRIBUTING.md and docs/*.md is run or checked. How is said by its language, or for one
-block by a comment right before it: ``<!-- live 2.2.1 -->`` has a Python block run against that release, ``<!-- doctor
-2.2.1 -->`` compares a text with what the doctor says of it. A text right behind a Python block is what that prints.
-What nobody has provided for fails.
+Every code block of the documents (README.md and its neighbours, docs/*.md) is run or checked. How is stated by its
+language, or for one block by a comment right before it: ``<!-- live 2.2.1 -->`` has a Python block run against that
+release, ``<!-- doctor 2.2.1 -->`` compares a text with what the doctor prints for it. A text right after a Python block
+is what that prints. A block of any other kind fails.
 """
 
 import ast
+import asyncio
 import contextlib
 import io
+import json
 import os
 import re
-import runpy
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -27,10 +29,13 @@ import pytest
 from typer.main import get_command
 
 import shim
+from checks.pictures import house
+from checks.pictures.terminal import THEMES, text_of
 from shim.cli import app
-from shim.repairs import RULES, Repair
+from shim.repairs import Repair, describe
 from support.commands import command, lonely
-from support.raw_server import RawServer, sse_response
+from support.proxies import proxying
+from support.raw_server import RawServer, plain_response, sse_response
 from support.streams import betalgo, stream
 
 pytestmark = pytest.mark.extended
@@ -38,14 +43,16 @@ pytestmark = pytest.mark.extended
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # What is replaced before a block is run: the address at which a person's service would be.
 BASE_URL = "http://localhost:5273/v1"
-# Names that a block of the README takes from the one before it.
-GIVEN = {"shim": shim, "openai": openai}
+# The address of the proxy.
+PROXY = "http://127.0.0.1:5270"
+# Names that a block of the README takes from the ones before it.
+GIVEN = {"shim": shim, "openai": openai, "messages": [{"role": "user", "content": "Write me a haiku"}]}
 # Programs whose options are not checked, and why.
 NOT_CHECKED = {
     "git": "changes the repository",
@@ -123,11 +130,32 @@ def test_every_block_is_checked():
 
 
 def run(block: Block, base_url: str) -> str:
-    """Run a block as it stands, but for the address."""
+    """Run a block as it stands, but for the address; as a coroutine if it awaits something."""
     printed = io.StringIO()
+    names = dict(GIVEN)
+    text = block.text.replace(BASE_URL, base_url)
+    code = compile(text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     with contextlib.redirect_stdout(printed):
-        exec(compile(block.text.replace(BASE_URL, base_url), str(block), "exec"), dict(GIVEN))  # noqa: S102
+        if (coroutine := eval(code, names)) is not None:  # noqa: S307 - the project's own documents
+            asyncio.run(finish(coroutine, names))
     return printed.getvalue()
+
+
+async def finish(coroutine, names):
+    """Run a block that awaits something; close its client, as the end of a program would."""
+    await coroutine
+    for client in [each for each in names.values() if isinstance(each, openai.AsyncOpenAI)]:
+        await client.close()
+
+
+def answer(connection, request):
+    """Answer as 1.x does: a list of one model, or a stream."""
+    if request.method == "GET":
+        models = [{"id": "m", "object": "model", "created": 1, "owned_by": "us"}]
+        return plain_response(
+            json.dumps({"object": "list", "data": models} if "/v1/" in request.path else models).encode()
+        )
+    return sse_response([stream(betalgo(["Cherry ", "blossoms"]))])
 
 
 def without_chance(text: str) -> str:
@@ -136,11 +164,13 @@ def without_chance(text: str) -> str:
 
 
 @pytest.mark.parametrize("block", of("python"))
-def test_python_block_runs_and_prints_what_follows(block):
+def test_python_block_runs_and_prints_what_follows(block, monkeypatch):
     """It runs against a service that answers as 1.x does, and prints what the document says."""
-    with RawServer(sse_response([stream(betalgo(["Cherry ", "blossoms"]))])) as server:
+    with RawServer(answer) as server:
+        monkeypatch.setenv("FOUNDRY_LOCAL_ENDPOINT", server.base_url)
         printed = run(block, server.base_url)
-        assert "completions.create(" not in block.text or len(server.requests) == 1
+        asked = [request for request in server.requests if request.method == "POST"]
+        assert "completions.create(" not in block.text or len(asked) == 1
         assert "print(chunk" not in block.text or printed.startswith("Cherry blossoms")
     if block.printed is not None:
         assert without_chance(printed) == without_chance(block.printed)
@@ -181,7 +211,7 @@ def steady(line: str) -> str:
 
 def commands(block: Block) -> Iterator[list[str]]:
     """The simple commands of a block, as words."""
-    for line in block.text.splitlines():
+    for line in block.text.replace("\\\n", " ").splitlines():
         words: list[str] = []
         for word in [*shlex.split(line, comments=True), "&&"]:
             if word in ("&&", "|"):
@@ -210,6 +240,8 @@ def check_command(words: list[str]) -> None:
             check_install(arguments)
         case "python" | "python3":
             check_python(arguments)
+        case "curl":
+            check_request(arguments)
         case program:
             assert program in NOT_CHECKED
             assert not program.startswith(".") or os.access(ROOT / program, os.X_OK)
@@ -233,6 +265,19 @@ def check_install(arguments: list[str]) -> None:
         assert name in (".", PROJECT["name"])
         assert {extra for extra in extras.split(",") if extra} <= set(PROJECT["optional-dependencies"])
     assert packages
+
+
+def check_request(arguments: list[str]) -> None:
+    """What is sent is sent to the proxy, and answered; where there is no curl, the request is only read."""
+    addresses = [word for word in arguments if word.startswith(f"{PROXY}/")]
+    bodies = [json.loads(word) for word in arguments if word.startswith("{")]
+    assert addresses
+    with RawServer(answer) as server, proxying(server.base_url) as proxy:
+        if shutil.which("curl") is None:
+            return
+        command = ["curl", "--silent", "--fail", *(word.replace(PROXY, proxy.url) for word in arguments)]
+        answered = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert not bodies or "Cherry " in answered
 
 
 def check_python(arguments: list[str]) -> None:
@@ -289,7 +334,7 @@ def without_blocks(text: str) -> str:
 
 def links() -> Iterator[tuple[str, str]]:
     for document, text in DOCUMENTS.items():
-        for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(text)):
+        for target in re.findall(r"(?:\]\(|\bsrc=\"|\bsrcset=\")([^)\s\"]+)", without_blocks(text)):
             if not target.startswith(("http://", "https://")):
                 yield document, target
 
@@ -324,14 +369,19 @@ def test_every_code_has_a_section():
     assert set(sections(DOCUMENTS["docs/repairs.md"])) == {f"`{code}`" for code in Repair}
 
 
+def test_every_code_is_in_the_index():
+    """The table at the start of the page links to each section, once."""
+    index = DOCUMENTS["docs/repairs.md"].partition("\n## ")[0]
+    assert sorted(re.findall(r"\[`[\w-]+`\]\(#([\w-]+)\)", index)) == sorted(Repair)
+
+
 @pytest.mark.parametrize("code", list(Repair))
 def test_a_section_says_what_the_rule_says(code):
-    """The rule stands there word for word, with what happens without the repair."""
-    rule = RULES[code]
-    section = " ".join(sections(DOCUMENTS["docs/repairs.md"])[f"`{code}`"].split())
-    said = f"- **When:** {rule.when} - **What is done:** {rule.action} - **Seen:** {rule.evidence} - **Without it:** "
+    """It begins with the rule, as ``python tests/checks/repairs`` writes it; then follows what is wrong without it."""
+    section = f"### `{code}`{sections(DOCUMENTS['docs/repairs.md'])[f'`{code}`']}"
+    said = f"{describe(code)}\n- **Without it:** "
     assert section.startswith(said)
-    assert section.removeprefix(said)
+    assert section.removeprefix(said).strip()
 
 
 # The messages.
@@ -422,30 +472,92 @@ def test_every_other_message_is_in_troubleshooting(path, words):
     assert words.strip() in " ".join(DOCUMENTS["docs/troubleshooting.md"].split())
 
 
+# The README.
+
+
+def test_readme_is_short():
+    """It is read to its end: fewer than 1,000 words, at most 150 lines."""
+    text = DOCUMENTS["README.md"]
+    assert len(text.split()) < 1000
+    assert len(text.splitlines()) <= 150
+
+
+def test_nothing_is_installed_from_an_index_that_does_not_have_it():
+    """The package is not published: what a person is told to install is a clone, an archive or an address."""
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in (*ROOT.glob("examples/**/*.py"), *ROOT.glob("shim/**/*.py"))
+    }
+    for place, text in {**DOCUMENTS, **texts}.items():
+        assert not re.search(rf"install [^\n]*{PROJECT['name']}(?!\S* @)", text), place
+
+
+def test_changelog_begins_with_this_version():
+    """The version that is built has its section."""
+    versions = re.findall(r"^## \[?([^\]\s]+)", DOCUMENTS["CHANGELOG.md"], re.MULTILINE)
+    assert next(each for each in versions if each != "Unreleased") == PROJECT["version"]
+
+
 # The pictures.
 
+PICTURES = ROOT / "docs" / "pictures"
+SVGS = sorted((*(ROOT / "docs").glob("*.svg"), *PICTURES.glob("*.svg")))
+LARGEST = 150_000
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.svg")), ids=lambda path: path.name)
+
+@pytest.mark.parametrize("path", SVGS, ids=lambda path: path.name)
 def test_pictures_are_whole(path):
-    """Each is XML that a browser shows, with a title, and with colours for the dark."""
+    """Each is XML that a browser shows, with a title, and there is one for the dark."""
     picture = path.read_text(encoding="utf-8")
     root = ET.fromstring(picture)  # noqa: S314 - a file of this repository
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.find("{http://www.w3.org/2000/svg}title").text
-    assert "prefers-color-scheme: dark" in picture
+    other = path.with_name(path.name.replace("-light", "-dark"))
+    assert "prefers-color-scheme: dark" in picture or (other.exists() and path.stem.endswith(("-light", "-dark")))
 
 
-def test_the_terminal_is_what_its_program_draws():
-    """The picture of the README is drawn from the text that it shows, and by nothing else."""
-    path = ROOT / "docs" / "haiku.svg"
-    program = runpy.run_path(str(ROOT / "docs" / "picture.py"))
-    drawn = path.read_text(encoding="utf-8")
-    root = ET.fromstring(drawn)  # noqa: S314 - a file of this repository
-    first, *lines = ["".join(row.itertext()) for row in root.iter("{http://www.w3.org/2000/svg}text")]
-    asked = root.find("{http://www.w3.org/2000/svg}title").text
-    assert first == f"$ {asked}"
-    assert program["picture"](asked, "\n".join(lines)) == drawn
-    assert any(line.startswith("Using Foundry Local endpoint at http://") for line in lines)
+def test_pictures_are_small():
+    """A page with all of them loads quickly."""
+    assert {path.name: size for path in PICTURES.iterdir() if (size := path.stat().st_size) > LARGEST} == {}
+
+
+def test_picture_of_the_demo_is_what_the_demo_prints(tmp_path):
+    """The pictures in the light and in the dark show the same, and that is what is printed."""
+    printed = subprocess.run(
+        command("demo"), capture_output=True, encoding="utf-8", check=True, env={**lonely(tmp_path), "COLUMNS": "80"}
+    ).stdout
+    wanted = [without_gaps(line) for line in printed.splitlines() if line.strip()]
+    for theme in THEMES:
+        whole = [without_gaps(line) for line in text_of(read_picture(f"demo-whole-{theme}"))]
+        assert [steady(line) for line in whole] == [steady(line) for line in wanted]
+        first = [without_gaps(line) for line in text_of(read_picture(f"demo-{theme}"))]
+        assert first == whole[: len(first)]
+
+
+def test_picture_of_the_doctor_is_what_the_doctor_prints(get_service, tmp_path):
+    """Every line stands in its output, in this order."""
+    service = get_service("1.2.4")
+    env = {**lonely(tmp_path), "COLUMNS": "100"}
+    done = subprocess.run(
+        command("doctor", "--base-url", service.base_url), capture_output=True, encoding="utf-8", check=True, env=env
+    )
+    printed = without_gaps(steady(done.stdout.replace("\n", " ")))
+    for theme in THEMES:
+        place = 0
+        for line in text_of(read_picture(f"doctor-{theme}")):
+            place = printed.index(without_gaps(steady(line)), place)
+
+
+def test_picture_of_the_house_is_that_of_the_code():
+    """`python tests/checks/pictures house` would change nothing."""
+    assert house.picture() == (PICTURES / "house.svg").read_text(encoding="utf-8")
+
+
+def read_picture(name: str) -> str:
+    return (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
+
+
+def without_gaps(line: str) -> str:
+    return " ".join(line.split())
 
 
 # The workflows.

@@ -42,12 +42,12 @@ def python(tmp_path_factory):
 def run(python, tmp_path):
     """Run a program there, in an empty folder, with nothing of this process's environment that Python reads."""
 
-    def run(*arguments):
+    def run(*arguments, **variables):
         left = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPENAI", "COV"))}
         return subprocess.run(
             [python, "-I", *arguments],
             cwd=tmp_path,
-            env={**left, "PYTHONUTF8": "1"},
+            env={**left, "PYTHONUTF8": "1", **variables},
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -59,25 +59,26 @@ def run(python, tmp_path):
 
 
 def dropped_in(service, script):
-    """Give the README's lines, for this service and its model."""
+    """Give the README's lines, for a model of this service and a prompt of its own."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "shim.OpenAI(" in block)
-    told = re.sub(r'base_url="[^"]*"', f'base_url="{service.base_url}"', code)
-    told = re.sub(r'model="[^"]*"', f'model="{service.model_id}"', told)
-    told = re.sub(r'"content": "[^"]*"', f'"content": "{marker(script)}"', told)
-    assert told.count(service.base_url) == told.count(service.model_id) == told.count(marker(script)) == 1
-    return told
+    changed = re.sub(r'model="[^"]*"', f'model="{service.model_id}"', code)
+    changed = re.sub(r'"content": "[^"]*"', f'"content": "{marker(script)}"', changed)
+    assert changed.count(service.model_id) == changed.count(marker(script)) == 1
+    return changed
 
 
 def test_drop_in_lines_stream_from_1_x(service_1x, run):
-    """The README's lines stream from a live 1.2.4; without the wheel's transport they break off."""
+    """The README's lines find a live 1.2.4 and stream from it; without the wheel's transport they break off."""
     code = dropped_in(service_1x, "haiku")
-    done = run("-c", "import logging; logging.basicConfig(level=logging.INFO)\n" + code)
+    logged = "import logging; logging.basicConfig(level=logging.INFO)\n"
+    done = run("-c", logged + code, FOUNDRY_LOCAL_ENDPOINT=service_1x.base_url)
     assert done.returncode == 0, done.stderr
     assert done.stdout == SCRIPTS["haiku"]
     assert re.search(r"INFO:shim:repaired a stream of \d+ events: .*\bid \d+", done.stderr), done.stderr
-    official = code.replace("import shim", "import openai").replace("shim.OpenAI(", "openai.OpenAI(api_key='none', ")
-    assert "IndexError" in run("-c", official).stderr
+    official = code.replace("import shim", "import openai").replace("shim.OpenAI(", "openai.OpenAI(")
+    environment = {"OPENAI_BASE_URL": service_1x.base_url, "OPENAI_API_KEY": "none"}
+    assert "IndexError" in run("-c", official, **environment).stderr
 
 
 def test_only_the_wheel_is_imported(run, python):

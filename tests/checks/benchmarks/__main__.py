@@ -41,12 +41,12 @@ MEASURES: dict[str, Measure] = {
 def main(
     arguments: Sequence[str] | None = None,
     measures: Mapping[str, Measure] = MEASURES,
-    readme: Path = REPOSITORY / "README.md",
+    document: Path = REPOSITORY / "docs" / "performance.md",
 ) -> int:
     """Measure, print, and write what is asked for.
 
     Returns:
-        0, whatever the figures are; with ``--gate`` 1 if a target is not met. 1 if the README has no place.
+        0, whatever the figures are; with ``--gate`` 1 if a target is not met. 1 if the document has no place.
     """
     options = _options(arguments, measures)
     settings = Settings(rounds=options.rounds or (1 if options.quick else 9), quick=options.quick, seed=options.seed)
@@ -61,9 +61,9 @@ def main(
         options.plot.write_text(picture(panels), encoding="utf-8")
     try:
         if options.write:
-            readme.write_text(with_table(readme.read_text(encoding="utf-8"), rows, where), encoding="utf-8")
+            document.write_text(with_table(document.read_text(encoding="utf-8"), rows, where), encoding="utf-8")
     except NoPlaceError as error:
-        print(f"{readme.name}: {error}", file=sys.stderr)
+        print(f"{document.name}: {error}", file=sys.stderr)
         return 1
     return int(options.gate and any(row.met is False for row in rows))
 
@@ -92,7 +92,7 @@ def _options(arguments: Sequence[str] | None, measures: Mapping[str, Measure]) -
     parser.add_argument("--seed", type=int, default=SEED, help="of the order of the subjects")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every raw figure there")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw the figures of the peers there, as SVG")
-    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
     parser.add_argument("--gate", action="store_true", help="exit code 1 if a target is not met")
     options = parser.parse_args(arguments)
     options.only = [name.strip() for name in options.only.split(",")] if options.only else []

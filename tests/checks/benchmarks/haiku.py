@@ -1,4 +1,4 @@
-"""How long the README's first command takes to its first word: with everything there, and with an empty cache."""
+"""How long the haiku takes to its first word: with everything there, and with an empty cache."""
 
 import os
 import subprocess

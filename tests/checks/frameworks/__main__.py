@@ -23,27 +23,27 @@ from support.tables import NoPlaceError
 def main(
     arguments: Sequence[str] | None = None,
     run_all: Callable[[Sequence[str], Sequence[str]], Run] = run_all,
-    readme: Path = REPOSITORY / "README.md",
+    document: Path = REPOSITORY / "docs" / "frameworks.md",
 ) -> int:
     """Run, print, and write or compare if asked to.
 
     Returns:
-        0 if all is right with the shim, and as the README has it where that was asked.
+        0 if all is right with the shim, and as the document has it where that was asked.
     """
     options = _options(arguments)
     run = run_all(options.releases, options.only)
     print(as_text(run))
     failed = run.failed or not all(result.right for result in run.results if result.client == "shim")
     try:
-        text = readme.read_text(encoding="utf-8")
+        text = document.read_text(encoding="utf-8")
         if options.check:
             different = differences(table_in(text), table_of(run))
-            print("\n" + "\n".join(different or [f"{readme.name} has the same."]))
+            print("\n" + "\n".join(different or [f"{document.name} has the same."]))
             failed |= bool(different)
         if options.write:
-            readme.write_text(with_table(text, table_of(run), DEFAULT_VERSIONS), encoding="utf-8")
+            document.write_text(with_table(text, table_of(run), DEFAULT_VERSIONS), encoding="utf-8")
     except NoPlaceError as error:
-        print(f"\n{readme.name}: {error}")
+        print(f"\n{document.name}: {error}")
         failed = True
     return int(failed)
 
@@ -59,14 +59,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"which frameworks (default: {', '.join(FRAMEWORKS)})",
     )  # fmt: skip
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--write", action="store_true", help="put the table into the README")
-    what.add_argument("--check", action="store_true", help="compare with the table in the README")
+    what.add_argument("--write", action="store_true", help="put the table into docs/frameworks.md")
+    what.add_argument("--check", action="store_true", help="compare with the table in docs/frameworks.md")
     options = parser.parse_args(arguments)
     for chosen, known in ((options.releases, RELEASES), (options.only, FRAMEWORKS)):
         if unknown := [name for name in chosen if name not in known]:
             parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(known)}")
     if (options.write or options.check) and options.releases != list(DEFAULT_VERSIONS):
-        parser.error(f"the README shows {', '.join(DEFAULT_VERSIONS)}, neither more nor less")
+        parser.error(f"the document shows {', '.join(DEFAULT_VERSIONS)}, neither more nor less")
     return options
 
 

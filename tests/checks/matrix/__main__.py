@@ -20,12 +20,12 @@ from support.tables import NoPlaceError
 def main(
     arguments: Sequence[str] | None = None,
     run_all: Callable[[Iterable[str]], Run] = run_all,
-    readme: Path = REPOSITORY / "README.md",
+    document: Path = REPOSITORY / "docs" / "releases.md",
 ) -> int:
     """Run, print, and write or compare if asked to.
 
     Returns:
-        0 if all is right with the shim, and as the README has it where that was asked.
+        0 if all is right with the shim, and as the document has it where that was asked.
     """
     options = _options(arguments)
     run = run_all(_versions(options.releases))
@@ -33,11 +33,11 @@ def main(
     failed = run.failed or any(result.wrong for result in run.results if result.cell.client == "shim")
     try:
         if options.check:
-            failed |= _differs(readme, run)
+            failed |= _differs(document, run)
         if options.write:
-            _write(readme, run)
+            _write(document, run)
     except NoPlaceError as error:
-        print(f"\n{readme.name}: {error}")
+        print(f"\n{document.name}: {error}")
         failed = True
     return int(failed)
 
@@ -52,8 +52,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         f"{', '.join(DEFAULT_VERSIONS)} and whatever is installed)",
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--write", action="store_true", help="put the table into the README")
-    what.add_argument("--check", action="store_true", help="compare with the table in the README")
+    what.add_argument("--write", action="store_true", help="put the table into docs/releases.md")
+    what.add_argument("--check", action="store_true", help="compare with the table in docs/releases.md")
     options = parser.parse_args(arguments)
     if unknown := [version for version in _versions(options.releases) if version not in RELEASES]:
         parser.error(f"no such release: {', '.join(unknown)}; there are {', '.join(RELEASES)}")
@@ -70,16 +70,16 @@ def _versions(choice: str | None) -> list[str]:
     ]
 
 
-def _differs(readme: Path, run: Run) -> bool:
-    different = differences(table_in(readme.read_text(encoding="utf-8")), table_of(run.results))
-    print("\n" + "\n".join(different or [f"{readme.name} has the same."]))
+def _differs(document: Path, run: Run) -> bool:
+    different = differences(table_in(document.read_text(encoding="utf-8")), table_of(run.results))
+    print("\n" + "\n".join(different or [f"{document.name} has the same."]))
     return bool(different)
 
 
-def _write(readme: Path, run: Run) -> None:
+def _write(document: Path, run: Run) -> None:
     """Write what was seen; releases that were not run keep their columns."""
-    text = readme.read_text(encoding="utf-8")
-    readme.write_text(with_table(text, {**table_in(text), **table_of(run.results)}), encoding="utf-8")
+    text = document.read_text(encoding="utf-8")
+    document.write_text(with_table(text, {**table_in(text), **table_of(run.results)}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ STYLE = """
       .dim { fill: #9198a1 }
     }
 """
-FOOTNOTE = "Each floor imports only from the floors below it. The numbers are the path of a token, from the socket to you."
+FOOTNOTE = (
+    "Each floor imports only from the floors below it. The numbers are the path of a token, from the socket to you."
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def chips(number: int) -> list[Chip]:
     if number in IN_DETAIL:
         members = [name for name in MODULES if any(name == each or name.startswith(f"{each}.") for each in members)]
     members = [name for name in members if name in PATH or not _is_bare_package(name, number)]
-    members.sort(key=lambda name: (PATH.index(name) if name in PATH else len(PATH)))
+    members.sort(key=lambda name: PATH.index(name) if name in PATH else len(PATH))
     return [Chip(_label(name), PATH.index(name) + 1 if name in PATH else 0) for name in members]
 
 

@@ -37,12 +37,20 @@ class Theme:
     colors: Mapping[str, str]
 
 
-LIGHT = Theme("#f6f8fa", "#d1d9e0", "#1f2328", "#59636e", {
-    "red": "#cf222e", "green": "#1a7f37", "yellow": "#9a6700", "blue": "#0969da", "magenta": "#8250df", "cyan": "#1b7c83",
-})  # fmt: skip
-DARK = Theme("#151b23", "#3d444d", "#f0f6fc", "#9198a1", {
-    "red": "#f85149", "green": "#3fb950", "yellow": "#d29922", "blue": "#4493f8", "magenta": "#ab7df8", "cyan": "#39c5cf",
-})  # fmt: skip
+LIGHT = Theme(
+    "#f6f8fa",
+    "#d1d9e0",
+    "#1f2328",
+    "#59636e",
+    {"red": "#cf222e", "green": "#1a7f37", "yellow": "#9a6700", "blue": "#0969da", "cyan": "#1b7c83"},
+)
+DARK = Theme(
+    "#151b23",
+    "#3d444d",
+    "#f0f6fc",
+    "#9198a1",
+    {"red": "#f85149", "green": "#3fb950", "yellow": "#d29922", "blue": "#4493f8", "cyan": "#39c5cf"},
+)
 NAMES = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -82,13 +90,16 @@ def picture(command: str, lines: Sequence[Text], theme: Theme, *, columns: int =
     shown = [prompt, Text(), *lines]
     width = round(columns * _LETTER + 2 * _MARGIN)
     height = _BAR + len(shown) * _LINE + _MARGIN
+    window = (
+        f'  <rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"'
+        f' fill="{theme.window}" stroke="{theme.frame}"/>'
+    )
     dots = (f'<circle cx="{_MARGIN + 18 * n}" cy="17" r="5.5" fill="{theme.frame}"/>' for n in range(3))
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img">',
             f"  <title>{escape(command)}</title>",
-            f'  <rect x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"'
-            f' fill="{theme.window}" stroke="{theme.frame}"/>',
+            window,
             f"  {''.join(dots)}",
             f'  <g fill="{theme.text}" font-family="{_FONT}" font-size="14" xml:space="preserve">',
             *(row for number, line in enumerate(shown) if (row := _row(number, line, theme))),
