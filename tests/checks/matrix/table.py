@@ -102,7 +102,7 @@ def legend() -> str:
     return (
         "- Seen by programs with `openai.OpenAI` and `shim.OpenAI`, and with the asynchronous clients.\n"
         f"- Under openai {clients}; where they differ, the cell names them.\n"
-        "- \"Odd\" names what OpenAI does not send: a constant `id`, a `role` in each delta, further fields.\n"
+        '- "Odd" names what OpenAI does not send: a constant `id`, a `role` in each delta, further fields.\n'
         "- Made by `python tests/checks/matrix --releases all --write`."
     )
 
