@@ -20,7 +20,7 @@ HELP = """Talk to any Microsoft Foundry Local release, and check its streams.
 
 \b
 Examples:
-  foundry-shim demo                           what the shim does, in two seconds
+  foundry-shim demo                           what the shim does, in 2 seconds
   foundry-shim chat                           a conversation
   foundry-shim chat "Write me a haiku"        one answer
   git diff | foundry-shim chat "Review this"  a question about a text

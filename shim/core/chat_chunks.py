@@ -13,6 +13,7 @@ from shim.core.chunk_form import (
     damaged,
     has_content,
     is_hollow,
+    number_items,
     repair_calls,
     repair_choices,
     repair_content,
@@ -57,6 +58,8 @@ class _Choice:
         self.content = ContentText(request, report) if ContentText.is_needed(request, report) else None
         # For texts that end within a character: by field, and by call for arguments.
         self.joiners: dict[str | int, CharacterJoiner] = {}
+        # How many items the lists in its deltas have had, by field.
+        self.items: dict[str, int] = {}
 
     @property
     def has_ended(self) -> bool:
@@ -392,6 +395,8 @@ class ChunkRepairer:
                 _remove_null(delta, scope)
             _remove_foreign(delta, scope)
         repair_content(delta, scope, joins_parts=is_foundry or state.content is not None)
+        if self._request.is_accumulated:
+            number_items(delta, state.items, scope)
         return is_buffered
 
     def _repair_calls(self, delta: dict[str, Any], state: _Choice, scope: RepairScope) -> bool:

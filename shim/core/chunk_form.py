@@ -188,6 +188,40 @@ def repair_content(delta: dict[str, Any], scope: RepairScope, *, joins_parts: bo
         delta["content"] = text
 
 
+def number_items(delta: dict[str, Any], counts: dict[str, int], scope: RepairScope) -> None:
+    """Give the objects in the lists of a delta an index, in place, where others of the same field precede them.
+
+    The official client's accumulator fails on those without one.
+
+    Args:
+        delta: The delta.
+        counts: How many items each field has had so far; -1 if some of them are not objects.
+        scope: Where the repair is counted.
+
+    Raises:
+        StreamError: Items that cannot be accumulated follow one another; or the policy is strict.
+    """
+    for name, items in delta.items():
+        if name == "tool_calls" or not isinstance(items, list) or not items:
+            continue
+        parts = cast("list[Any]", items)
+        before = counts.get(name, 0)
+        if all(isinstance(part, str | int | float) for part in parts) and not before:
+            continue
+        is_whole = all(map(is_object, parts))
+        if before and not (is_whole and before > 0):
+            raise damaged("the items of a list are not objects")
+        if not is_whole:
+            counts[name] = -1
+            continue
+        if before or any("index" in part for part in parts):
+            for position, part in enumerate(parts):
+                if type(part.get("index")) is not int and scope.allows(Repair.CHUNK_FORM, parts):
+                    part["index"] = before + position
+        indexes = [part["index"] for part in parts if type(part.get("index")) is int]
+        counts[name] = max([before, *(index + 1 for index in indexes)]) if indexes else before + len(parts)
+
+
 def join_parts(content: Any) -> str | None:
     """The text of a content that is a text part or a list of them; None if it is anything else."""
     sent = cast("list[Any]", content) if isinstance(content, list) else [content]

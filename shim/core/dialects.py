@@ -349,7 +349,8 @@ def table() -> str:
     """Return the spellings as a Markdown table, and below it where each was seen."""
     head = ("| models | opening | then | closing |", "| --- | --- | --- | --- |")
     rows = (
-        f"| {each.family} | {_code(each.opening)} | {_what_follows(each)} | {_code(*each.closing)} |" for each in DIALECTS
+        f"| {each.family} | {_code(each.opening)} | {_what_follows(each)} | {_code(*each.closing)} |"
+        for each in DIALECTS
     )
     return "\n".join((*head, *rows, "", "Seen in:", "", *_sources()))
 

@@ -55,6 +55,7 @@ class ChatRequest:
         tools: The functions that the model may call, by name, each with the JSON schema of its parameters. Empty if
             ``tool_choice`` is ``none``.
         demands: What else is demanded; None if nothing is.
+        is_accumulated: Whether the official client adds up the chunks itself (its ``.stream()``).
     """
 
     model: str | None = None
@@ -65,6 +66,7 @@ class ChatRequest:
     named_tool: bool = False
     tools: Tools = field(default_factory=lambda: _NO_TOOLS)
     demands: Demands | None = None
+    is_accumulated: bool = False
 
     @property
     def several_choices(self) -> bool:
@@ -72,7 +74,7 @@ class ChatRequest:
         return self.n != 1
 
     @classmethod
-    def read(cls, fields: dict[str, Any]) -> ChatRequest:
+    def read(cls, fields: dict[str, Any], *, is_accumulated: bool = False) -> ChatRequest:
         """Read the fields of a request's body."""
         model: Any = fields.get("model")
         n: Any = fields.get("n")
@@ -90,6 +92,7 @@ class ChatRequest:
             named_tool=_is_named(choice),
             tools=_NO_TOOLS if choice == "none" else _functions(fields.get("tools")),
             demands=demands if demands != _NO_DEMANDS else None,
+            is_accumulated=is_accumulated,
         )
 
 

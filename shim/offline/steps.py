@@ -93,15 +93,15 @@ class Steps:
     def _spin(self) -> None:
         for frame in cycle(_FRAMES if _can_encode(self._output, _FRAMES) else _PLAIN_FRAMES):
             width = shutil.get_terminal_size().columns - 1
-            self._write(f"{_ERASE}{f'{frame} {self._text}{self._draw_bar()}'[:width]}")
+            self._write(f"{_ERASE}{f'{frame} {self._draw_progress()} {self._text}'[:width]}")
             if self._ended.wait(_FRAME_SECONDS):
                 return
 
-    def _draw_bar(self) -> str:
+    def _draw_progress(self) -> str:
         if self._percent is None:
-            return f" {time.monotonic() - self._started:.0f} s"
+            return f"{time.monotonic() - self._started:.0f} s"
         cells = int(self._percent * _BAR_CELLS / _ALL)
-        return f" [{'#' * cells:{_BAR_CELLS}}] {self._percent:3.0f} %"
+        return f"[{'#' * cells:{_BAR_CELLS}}] {self._percent:3.0f} %"
 
     def _write(self, text: str) -> None:
         if not _can_encode(self._output, text):

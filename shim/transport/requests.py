@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _MODELS_PATH: Final = re.compile(r"/models(?:/[^/]+)?$")
 # A redirected request keeps the headers that describe its body; a rewritten one gets new ones.
 _OF_THE_BODY: Final = (b"content-length", b"content-encoding", b"transfer-encoding")
+_HELPER_HEADER: Final = "x-stainless-helper-method"
+"""The official client names the method of its own that reads the response."""
 
 
 class Kind(Enum):
@@ -58,7 +60,8 @@ class ApiRequest:
         """Keep a request that was read; see `read`."""
         self.message = message
         self.kind = kind
-        self.asked = ChatRequest.read(fields)
+        helper = message.headers.get(_HELPER_HEADER, "")
+        self.asked = ChatRequest.read(fields, is_accumulated=helper == "chat.completions.stream")
         self._body = body
         self._fields = fields
 

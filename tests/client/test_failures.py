@@ -341,6 +341,49 @@ DAMAGED = {
 }
 
 
+# Lists in two deltas, with which the official client's accumulator fails.
+LISTS = {
+    "objects": ([{"type": "a"}], [{"type": "b"}]),
+    "objects, the first with an index": ([{"index": 0, "type": "a"}, {"type": "b"}], [{"type": "c"}]),
+    "objects with an index that is text": ([{"index": "0"}], [{"index": "1"}]),
+    "objects with the same index": ([{"index": 0, "text": "a"}], [{"index": 0, "text": "b"}]),
+    "texts": (["a"], ["b"]),
+}
+MIXED_LISTS = {
+    "objects and texts": ([{"a": 1}], ["x"]),
+    "nothing": ([None], [None]),
+    "lists": ([["a"]], [["b"]]),
+    "lists and texts": ([["a"]], ["b"]),
+}
+
+
+class TestListsInDeltas:
+    """What services add to a delta is not in OpenAI's reference, and its own client may fail on it."""
+
+    @CLIENTS
+    @pytest.mark.parametrize("name", LISTS)
+    @pytest.mark.parametrize("is_foundry", [True, False])
+    def test_items_arrive(self, client, name, is_foundry):
+        """With `.stream()` each has an index of its own; with `create` they are as the service sent them."""
+        lists = [chunk({"content": text, "notes": notes}) for text, notes in zip("ab", LISTS[name], strict=True)]
+        answer = ask(client, stream([HEAD, *lists, LAST]), is_foundry=is_foundry)
+        assert (answer.error, answer.text) == (None, "ab")
+        if client.helper == "create":
+            assert tuple(chunk.choices[0].delta.notes for chunk in answer.chunks[1:3]) == LISTS[name]
+
+    @CLIENTS
+    @pytest.mark.parametrize("name", MIXED_LISTS)
+    def test_items_that_cannot_be_added_are_an_error(self, client, name):
+        """An exception of openai's, where the accumulator would raise one of its own code."""
+        lists = [chunk({"content": text, "notes": notes}) for text, notes in zip("ab", MIXED_LISTS[name], strict=True)]
+        answer = ask(client, stream([HEAD, *lists, LAST]))
+        if client.helper == "create":
+            assert (answer.error, answer.text) == (None, "ab")
+        else:
+            assert isinstance(answer.error, openai.APIError)
+            assert answer.text == "a"
+
+
 @pytest.mark.parametrize("is_foundry", [True, False], ids=["foundry", "other"])
 class TestEventsThatNobodyCanRead:
     """The program never sees `None` for a chunk, for its choices or its delta, and no error but openai's."""

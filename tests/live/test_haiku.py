@@ -114,8 +114,10 @@ class TestOfflineModel:
     def test_terminal_shows_a_spinner(self, offline_model):
         """Whatever takes a while has one, and nothing of it is left in the answer's lines."""
         with Terminal(command("--model-path", offline_model), without_internet()) as terminal:
-            assert "⠋ Starting Foundry Local with the model in " in terminal.read_until("Using Foundry Local endpoint")
-            terminal.read_until("⠋ Waiting for the first word …")
+            assert "⠋ 0 s Starting Foundry Local with the model in " in terminal.read_until(
+                "Using Foundry Local endpoint"
+            )
+            terminal.read_until(" 0 s Waiting for the first word …")
             assert terminal.wait() == 0
         assert is_poem(terminal.output.rsplit("\x1b[K", 1)[1])
 

@@ -106,6 +106,7 @@ def open_page(open_document):
     def opened(address, **how):
         page = open_document(address, **how)
         page.wait("document.getElementById('model').value || !document.getElementById('error-part').hidden")
+        page.wait("document.activeElement.id")  # the prompt, or the key
         return page
 
     return opened

@@ -32,7 +32,7 @@ import shim
 from checks.pictures import house
 from checks.pictures.terminal import THEMES, text_of
 from shim.cli import app
-from shim.repairs import RULES, Repair
+from shim.repairs import Repair, describe
 from support.commands import command, lonely
 from support.proxies import proxying
 from support.raw_server import RawServer, plain_response, sse_response
@@ -369,14 +369,19 @@ def test_every_code_has_a_section():
     assert set(sections(DOCUMENTS["docs/repairs.md"])) == {f"`{code}`" for code in Repair}
 
 
+def test_every_code_is_in_the_index():
+    """The table at the start of the page links to each section, once."""
+    index = DOCUMENTS["docs/repairs.md"].partition("\n## ")[0]
+    assert sorted(re.findall(r"\[`[\w-]+`\]\(#([\w-]+)\)", index)) == sorted(Repair)
+
+
 @pytest.mark.parametrize("code", list(Repair))
 def test_a_section_says_what_the_rule_says(code):
-    """The rule stands there word for word, with what happens without the repair."""
-    rule = RULES[code]
-    section = " ".join(sections(DOCUMENTS["docs/repairs.md"])[f"`{code}`"].split())
-    said = f"- **When:** {rule.when} - **What is done:** {rule.action} - **Seen:** {rule.evidence} - **Without it:** "
+    """It begins with the rule, as ``python tests/checks/repairs`` writes it; what happens without the repair follows."""
+    section = f"### `{code}`{sections(DOCUMENTS['docs/repairs.md'])[f'`{code}`']}"
+    said = f"{describe(code)}\n- **Without it:** "
     assert section.startswith(said)
-    assert section.removeprefix(said)
+    assert section.removeprefix(said).strip()
 
 
 # The messages.

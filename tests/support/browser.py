@@ -109,6 +109,7 @@ class Browser:
             page.command(f"{domain}.enable")
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         page.command("Emulation.setEmulatedMedia", features=features)
+        page.command("Emulation.setFocusEmulationEnabled", enabled=True)
         page.resize(width, height)
         page.command("Page.navigate", url=url)
         page.wait("document.readyState === 'complete' && location.href !== 'about:blank'")

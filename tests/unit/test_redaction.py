@@ -652,7 +652,7 @@ def test_what_the_repair_reads_is_kept():
     read = {name for path in modules for name in read_fields(path)}
     assert {"choices", "tool_calls", "finish_reason", "error", "HttpStatusCode"} <= read
     assert read <= allow_list.FIELDS | allow_list.VALUES
-    for kind in responses._ENDS | responses._OPENINGS | responses._TEXT_EVENTS | responses._END_STATUSES:
+    for kind in responses.ENDS | responses._OPENINGS | responses._TEXT_EVENTS | responses._END_STATUSES:
         body = event({"type": kind, "status": kind})
         assert body_of(redact(recording(events(body)))) == body
 

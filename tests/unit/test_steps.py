@@ -62,8 +62,8 @@ def test_terminal_gets_a_spinner_that_is_erased():
     screen = Screen()
     with Steps(screen) as steps:
         steps("Fetching …")
-        screen.wait_for("⠋ Fetching … 0 s")
-        screen.wait_for("⠙ Fetching … 0 s")
+        screen.wait_for("⠋ 0 s Fetching …")
+        screen.wait_for("⠙ 0 s Fetching …")
     assert screen.getvalue().endswith("\r\x1b[K")
     assert "\n" not in screen.getvalue()
 
@@ -85,7 +85,7 @@ def test_terminal_gets_a_bar():
     with Steps(screen) as steps:
         steps("Fetching …")
         steps.show_percent(50.0)
-        screen.wait_for("Fetching … [##########          ]  50 %")
+        screen.wait_for(" [##########          ]  50 % Fetching …")
 
 
 def test_line_is_cut_at_the_edge():
@@ -111,7 +111,7 @@ def test_plain_characters_where_there_are_no_others():
     screen = AsciiScreen()
     with Steps(screen) as steps:
         steps("Fetching …")
-        screen.wait_for("- Fetching ?")
+        screen.wait_for("- 0 s Fetching ?")
     assert screen.getvalue().isascii()
 
 

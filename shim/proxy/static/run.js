@@ -71,6 +71,7 @@ class Run {
   draw(end) {
     this.drawing = 0;
     drawTimes(this.times);
+    follow();
     listRepairs(this.repairs, end);
   }
 

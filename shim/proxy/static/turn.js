@@ -36,7 +36,6 @@ class Turn {
       this.answer.append(content);
     }
     this.reason = reason ?? this.reason;
-    if (content || thought) follow();
     return Boolean(content || thought);
   }
 
@@ -59,9 +58,15 @@ class Turn {
   }
 }
 
-// Keeps the end of the conversation in sight, unless somebody has scrolled up.
+// Keeps the end of the conversation in sight, unless somebody has scrolled up. Called once for each picture: it costs
+// a layout.
+let isAtEnd = true;
+
 function follow(isForced = false) {
   const history = $("history");
-  const isAtEnd = history.scrollHeight - history.scrollTop - history.clientHeight < 80;
   if (isForced || isAtEnd) history.scrollTop = history.scrollHeight;
 }
+
+$("history").addEventListener("scroll", ({ target }) => {
+  isAtEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
+});

@@ -34,7 +34,7 @@ if sys.platform != "win32":
     import resource
 
 COMPLETE = "complete"
-REMEDY = "shim.FoundryLocal.attach()"
+REMEDIES = ("`foundry-shim doctor` finds it", "a new port")
 TOO_SOON, TOO_LATE = "the fault came too soon", "the fault came too late"
 # Longer than anything here takes; what hangs is found by it, and nothing is measured with it.
 DEADLINE = 30.0
@@ -213,7 +213,7 @@ def words(error: BaseException) -> str:
     library = type(error).__module__.partition(".")[0]
     name = type(error).__name__ if library == "openai" else f"{library}.{type(error).__name__}"
     said = " ".join(map(str, _causes(error)))
-    if REMEDY in said:
+    if any(remedy in said for remedy in REMEDIES):
         return f"{name} that says what to do"
     return f"{name} that names the files" if "Too many open files" in said else name
 

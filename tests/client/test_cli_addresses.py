@@ -1,0 +1,49 @@
+"""The commands take an address as a person finds it, and finds the models of a local catalog."""
+
+import pytest
+
+pytest.importorskip("typer")
+
+from support.commands import run
+from support.openai_server import TEXT, openai_server
+from support.raw_server import RawServer, plain_response
+
+LOCAL = "/catalogs/local/v1"
+
+
+def local_catalog() -> RawServer:
+    """A service of 2.1 or later: its models were registered with it, and `/v1` has none."""
+    inner = openai_server()._script
+
+    def script(connection, request):
+        if request.path == "/v1/models":
+            return plain_response(b'{"object": "list", "data": []}')
+        return inner(connection, request) if request.path.startswith(LOCAL) else plain_response(b"", 404)
+
+    return RawServer(script)
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [("--base-url", ""), ("--base-url", f"{LOCAL}/chat/completions"), ("FOUNDRY_LOCAL_ENDPOINT", "")],
+)
+def test_commands_take_an_address_as_it_is_found(environment, tmp_path, source, path):
+    """Without a scheme; as an option, and in the variable."""
+    commands = {
+        "models": ("models",),
+        "chat": ("chat", "Hi"),
+        "capture": ("capture", tmp_path / "capture.json"),
+    }
+    with local_catalog() as server:
+        address = f"127.0.0.1:{server.port}{path}"
+        for name, arguments in commands.items():
+            if source == "--base-url":
+                done = run(*arguments, source, address, environment=environment)
+            else:
+                done = run(*arguments, environment={**environment, source: address})
+            said = done.stdout + done.stderr
+            assert f"{server.url}{LOCAL}" in said or (name == "capture" and done.returncode == 0), said
+            if name == "chat":
+                assert "".join(TEXT) in done.stdout
+        paths = {request.path for request in server.requests if request.method == "POST"}
+        assert paths == {f"{LOCAL}/chat/completions"}
