@@ -76,7 +76,7 @@ def repair(client: Any, policy: Policy | None = None, *, service: str | None = N
         The same client. One that has the repair already is left as it is.
 
     Raises:
-        TypeError: It is no such client.
+        TypeError: It is not a client of httpx or httpx2.
     """
     # There is no public way to the transports of a client that exists, and no other that keeps its proxies: these two
     # attributes are what instrumentation libraries use, in both families.

@@ -405,7 +405,7 @@ def _read_code(code: object) -> Repair:
     except ValueError:
         close = _find_similar(code, list(Repair))
         hint = f"Did you mean {close!r}?" if close else "`python -m shim.repairs` lists them."
-        raise ValueError(f"There is no repair {code!r}. {hint}") from None
+        raise ValueError(f"Unknown repair {code!r}. {hint}") from None
 
 
 def _find_similar(value: object, known: list[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""The thought that reasoning models write before their answer, told apart from it while the text streams.
+"""Incremental splitting of the reasoning that models write before their answer from the answer.
 
 Two spellings: ``<think>…</think>``, as the chat templates of Qwen 3 and DeepSeek R1 teach it, and the channels of
 OpenAI's harmony format, as gpt-oss writes them.

@@ -128,7 +128,7 @@ def _is_known(process_response_data: Callable[..., Any]) -> bool:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Whether two models, or two values of models, cannot be told apart."""
+    """Whether two models, or two values of models, are indistinguishable."""
     kind = one.__class__
     if one is other or kind is not other.__class__:
         return one is other

@@ -105,7 +105,7 @@ async def _refuse_path(request: Request, error: Any) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{request_name(request)} is not possible; see the header Allow."
         return refusal(request, RefusedError(error.status_code, message, "method_not_allowed", error.headers))
-    message = f"There is no {request_name(request)} here; the API is under /v1."
+    message = f"{request_name(request)} does not exist here; the API is under /v1."
     return refusal(request, RefusedError(error.status_code, message, "unknown_path"))
 
 

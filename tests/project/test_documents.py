@@ -377,7 +377,7 @@ def test_every_code_is_in_the_index():
 
 @pytest.mark.parametrize("code", list(Repair))
 def test_a_section_says_what_the_rule_says(code):
-    """It begins with the rule, as ``python tests/checks/repairs`` writes it; what happens without it follows."""
+    """It begins with the rule, as ``python tests/checks/repairs`` writes it; then follows what is wrong without it."""
     section = f"### `{code}`{sections(DOCUMENTS['docs/repairs.md'])[f'`{code}`']}"
     said = f"{describe(code)}\n- **Without it:** "
     assert section.startswith(said)

@@ -14,7 +14,7 @@ from shim.repairs import Policy, Repair
 )
 def test_misspelled_code_is_refused_with_a_suggestion(code, meant):
     """A repair that does not exist cannot be switched off."""
-    with pytest.raises(ValueError, match=rf"There is no repair '{code}'\. Did you mean '{meant}'\?"):
+    with pytest.raises(ValueError, match=rf"Unknown repair '{code}'\. Did you mean '{meant}'\?"):
         Policy(off={code})
 
 
