@@ -45,7 +45,7 @@ class TestExamples:
         path = EXAMPLES / f"with_{name}.py"
         said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         assert f"python {path.name}" in said
-        assert "foundry-local-shim" in said
+        assert "pip install -e ." in said or 'pip install -e ".[' in said
         assert FRAMEWORKS[name].package in said
         assert ("foundry-shim proxy" in said) == (FRAMEWORKS[name].way is Way.PROXY)
         assert ("foundry-shim run" in said) == (FRAMEWORKS[name].way is Way.RUN)
@@ -138,7 +138,7 @@ class TestCommand:
 
     @pytest.fixture
     def readme(self, tmp_path):
-        """A README with a place for the table."""
+        """A document with a place for the table."""
         path = tmp_path / "README.md"
         path.write_text(EMPTY, encoding="utf-8")
         return path
@@ -183,6 +183,6 @@ class TestCommand:
 
     @pytest.mark.parametrize("arguments", [["--only", "x"], ["--releases", "9"], ["--releases", "2.2.1", "--write"]])
     def test_refuses_what_is_not_there(self, arguments, readme):
-        """And a table for the README with other releases than it shows."""
+        """And a table for the document with other releases than it shows."""
         with pytest.raises(SystemExit):
             main(arguments, lambda *_: run_of("llm"), readme)

@@ -42,12 +42,12 @@ def pythons():
 
 
 @pytest.mark.extended
-def test_readme_shows_what_a_fresh_run_shows(service, get_service, pythons):
-    """The column of each release in the README is what it does now, and all of it is right with the shim."""
+def test_document_shows_what_a_fresh_run_shows(service, get_service, pythons):
+    """The table of each release in docs/releases.md is what it does now, and all of it is right with the shim."""
     fresh = run_release(service.version, get_service, pythons)
     print(as_text(Run(fresh)))
     assert not [result for result in fresh if result.cell.client == "shim" and result.wrong]
-    committed = table_in((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    committed = table_in((REPOSITORY / "docs" / "releases.md").read_text(encoding="utf-8"))
     assert not differences(committed, table_of(fresh))
 
 
@@ -133,7 +133,7 @@ class TestCommand:
 
     @pytest.fixture
     def readme(self, tmp_path):
-        """A README with a place for the table."""
+        """A document with a place for the table."""
         path = tmp_path / "README.md"
         path.write_text(EMPTY, encoding="utf-8")
         return path
@@ -168,7 +168,7 @@ class TestCommand:
         assert matrix(Run([], {"2.2.1": "no network"}, failed=True)) == 1
 
     def test_check_fails_where_the_readme_differs(self, matrix, readme, capsys):
-        """It fails exactly if a cell of what was run is not as in the README."""
+        """It fails exactly if a cell of what was run is not as in the document."""
         assert matrix(Run(right_results("1.2.4", "2.2.1", plain="junk")), "--write") == 0
         assert matrix(Run(right_results("1.2.4", plain="junk")), "--check") == 0
         assert matrix(Run(right_results("1.2.4", plain="other junk")), "--check") == 1
@@ -213,7 +213,7 @@ class TestCommand:
         ("folder", "start"), [(REPOSITORY, ["tests/checks/matrix"]), (MATRIX.parents[1], ["-m", "checks.matrix"])]
     )
     def test_starts_from_the_repository_and_from_the_tests(self, folder, start):
-        """The command in the README finds all that it needs."""
+        """The command finds all that it needs."""
         done = subprocess.run([sys.executable, *start, "--help"], cwd=folder, capture_output=True, check=True)
         assert b"--check" in done.stdout
 

@@ -1,4 +1,4 @@
-"""The program of the README's first command, run as a person runs it."""
+"""The haiku, run as a person runs it."""
 
 import os
 import re

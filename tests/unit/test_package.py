@@ -1,4 +1,4 @@
-"""The package: what it exports, what importing it costs, what its errors say, what its README promises."""
+"""The package: what it exports, what importing it costs, and what its errors say."""
 
 import subprocess
 import sys

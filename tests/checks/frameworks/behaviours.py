@@ -62,7 +62,7 @@ class Framework:
         return f"[{self.title}](../examples/frameworks/with_{self.name}.py)"
 
     def right(self, what: str) -> str:
-        """Return what a person should see, by the README's promises."""
+        """Return what a person should see, by what the documents promise."""
         return {
             STREAM: "the object" if self.prints else f"{WHOLE}, {'in pieces' if self.streams else 'at once'}",
             TOOL_CALL: f"1 call, {WHOLE}" if self.answers else "1 call",

@@ -47,7 +47,7 @@ class Result:
 
     @property
     def right(self) -> bool:
-        """Return whether it is what the README promises."""
+        """Return whether it is what the documents promise."""
         return self.outcome == FRAMEWORKS[self.framework].right(self.what)
 
 

@@ -1,4 +1,4 @@
-"""The table in the README: what each release of Foundry Local does to the official client, without and with the shim.
+"""The tables in docs/releases.md: what each release does to the official client, without and with the shim.
 
 ``python tests/checks/matrix`` prints it from live runs.
 """

@@ -1,4 +1,4 @@
-"""What is tried, and what is right: said here from the README's promises, before anything is asked."""
+"""What is tried, and what is right: stated here, before anything is asked."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,7 +55,7 @@ BEHAVIOURS = {
 
 
 def right_outcome(title: str, release: str) -> str:
-    """Return what a person should see, by the README's promises: OpenAI's own behaviour, whatever the release does."""
+    """Return what a person should see, as the documents promise: OpenAI's own behaviour, whatever the release."""
     first_generation = release.startswith("1.")
     # The errors of 2.0.1 carry the type of a failure of the server, and so does its answer without streaming: 500.
     refusal = "InternalServerError 500" if release == "2.0.1" else "BadRequestError 400"

@@ -51,7 +51,7 @@ class Result:
 
     @property
     def right(self) -> bool:
-        """Return whether it is what the README promises."""
+        """Return whether it is what the documents promise."""
         return self.outcome == right_outcome(self.cell.title, self.release)
 
     @property

@@ -19,10 +19,10 @@ DOCTOR_LINES = 17
 
 
 def draw_demo(folder: Path) -> list[Path]:
-    """Draw the demo twice: its first scene, for the README, and all of it."""
+    """Draw the first scene of the demo."""
     lines = _run("demo")
-    first = lines[: next(number for number, line in enumerate(lines) if line.plain.startswith(SECOND_SCENE))]
-    return [*_draw(folder, "demo", first), *_draw(folder, "demo-whole", lines)]
+    end = next(number for number, line in enumerate(lines) if line.plain.startswith(SECOND_SCENE))
+    return _draw(folder, "demo", lines[:end])
 
 
 def draw_doctor(folder: Path) -> list[Path]:
@@ -46,7 +46,6 @@ def _draw(folder: Path, name: str, lines: Sequence[Text], *, columns: int = term
     drawn = []
     for theme_name, theme in terminal.THEMES.items():
         path = folder / f"{name}-{theme_name}.svg"
-        title = f"foundry-shim {name.partition('-')[0]}"
-        path.write_text(terminal.picture(title, lines, theme, columns=columns), encoding="utf-8")
+        path.write_text(terminal.picture(f"foundry-shim {name}", lines, theme, columns=columns), encoding="utf-8")
         drawn.append(path)
     return drawn
