@@ -19,7 +19,7 @@ from checks.matrix.table import PLACE, as_text, differences, table_in, table_of,
 from support.clients import CLIENTS
 from support.environments import REPOSITORY
 from support.provision import skipped_without
-from support.raw_server import Hold, RawServer, in_turn, plain_response, sse_response
+from support.raw_server import Hold, RawServer, in_turn, marked, plain_response, sse_response
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.scripted_model import SCRIPTS, marker
 from support.service import RunningService, ServiceFailedError
@@ -476,7 +476,7 @@ class TestOutcomes:
         nothing = sse_response([])
         refusal = error(400, "too many tokens")
         script = by_path(models("loaded:1", owned_by="x"), in_turn(nothing, refusal))
-        with RawServer(script) as server:
+        with RawServer(marked(script)) as server:
             said = outcome(Cell("too many tokens", "shim", "sync"), Target("1.2.4", server.base_url, "loaded:1"))
         assert said == "BadRequestError 400 that says why, 1 request and 1 without streaming"
         assert said == right_outcome("too many tokens", "1.2.4")
