@@ -78,7 +78,7 @@ def repair(client: Any, policy: Policy | None = None, *, service: str | None = N
     Raises:
         TypeError: It is not a client of httpx or httpx2.
     """
-    # There is no public way to the transports of a client that exists, and no other that keeps its proxies: these two
+    # The transports of an existing client are not public, and nothing else keeps its proxies: these two
     # attributes are what instrumentation libraries use, in both families.
     try:
         transport, mounts = client._transport, client._mounts  # noqa: SLF001
@@ -327,7 +327,7 @@ def _keep_out_environment(client: Any, given: Mapping[str, Any], headers: Iterab
         if hasattr(client, name):
             setattr(client, name, given.get(name))
     names = set(headers or ())
-    # There is no public way to them. They are those of the program, and those in OPENAI_CUSTOM_HEADERS.
+    # They are not public. They are those of the program, and those in OPENAI_CUSTOM_HEADERS.
     client._custom_headers = {name: value for name, value in client._custom_headers.items() if name in names}  # noqa: SLF001
 
 

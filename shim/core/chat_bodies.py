@@ -89,7 +89,7 @@ def repair_models(body: dict[str, Any], report: RepairReport) -> bool:
 
 
 def assemble_completion(chunks: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """The completion that the chunks of a stream add up to; None if there is no answer in them."""
+    """The completion that the chunks of a stream add up to; None if they have no answer."""
     completion: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:

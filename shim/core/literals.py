@@ -1,7 +1,7 @@
 """JSON and Python literals, read while they stream.
 
 Small models mix the two: single quotes, ``True`` and ``None``, a trailing comma. What is read has one meaning only;
-anything else is refused. There is no recursion, so the result does not depend on the stack of the interpreter.
+anything else is refused. Nothing recurses, so the result does not depend on the stack of the interpreter.
 """
 
 from __future__ import annotations

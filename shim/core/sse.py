@@ -92,7 +92,7 @@ class LineBuffer:
         """Take the next chunk; the last one must be exhausted."""
         self.chunk = chunk
         self.position = 0
-        # Search once per chunk; per line it is quadratic when there is no CR.
+        # Search once per chunk; per line it is quadratic without any CR.
         self._has_cr = b"\r" in chunk
 
     def next_line(self, *, after_cr: bool) -> bytes | None:

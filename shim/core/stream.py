@@ -338,13 +338,13 @@ class StreamRepairer:
 
     def _drain_broken(self) -> Iterator[bytes]:
         """What is still owed to an answer that does not end well."""
-        with suppress(StreamError):  # an error is emitted in any case, and there is no place for two
+        with suppress(StreamError):  # an error is emitted in any case, and only one is possible
             yield from map(_event, self._events.drain(complete=False))
 
     def _drop(self, rest: bytes) -> None:
         """Discard bytes after the end marker."""
         if self.state is State.COMPLETE and rest.strip() and not self.report.repairs[Repair.DONE_MARKER]:
-            # The answer is complete and was emitted; there is no place for an error any more.
+            # The answer is complete and was emitted; an error has no place any more.
             with suppress(StreamError):
                 self.report.allow(Repair.DONE_MARKER, rest)
 

@@ -105,7 +105,7 @@ class Connection:
         return math.inf if timeouts.get("read") is None else timeouts["read"]
 
     def _find(self, *names: str) -> Any:
-        """What belongs to the HTTP library's own body; there is no public way to it."""
+        """What belongs to the HTTP library's own body; it has no public name."""
         part: object = self._response.stream
         for name in ("_httpcore_stream", "_stream", *names):
             part = getattr(part, name, None)

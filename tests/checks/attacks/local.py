@@ -163,7 +163,7 @@ def foreign_addresses(_: Target) -> str:
         (folder / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": FOREIGN}))
         started = time.monotonic()
         done = run(environment, "doctor")
-        if time.monotonic() - started > 9 or "not of this machine" not in done.stdout.replace("\n", " "):
+        if time.monotonic() - started > 9 or "not of this machine" not in (done.stdout + done.stderr).replace("\n", " "):
             return done.stdout + done.stderr
         program = "from shim.service.find import known_addresses\nprint(list(known_addresses()))"
         done = subprocess.run(

@@ -43,7 +43,7 @@ def licence(package: Distribution) -> str:
     if expression := told.get("License-Expression"):
         return expression
     names = [each.rpartition(" :: ")[2] for each in told.get_all("Classifier") or [] if each.startswith("License :: ")]
-    text = (told.get("License") or "not told").strip().splitlines()[0]
+    text = (told.get("License") or "not stated").strip().splitlines()[0]
     return ", ".join(name for name in names if name != "OSI Approved") or text
 
 
