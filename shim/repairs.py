@@ -130,7 +130,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
     Repair.CHUNK_FORM: Rule(
         "an event that the official client cannot read as a chunk: `choices` or `delta` null, missing, an object or a "
         "text; a content in parts; `usage`, `logprobs` or `tool_calls` of another type; a list of chunks; an event "
-        "without data",
+        "without data; for `.stream()`, objects without an index in the lists of several deltas",
         "the form that OpenAI sends; what has no data is removed, and an event without data becomes a comment",
         "precaution",
     ),
@@ -140,7 +140,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "client code for the 0.10 daemon",
     ),
     Repair.OBJECT: Rule(
-        "`object` is not `chat.completion.chunk`; of another service, only where the chunk has content",
+        "`object` is not `chat.completion.chunk`; of another service, only for `.stream()`",
         "set",
         f"{_ISSUE}31",
     ),
@@ -152,7 +152,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
     Repair.CREATED: Rule("missing, zero, not an integer, or changing", "the first one, or now", "client fixture, 0.8"),
     Repair.MODEL: Rule("null or missing", "the requested model", f"{_ISSUE}144"),
     Repair.CHOICE_INDEX: Rule(
-        "counts up, or is missing, while one choice was asked for; a choice begins before one with a smaller index",
+        "counts up, or is missing, while one choice was asked for; for `.stream()`, a choice that begins before one "
+        "with a smaller index",
         "0; an empty chunk of the other choice before it",
         f"{_ISSUE}263",
     ),

@@ -242,14 +242,18 @@ class ChunkRepairer:
         if is_foundry:
             self._take_usage(chunk, scope)
         is_buffered, missing = self._repair_choices(choices, scope)
-        # The official client's accumulator passes over a chunk that is not called one, whatever it says.
-        sent = chunk.get("object")
-        if sent != OBJECT and not is_foundry and _says_something(chunk) and scope.allows(Repair.OBJECT, sent):
-            chunk["object"] = OBJECT
+        if self._request.is_accumulated and not is_foundry:
+            self._repair_object(chunk, scope)
         before = [self._envelope.new_chunk([_empty_choice(index) for index in missing])] if missing else []
         if is_buffered and is_hollow(chunk):
             return before
         return [*before, chunk] if before or scope.changed else None
+
+    def _repair_object(self, chunk: dict[str, Any], scope: RepairScope) -> None:
+        """Name a chunk of another service: the official client's accumulator passes over one without its name."""
+        sent = chunk.get("object")
+        if sent != OBJECT and _says_something(chunk) and scope.allows(Repair.OBJECT, sent):
+            chunk["object"] = OBJECT
 
     # The end of the stream and of its choices.
 
@@ -340,7 +344,7 @@ class ChunkRepairer:
             state = self._choices.get(index)
             if state is None:
                 state = self._choices[index] = _Choice(index, self._request, self._report, self._evidence)
-                before += self._announce(index, scope)
+                before += self._announce(index, scope) if self._request.is_accumulated else ()
             self._last_choices.append(state)
             is_buffered |= self._repair_choice(choice, state, scope)
         return is_buffered, before

@@ -120,10 +120,11 @@ def repair_delta(choice: dict[str, Any], scope: RepairScope) -> dict[str, Any]:
     if not delta and is_object(message):
         return _replace(choice, message, Repair.MESSAGE_TO_DELTA, scope, old="message")
     for name in () if delta else _TEXTS_OF_A_CHOICE:
-        if text := choice.get(name):
-            if not isinstance(text, str):
-                raise damaged("a text is not a string")
+        text: Any = choice.get(name)
+        if isinstance(text, str):
             return _replace(choice, {"content": text}, Repair.CHUNK_FORM, scope, old=name)
+        if text:
+            raise damaged("a text is not a string")
     return _replace(choice, {"content": delta} if delta else {}, Repair.CHUNK_FORM, scope, old="delta")
 
 

@@ -87,7 +87,7 @@ def _validator(model: type[openai.BaseModel], *, below_union: bool) -> Callable[
     try:
         schema = _model_schema(model, below_union=below_union, inside=())
         try:
-            # A newer pydantic takes the validator that the model has already, unless it is removed.
+            # A newer pydantic prefers the validator that the model has already, unless this is off.
             return make(schema, _CONFIG, _use_prebuilt=False).validate_python
         except TypeError:
             return make(schema, _CONFIG).validate_python

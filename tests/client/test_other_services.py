@@ -1,4 +1,4 @@
-"""Other services through the shim: bytes and objects are those of the official client alone."""
+"""Contract line 1, other services through the shim: bytes and objects are those of the official client alone."""
 
 import json
 

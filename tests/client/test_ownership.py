@@ -1,4 +1,4 @@
-"""Whose response it is: what Foundry Local did not send is not treated as Foundry Local's."""
+"""Contract line 1, whose response it is: what Foundry Local did not send is not treated as Foundry Local's."""
 
 import json
 import threading

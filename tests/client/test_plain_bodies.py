@@ -1,4 +1,4 @@
-"""Responses in one piece: the answer, or an exception of openai's; never an error out of the client's own code."""
+"""Contract line 10, responses in one piece: the answer, or an exception of openai's; never one of the client's code."""
 
 import gzip
 import json

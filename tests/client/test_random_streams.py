@@ -1,4 +1,4 @@
-"""A stream of random events, well-formed and malformed, in random order: exactly its text, or an exception of openai's.
+"""Contract line 3: a stream of random events in random order is exactly its text, or an exception of openai's.
 
 More examples: ``python -m pytest tests/client/test_random_streams.py --hypothesis-profile nightly``
 """

@@ -192,7 +192,7 @@ def test_empty_page_says_what_to_do(address, upstream, open_page):
     page.press("Control+Enter")
     page.wait(IS_OVER)
     assert upstream.prompts[0].json()["messages"][0]["content"] == page.text(".example")
-    assert is_hidden(page, "wire-empty")
+    page.wait("document.getElementById('wire-empty').hidden")
 
 
 def test_missing_models_can_be_loaded_and_looked_for_again(address, upstream, open_page):

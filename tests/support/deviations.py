@@ -157,8 +157,7 @@ def chunks_of(answer: Answer) -> list[dict[str, Any]]:
     speakers = [iter(list(_deltas(choice, number))) for number, choice in enumerate(answer.choices)]
     chunks: list[dict[str, Any]] = []
     while speakers:
-        # The first choice begins first: the official client's accumulator relies on that.
-        speaker = speakers[bool(chunks and at(answer.order, len(chunks))) % len(speakers)]
+        speaker = speakers[at(answer.order, len(chunks)) % len(speakers)]
         choice = next(speaker, None)
         if choice is None:
             speakers.remove(speaker)
