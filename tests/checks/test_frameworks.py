@@ -108,9 +108,9 @@ class TestTable:
     def test_says_what_is_different_without_the_shim(self):
         """For each release; and that nothing is, where it is so."""
         assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link][-2] == (
-            "1.2.4: stream: junk. 2.2.1: stream: junk"
+            "1.2.4: stream: junk<br>2.2.1: stream: junk"
         )
-        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-2] == "1.2.4: the same. 2.2.1: the same"
+        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-2] == "1.2.4: the same<br>2.2.1: the same"
 
     def test_notes_name_what_is_not_usual_with_the_shim(self):
         """What all get stands above the table."""

@@ -163,8 +163,9 @@ def foreign_addresses(_: Target) -> str:
         (folder / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": FOREIGN}))
         started = time.monotonic()
         done = run(environment, "doctor")
-        if time.monotonic() - started > 9 or "not of this machine" not in (done.stdout + done.stderr).replace("\n", " "):
-            return done.stdout + done.stderr
+        said = (done.stdout + done.stderr).replace("\n", " ")
+        if time.monotonic() - started > 9 or "not of this machine" not in said:
+            return said
         program = "from shim.service.find import known_addresses\nprint(list(known_addresses()))"
         done = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=20, check=False

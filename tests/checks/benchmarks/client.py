@@ -269,4 +269,4 @@ def _same_bytes(url: str, chunks: int) -> Row:
         message = "the shim has changed a conforming stream"
         raise AssertionError(message)
     figures = f"{len(bodies[1])} bytes with the shim and without"
-    return Row("2.x stream: what leaves is what came", figures, "identical", "identical", met=True)
+    return Row("2.x stream: output and input", figures, "identical", "identical", met=True)

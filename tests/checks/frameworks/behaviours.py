@@ -81,19 +81,19 @@ class Framework:
 FRAMEWORKS = {
     framework.name: framework
     for framework in (
-        Framework("langchain", "LangChain", "langchain-openai", "`ChatOpenAI(http_client=…)`"),
-        Framework("llamaindex", "LlamaIndex", "llama-index-llms-openai-like", "`OpenAILike(http_client=…)`"),
-        Framework("pydantic_ai", "Pydantic AI", "pydantic-ai-slim", "`OpenAIProvider(openai_client=…)`"),
+        Framework("langchain", "LangChain", "langchain-openai", "`ChatOpenAI`, `http_client=…`"),
+        Framework("llamaindex", "LlamaIndex", "llama-index-llms-openai-like", "`OpenAILike`, `http_client=…`"),
+        Framework("pydantic_ai", "Pydantic AI", "pydantic-ai-slim", "`OpenAIProvider`, `openai_client=…`"),
         Framework(
-            "openai_agents", "OpenAI Agents SDK", "openai-agents", "`OpenAIChatCompletionsModel(openai_client=…)`"
+            "openai_agents", "OpenAI Agents SDK", "openai-agents", "`OpenAIChatCompletionsModel`, `openai_client=…`"
         ),
         Framework(
             "instructor", "instructor", "instructor", "`from_openai(shim.OpenAI(…))`",
             must_call=True, prints="city='Paris'", answers=False,
         ),
-        Framework("litellm", "LiteLLM", "litellm", "`completion(client=…)`"),
+        Framework("litellm", "LiteLLM", "litellm", "`completion`, `client=…`"),
         Framework(
-            "smolagents", "smolagents", "smolagents", '`OpenAIModel(client_kwargs={"http_client": …})`',
+            "smolagents", "smolagents", "smolagents", '`OpenAIModel`, `client_kwargs={"http_client": …}`',
             must_call=True, answers=False,
         ),
         Framework(
@@ -105,12 +105,12 @@ FRAMEWORKS = {
             way=Way.RUN, script="fields", answers=False,
         ),
         Framework(
-            "semantic_kernel", "Semantic Kernel", "semantic-kernel", "`OpenAIChatCompletion(async_client=…)`",
+            "semantic_kernel", "Semantic Kernel", "semantic-kernel", "`OpenAIChatCompletion`, `async_client=…`",
             call_script="plugin",
         ),
         Framework(
             "agent_framework", "Microsoft Agent Framework", "agent-framework-openai",
-            "`OpenAIChatCompletionClient(async_client=…)`",
+            "`OpenAIChatCompletionClient`, `async_client=…`",
         ),
         Framework("llm", "`llm`", "llm", UNCHANGED, way=Way.RUN),
         Framework("haystack", "Haystack", "haystack-ai", UNCHANGED, way=Way.RUN),

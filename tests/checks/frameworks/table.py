@@ -53,7 +53,7 @@ def _without(alone: Mapping[str, Mapping[str, str]], shim: Mapping[str, Mapping[
     for release in alone[TRIES[0]]:
         different = [f"{what}: {alone[what][release]}" for what in TRIES if alone[what][release] != shim[what][release]]
         parts.append(f"{release}: {'; '.join(different) or 'the same'}")
-    return ". ".join(parts)
+    return "<br>".join(parts)
 
 
 def as_markdown(table: Table) -> str:
