@@ -520,6 +520,12 @@ def test_pictures_are_small():
     assert {path.name: size for path in PICTURES.iterdir() if (size := path.stat().st_size) > LARGEST} == {}
 
 
+def test_every_picture_is_shown():
+    """None is left over from a document that has changed."""
+    shown = {Path(target).name for _, target in links()}
+    assert {path.name for path in PICTURES.iterdir()} - shown == set()
+
+
 def test_picture_of_the_demo_is_what_the_demo_prints(tmp_path):
     """The pictures in the light and in the dark show the same, and that is what is printed."""
     printed = subprocess.run(
