@@ -19,7 +19,7 @@ from checks.matrix.table import PLACE, as_text, differences, table_in, table_of,
 from support.clients import CLIENTS
 from support.environments import REPOSITORY
 from support.provision import skipped_without
-from support.raw_server import Hold, RawServer, in_turn, plain_response, sse_response
+from support.raw_server import Hold, RawServer, in_turn, marked, plain_response, sse_response
 from support.releases import DEFAULT_VERSIONS, RELEASES
 from support.scripted_model import SCRIPTS, marker
 from support.service import RunningService, ServiceFailedError
@@ -475,7 +475,7 @@ class TestOutcomes:
         """What the shim asks besides is not a retry."""
         nothing = sse_response([])
         refusal = error(400, "too many tokens")
-        script = by_path(models("loaded:1", owned_by="x"), in_turn(nothing, refusal))
+        script = by_path(models("loaded:1", owned_by="x"), in_turn(marked(nothing), refusal))
         with RawServer(script) as server:
             said = outcome(Cell("too many tokens", "shim", "sync"), Target("1.2.4", server.base_url, "loaded:1"))
         assert said == "BadRequestError 400 that says why, 1 request and 1 without streaming"
