@@ -11,6 +11,7 @@ from shim.core.jsontext import DocumentScanner
 from support.streams import DONE, conforming, stream
 
 SEEDS = list(seeds())
+COMPLETION = b'{"choices":[{"message":{}}]}'
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -141,7 +142,7 @@ def tells_the_opposite(repair):
         (encoded("stream", stream(conforming("abcdefgh"))), "FastStreamRepairer", IsFastAndLosesEvents),
         (encoded("framer", b"data: x\n\n"), "Framer", Shouts),
         (encoded("content", b"Hello!", request=1), "ContentText", LosesText),
-        (encoded("completion", _COMPLETION), "repair_completion", tells_the_opposite(target.repair_completion)),
+        (encoded("completion", COMPLETION), "repair_completion", tells_the_opposite(target.repair_completion)),
         (encoded("models", b'{"id":"m"}'), "repair_models", tells_the_opposite(target.repair_models)),
         (encoded("response", b"{}"), "repair_response", tells_the_opposite(target.repair_response)),
         (encoded("error body", b"x"), "rebuild_body", lambda *error, **asked: b'{"error":{"message":""}}'),

@@ -48,6 +48,7 @@ _MEANINGFUL = re.compile(rb"[\\\r\n\"<>{}\[\]:,\x80-\xff]")
 _BOM = b"\xef\xbb\xbf"
 _EVERYTHING_OFF = Policy(off=frozenset(Repair))
 _CALL_ID = re.compile(rb"call_[0-9a-f]{24}")
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89aAbB]..(?!\\u[dD][c-fC-F])")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _URL = "http://127.0.0.1:1/v1/chat/completions"
 _TOOLS = {
@@ -197,9 +198,13 @@ def _any_stream(case: Case, *, responses: bool) -> None:
         last = [line for line in _LINE_END.split(output) if line][-1]
         assert last.startswith((b"data: [DONE]", b"data:[DONE]", b'data: {"error":')), "the end is reported"
     # What has a call in its text may, without it, have another one. What is not known to be Foundry Local's at its
-    # start may show it later, when the marks of its start are gone.
-    if b'"error"' not in output and not case.request.tools and case.owner is Owner.FOUNDRY:
-        _same("twice", _put_through(replace(case, body=output), [output])[0], output)
+    # start may show it later, when the marks of its start are gone. Half a character that is left waits for the end,
+    # so choices may end in another order.
+    is_ordered = not case.request.several_choices or not _HALF_CHARACTER.search(output)
+    if b'"error"' not in output and not case.request.tools and case.owner is Owner.FOUNDRY and is_ordered:
+        again = _put_through(replace(case, body=output), [output])[0]
+        # A comment may be within an event that is buffered.
+        _same("twice", again.replace(KEEP_ALIVE, b""), output.replace(KEEP_ALIVE, b""))
 
 
 def _is_default(policy: Policy) -> bool:
