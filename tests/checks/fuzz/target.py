@@ -49,6 +49,7 @@ _BOM = b"\xef\xbb\xbf"
 _EVERYTHING_OFF = Policy(off=frozenset(Repair))
 _CALL_ID = re.compile(rb"call_[0-9a-f]{24}")
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89aAbB]..(?!\\u[dD][c-fC-F])")
+_ERROR_NAMES = (b"error", b"exception", b"failed", b"failure")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _URL = "http://127.0.0.1:1/v1/chat/completions"
 _TOOLS = {
@@ -284,17 +285,24 @@ def _frames(pieces: list[bytes]) -> list[tuple[bytes, bytes | None]]:
 
 
 def _events(body: bytes) -> Iterator[bytes]:
-    """The data of the events, read as the standard says; one without its blank line is none."""
+    """The data of the events, read as the standard says; an event that is called an error needs no data to be one.
+
+    One without its blank line is none.
+    """
     values: list[bytes] = []
+    is_error = False
     *lines, _ = _LINE_END.split(body)
     for line in lines:
         name, _, value = line.partition(b":")
         if name == b"data":
             values.append(value.removeprefix(b" "))
+        elif name == b"event":
+            is_error = is_error or value.strip(b" \t").lower() in _ERROR_NAMES
         elif not line:
-            if values:
+            if values or is_error:
                 yield b"\n".join(values)
             values = []
+            is_error = False
 
 
 def _until_done(events: Iterator[bytes]) -> list[bytes]:
@@ -379,10 +387,14 @@ def _any_body(case: Case, repair: Callable[[dict[str, Any], RepairReport, Eviden
         return
     before = _written(body)
     report = RepairReport(case.policy)
+    refusal = None
+    changed = False
     try:
         changed = repair(body, report, _seen(case, body))
     except StreamError as error:
-        assert case.policy.strict or error.code == "damaged_body", "errors only under a strict policy, or of no answer"
+        refusal = error.code
+    if refusal is not None:
+        assert case.policy.strict or refusal == "damaged_body", "errors only under a strict policy, or of no answer"
         return
     after = _written(body)
     assert changed or before == after, "a change is counted"
