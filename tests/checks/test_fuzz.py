@@ -26,6 +26,8 @@ def test_every_seed_passes(name):
 FOUND = {
     "a key that the service repeats as an id": encoded("filler", b'{"id":"%b"}' % KEY, cuts=4),
     "a key in the type of a tool": encoded("filler", b'{"type":"%b"}' % KEY, cuts=1),
+    "an event that is called an error and has no data": encoded("framer", b"event:error\n\n"),
+    "a control character in a name": encoded("request", b'{"tools":[{"function":{"\x00":{}}}]}'),
 }
 
 
