@@ -334,7 +334,7 @@ class ChunkRepairer:
     # The choices.
 
     def _repair_choices(self, choices: list[dict[str, Any]], scope: RepairScope) -> tuple[bool, list[int]]:
-        """Repair the choices in place; whether the content of one is buffered, and which have to begin before them."""
+        """Repair the choices in place; whether something of one is buffered, and which have to begin before them."""
         is_only = len(choices) == 1 and self._request.n == 1
         is_buffered = False
         before: list[int] = []
@@ -359,7 +359,7 @@ class ChunkRepairer:
         return missing if scope.allows(Repair.CHOICE_INDEX, index) else ()
 
     def _repair_choice(self, choice: dict[str, Any], state: _Choice, scope: RepairScope) -> bool:
-        """Repair one choice in place; whether its content is buffered."""
+        """Repair one choice in place; whether its content or its finish reason is buffered."""
         is_foundry = self._evidence.is_foundry
         delta = repair_delta(choice, scope)
         repair_logprobs(choice, scope)
@@ -380,7 +380,7 @@ class ChunkRepairer:
             is_cut_off = at_end and reason in CUT_OFF
             is_buffered |= self._repair_text(delta, state.content, state, scope, at_end=at_end, is_cut_off=is_cut_off)
         if reason is not None:
-            self._repair_reason(choice, reason, state, scope, is_early=is_early)
+            is_buffered |= self._repair_reason(choice, reason, state, scope, is_early=is_early)
         if delta and choice.get("delta") is None:
             choice["delta"] = delta
         return is_buffered
@@ -496,21 +496,22 @@ class ChunkRepairer:
 
     def _repair_reason(
         self, choice: dict[str, Any], reason: str, state: _Choice, scope: RepairScope, *, is_early: bool
-    ) -> None:
-        """Emit the finish reason once, in the last chunk of the choice."""
+    ) -> bool:
+        """Emit the finish reason once, in the last chunk of the choice; whether it is buffered until then."""
         sent = choice["finish_reason"]
         if state.is_finished:
             if self._evidence.is_foundry and scope.allows(Repair.FINISH_REASON, sent):
                 choice["finish_reason"] = None
-            return
+            return False
         if is_early and scope.allows(Repair.FINISH_REASON, sent):
             choice["finish_reason"] = None
             self._owe(state, reason)
-            return
+            return True
         final = self._reason_for(reason, state)
         if final != sent and scope.allows(Repair.FINISH_REASON, sent):
             choice["finish_reason"] = final
         self._end(state)
+        return False
 
     def _reason_for(self, reason: str, state: _Choice) -> str:
         if reason == "stop" and not self._request.named_tool:

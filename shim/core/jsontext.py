@@ -384,7 +384,7 @@ def _iterate(data: bytes, value: Span, *, is_object: bool) -> Iterator[tuple[str
         key = ""
         if is_object:
             position = _value_end(data, position)
-            key = json.loads(data[key_start:position])
+            key = load(data[key_start:position])
             position = _skip_space(data, _skip_space(data, position) + 1)
         end = _value_end(data, position)
         yield key, Span(position, end, key_start)

@@ -8,8 +8,10 @@ from checks.fuzz.run import shrunk
 from checks.fuzz.seeds import dictionary, largest, seeds
 from checks.fuzz.target import KEY, TARGETS, decoded, encoded, run
 from shim.core.jsontext import DocumentScanner
+from support.streams import DONE, conforming, stream
 
 SEEDS = list(seeds())
+COMPLETION = b'{"choices":[{"message":{}}]}'
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -24,6 +26,8 @@ def test_every_seed_passes(name):
 FOUND = {
     "a key that the service repeats as an id": encoded("filler", b'{"id":"%b"}' % KEY, cuts=4),
     "a key in the type of a tool": encoded("filler", b'{"type":"%b"}' % KEY, cuts=1),
+    "an event that is called an error and has no data": encoded("framer", b"event:error\n\n"),
+    "a control character in a name": encoded("request", b'{"tools":[{"function":{"\x00":{}}}]}'),
 }
 
 
@@ -91,6 +95,23 @@ class LosesBytes(target.StreamRepairer):
         return super().feed(data[:-1])
 
 
+class IsFastAndLosesEvents(target.FastStreamRepairer):
+    """Does not count the events whose output it remembers."""
+
+    def feed(self, data):
+        events = self.report.events
+        output = super().feed(data)
+        self.report.events = min(self.report.events, events + 3)
+        return output
+
+
+class GoesOn(target.StreamRepairer):
+    """Emits something after the end."""
+
+    def feed(self, data):
+        return super().feed(data) or (data if self.has_ended else b"")
+
+
 class Shouts(target.Framer):
     """Gives other payloads than came."""
 
@@ -101,15 +122,13 @@ class Shouts(target.Framer):
 class LosesText(target.ContentText):
     """Drops what stands at the end of a piece."""
 
-    def feed(self, text, *, at_end=False):
-        return super().feed(text.removesuffix("!"), at_end=at_end)
+    def feed(self, text, *, at_end=False, is_cut_off=False):
+        return super().feed(text.removesuffix("!"), at_end=at_end, is_cut_off=is_cut_off)
 
 
-class AsksOtherwise(target.Exchange):
-    """Sends something else."""
-
-    def run(self):
-        yield target.Send(httpx.Request("POST", "http://127.0.0.1:1/", content=b'{"n": 2}'))
+def asks_otherwise(*_):
+    """Send something else."""
+    yield target.Send(httpx.Request("POST", "http://127.0.0.1:1/", content=b'{"n": 2}'))
 
 
 def tells_the_opposite(repair):
@@ -121,13 +140,15 @@ def tells_the_opposite(repair):
     [
         (encoded("stream", b"data: {}\n\n"), "StreamRepairer", LosesBytes),
         (encoded("responses stream", b"data: {}\n\n"), "StreamRepairer", LosesBytes),
+        (encoded("stream", DONE), "StreamRepairer", GoesOn),
+        (encoded("stream", stream(conforming("abcdefgh"))), "FastStreamRepairer", IsFastAndLosesEvents),
         (encoded("framer", b"data: x\n\n"), "Framer", Shouts),
         (encoded("content", b"Hello!", request=1), "ContentText", LosesText),
-        (encoded("completion", b"{}"), "repair_completion", tells_the_opposite(target.repair_completion)),
+        (encoded("completion", COMPLETION), "repair_completion", tells_the_opposite(target.repair_completion)),
         (encoded("models", b'{"id":"m"}'), "repair_models", tells_the_opposite(target.repair_models)),
         (encoded("response", b"{}"), "repair_response", tells_the_opposite(target.repair_response)),
-        (encoded("error body", b"x"), "error_body", lambda *told, **asked: b'{"error":{"message":""}}'),
-        (encoded("request", b'{"n": 1}'), "Exchange", AsksOtherwise),
+        (encoded("error body", b"x"), "rebuild_body", lambda *error, **asked: b'{"error":{"message":""}}'),
+        (encoded("request", b'{"n": 1}'), "start_exchange", asks_otherwise),
         (encoded("filler", KEY), "redact", lambda recording, **options: recording),
     ],
 )

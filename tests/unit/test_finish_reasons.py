@@ -55,6 +55,15 @@ def test_early_reason_is_emitted_at_the_end(done, last):
     assert result.error is None
 
 
+@pytest.mark.parametrize("text", ["<tool_call>", "{"])
+def test_no_empty_chunk_is_emitted_for_a_buffered_reason(text):
+    """Where the text before it is buffered, and so is the reason, its chunk has nothing left to say."""
+    result = repair(stream([HEAD, chunk({"content": "Hello"}), chunk({"content": text}), LAST]), asked(tools=TOOLS))
+    assert ends(result) == [None, None, None, "stop"]
+    assert result.text == f"Hello{text}"
+    assert [each for each in result.chunks if each["choices"][0]["delta"] == {}] == result.chunks[-1:]
+
+
 def test_early_reason_is_emitted_before_the_usage():
     usage = {**HEAD, "choices": [], "usage": USAGE}
     for chunks in (
