@@ -218,7 +218,7 @@ class StreamRepairer:
         if self.report.events == 1:
             self.report.generation = self.report.generation or generation(payload)
         if (status := self._find_error(payload)) is not None:
-            self._fail(status, payload, frame, out)
+            self._fail(status, payload, frame, out, is_valid=is_valid)
         elif self._is_chat and not payload.get("choices") and self._is_keep_alive(payload):
             self._keep_alive(frame, out)
         elif self._is_chat and has_text_without_choices(payload):
@@ -264,7 +264,7 @@ class StreamRepairer:
         else:
             out.append(frame.raw)
 
-    def _fail(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes]) -> None:
+    def _fail(self, status: int, payload: dict[str, Any], frame: Frame, out: list[bytes], *, is_valid: bool) -> None:
         """The service reports an error. What it sent before that, or beside it, is emitted first."""
         self._evidence.see_error((frame.data or b"").decode(errors="replace"))
         if self._is_chat and has_content(payload):
@@ -272,12 +272,15 @@ class StreamRepairer:
             out.extend(map(_event, self._events.repair(chunk) or [chunk]))
             payload = {name: value for name, value in payload.items() if name != "choices"}
             frame = Frame(_event(payload), None, frame.head)
+            is_valid = True
         self.state = State.FAILED
         is_opening = self.report.events == 1 and self._events.has_nothing
         out.extend(self._drain_broken())
         rebuilt = rebuild_event(payload, status, complete=self._evidence.is_foundry)
         if rebuilt is not None and self.report.allow(Repair.ERROR_BODY, payload):
             payload = rebuilt
+            out.append(_event(payload, frame.head))
+        elif not is_valid and self.report.allow(Repair.ENCODING, frame.data):
             out.append(_event(payload, frame.head))
         else:
             out.append(frame.raw)

@@ -27,6 +27,10 @@ FOUND = {
     "a key that the service repeats as an id": encoded("filler", b'{"id":"%b"}' % KEY, cuts=4),
     "a key in the type of a tool": encoded("filler", b'{"type":"%b"}' % KEY, cuts=1),
     "an event that is called an error and has no data": encoded("framer", b"event:error\n\n"),
+    "no content": encoded("content", b""),
+    "an error that is not UTF-8, of an unknown service": encoded(
+        "stream", b' {"error":{"message":"no\xfa"}}', request=0b100000
+    ),
     "a control character in a name": encoded("request", b'{"tools":[{"function":{"\x00":{}}}]}'),
 }
 

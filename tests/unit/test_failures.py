@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from shim.core.foundry import Evidence, Owner
 from shim.core.stream import StreamRepairer
 from shim.repairs import Policy, Repair
 from support.streams import DONE, END, MODEL, asked, betalgo, chunk, conforming, event, repair, stream, text_of
@@ -321,3 +322,16 @@ def test_what_is_buffered_in_a_strict_stream_is_emitted_before_its_error():
     repairer = StreamRepairer(asked(tools=TOOLS), Policy(strict=True))
     output = repairer.feed(stream([HEAD, chunk({"content": "Hello <tool_c"})])) + repairer.finish()
     assert output.index(b"<tool_c") < output.index(b"repair_refused")
+
+
+@pytest.mark.parametrize("owner", list(Owner))
+@pytest.mark.parametrize(("sent", "text"), [(b"\x01", "\x01"), (b"\t", "\t"), (b"\xfa", "\ufffd"), (b"\xc3", "\ufffd")])
+def test_error_that_is_not_valid_json_can_be_read(owner, sent, text):
+    """The official client would fail on its bytes, and not with an exception of its own."""
+    error = {"message": "no ~", "type": "server_error", "param": None, "code": None}
+    repairer = StreamRepairer(evidence=Evidence(owner, is_settled=True))
+    output = repairer.feed(event(HEAD) + event({"error": error}).replace(b"~", sent)) + repairer.finish()
+    assert json.loads(output.rstrip().rpartition(b"data: ")[2].decode()) == {
+        "error": {**error, "message": f"no {text}"}
+    }
+    assert repairer.report.repairs == {Repair.ENCODING: 1}

@@ -49,6 +49,7 @@ _BOM = b"\xef\xbb\xbf"
 _EVERYTHING_OFF = Policy(off=frozenset(Repair))
 _CALL_ID = re.compile(rb"call_[0-9a-f]{24}")
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89aAbB]..(?!\\u[dD][c-fC-F])")
+_REASON_BESIDE_CALL = re.compile(rb'"tool_calls":\[.*"finish_reason":"')
 _ERROR_NAMES = (b"error", b"exception", b"failed", b"failure")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _URL = "http://127.0.0.1:1/v1/chat/completions"
@@ -200,8 +201,9 @@ def _any_stream(case: Case, *, responses: bool) -> None:
         assert last.startswith((b"data: [DONE]", b"data:[DONE]", b'data: {"error":')), "the end is reported"
     # What has a call in its text may, without it, have another one. What is not known to be Foundry Local's at its
     # start may show it later, when the marks of its start are gone. Half a character that is left waits for the end,
-    # so choices may end in another order.
+    # so choices may end in another order. A reason beside the arguments that the repair has added is early.
     is_ordered = not case.request.several_choices or not _HALF_CHARACTER.search(output)
+    is_ordered &= not _REASON_BESIDE_CALL.search(output)
     if b'"error"' not in output and not case.request.tools and case.owner is Owner.FOUNDRY and is_ordered:
         again = _put_through(replace(case, body=output), [output])[0]
         # A comment may be within an event that is buffered.
@@ -347,9 +349,6 @@ def _at_characters(pieces: list[bytes]) -> Iterator[bytes]:
 def _parts(case: Case, pieces: list[str]) -> tuple[str, str, tuple[Any, ...]] | None:
     # Which deltas repeat the text so far is a matter of the pieces, and so is what is counted.
     policy = replace(case.policy, cumulative_text=False)
-    if pieces[0] == "<" and len(pieces) > 1:
-        # No service cuts a token of the model after its first character.
-        pieces = [pieces[0] + pieces[1], *pieces[2:]]
     content = ContentText(case.request, RepairReport(policy))
     try:
         parts = [*map(content.feed, pieces), content.feed("", at_end=True)]
