@@ -138,8 +138,12 @@ class ResponsesRepairer:
         return True
 
     def _add_output(self, response: dict[str, Any]) -> bool:
-        """Put the streamed items into the response that ends the stream, if it has none."""
-        if response.get("output") or (not self._items and response.get("output", []) is not None):
+        """Put the streamed items into the response that ends a stream of Foundry Local's, if it has none."""
+        if (
+            not self._evidence.is_foundry
+            or response.get("output")
+            or (not self._items and response.get("output", []) is not None)
+        ):
             return False
         if not self._report.allow(Repair.RESPONSES_LIFECYCLE, response.get("output")):
             return False

@@ -378,45 +378,53 @@ def test_output_of_an_opening_event_is_a_list():
 
 
 @pytest.mark.parametrize("output", [None, []])
-@pytest.mark.parametrize("owner", Owner)
 class TestOutputAtTheEnd:
     """A response that ends without the items that were streamed gets them."""
 
-    def ended(self, events, output, owner, end="completed"):
+    def ended(self, events, output, end="completed"):
         """The repaired output of the last event."""
         events[-1] = {"type": f"response.{end}", "response": {**response(end), "output": output}}
-        left, report = repair(events, owner=owner)
+        left, report = repair(events)
         assert report.repairs == ({Repair.RESPONSES_LIFECYCLE: 1} if left != events else {})
         return left[-1]["response"]["output"]
 
-    def test_of_whole_items(self, output, owner):
-        assert self.ended(conforming(), output, owner) == FINAL["output"]
-        assert self.ended(as_2_2_1_calls_a_tool(), output, owner) == as_2_2_1_calls_a_tool()[-1]["response"]["output"]
+    def test_of_whole_items(self, output):
+        assert self.ended(conforming(), output) == FINAL["output"]
+        assert self.ended(as_2_2_1_calls_a_tool(), output) == as_2_2_1_calls_a_tool()[-1]["response"]["output"]
 
     @pytest.mark.parametrize("end", ["incomplete", "failed", "cancelled"])
-    def test_of_a_response_that_was_cut_short(self, output, owner, end):
+    def test_of_a_response_that_was_cut_short(self, output, end):
         """What is there of it; an item that only began is not called complete."""
         events = conforming()[:9]
-        assert self.ended([*events, None], output, owner, end) == [FINAL["output"][0], message("in_progress")]
+        assert self.ended([*events, None], output, end) == [FINAL["output"][0], message("in_progress")]
 
-    def test_of_items_that_never_ended(self, output, owner):
+    def test_of_items_that_never_ended(self, output):
         """The text and the arguments that an event calls complete are in them."""
         events = [event for event in conforming() if event["type"] != "response.output_item.done"]
-        thought, said = self.ended(events, output, owner)
+        thought, said = self.ended(events, output)
         assert thought == reasoning("in_progress")
         assert said == message("completed", {"type": "output_text", "text": "".join(WORDS), "annotations": []})
         call_events = [event for event in as_2_2_1_calls_a_tool() if event["type"] != "response.output_item.done"]
-        [call] = self.ended(call_events, output, owner)
+        [call] = self.ended(call_events, output)
         assert call["arguments"] == '{"city":"Paris"}'
 
-    def test_of_text_without_an_item(self, output, owner):
+    def test_of_text_without_an_item(self, output):
         event = next(event for event in conforming() if event["type"] == "response.output_text.done")
-        [said] = self.ended([event, None], output, owner)
+        [said] = self.ended([event, None], output)
         assert said == message("completed", {"type": "output_text", "text": "".join(WORDS), "annotations": []})
 
-    def test_of_nothing(self, output, owner):
+    def test_of_nothing(self, output):
         """Nothing is invented, and a list is a list."""
-        assert self.ended([conforming()[0], None], output, owner) == []
+        assert self.ended([conforming()[0], None], output) == []
+
+
+@pytest.mark.parametrize("owner", [Owner.UNKNOWN, Owner.OTHER])
+@pytest.mark.parametrize("output", [None, []])
+def test_output_of_another_service_is_its_own(output, owner):
+    """OpenAI's client knows what an output that is missing there means."""
+    events = conforming()
+    events[-1]["response"]["output"] = output
+    assert repair(events, owner=owner) == (events, RepairReport(Policy()))
 
 
 def test_output_of_the_end_is_kept():
