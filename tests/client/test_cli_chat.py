@@ -150,7 +150,7 @@ class TestStart:
             done = run("chat", "Hi", **stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url))
             assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
             lines = done.stderr.splitlines()
-            assert lines[1:6] == [
+            assert lines[2:7] == [
                 *(f"Downloading: {percent} %" for percent in (0, 10, 50, 100)),
                 f"Using Foundry Local endpoint at {server.base_url}/chat/completions",
             ]
@@ -257,7 +257,7 @@ class TestFailures:
         ("arguments", "told"),
         [
             (["chat"], "PROMPT: must not be empty"),
-            (["chat", "Hi", "--model-path", "a", "--model", "b"], "--model-path: it"),
+            (["chat", "Hi", "--model-path", "a", "--model", "b"], "--model-path: cannot be combined with"),
         ],
         ids=["empty", "contradiction"],
     )

@@ -216,7 +216,15 @@ def without_internet(**extra: str) -> dict[str, str]:
     Foundry Local's runtime goes through the proxy of the environment to its catalog; nobody listens at this one. Plain
     HTTP on this machine is not affected.
     """
-    left_out = {"FOUNDRY_LOCAL_ENDPOINT", "OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy"}
+    left_out = {
+        "FOUNDRY_LOCAL_ENDPOINT",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "HTTP_PROXY",
+        "http_proxy",
+        "COLUMNS",
+        "LINES",
+    }
     proxy = "http://127.0.0.1:9"
     own = {"PYTHONPATH": str(REPOSITORY), "HTTPS_PROXY": proxy, "https_proxy": proxy}
     return {**{name: value for name, value in os.environ.items() if name not in left_out}, **own, **extra}

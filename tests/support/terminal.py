@@ -11,6 +11,7 @@ r"""A program in a terminal of its own, as a person has it, for what pipes do no
 POSIX only: Windows has no pseudo-terminals that the standard library knows.
 """
 
+import contextlib
 import os
 import re
 import select
@@ -96,13 +97,18 @@ class Terminal:
         os.write(self._terminal, text.encode())
 
     def press(self, key: str) -> None:
-        """Type a key at a question, again if need be.
+        """Type a key at a question, again if nothing follows but its echo.
 
-        Python's readline does not notice a signal that comes between its prompt and its wait for a key.
+        Python does not notice a signal that arrives between its prompt and its wait for a line.
         """
-        self.write(key)
-        while not select.select([self._terminal], [], [], _PATIENCE)[0]:
+        before = len(self.output)
+        with contextlib.suppress(TimeoutError):
             self.write(key)
+            deadline = time.monotonic() + _PATIENCE
+            while self._read(deadline) and not self.output[before:].replace("^C", "").strip():
+                pass
+            return
+        self.press(key)
 
     def read_until(self, text: str) -> str:
         """Wait for a text; return what has come since the last call, up to its end."""
