@@ -6,6 +6,7 @@ from checks.faults.wire_faults import WIRE_FAULTS, play
 from support.talk import MAJOR, MODES
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", WIRE_FAULTS)
 def test_client_sees_the_listed_outcome(name, mode):

@@ -12,7 +12,10 @@ from checks.attacks.__main__ import main, play
 from checks.attacks.attacks import ATTACKS, Entry
 from checks.attacks.target import own_target
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, links and owners are those of POSIX")
+pytestmark = [
+    pytest.mark.extended,
+    pytest.mark.skipif(sys.platform == "win32", reason="FIFOs, links and owners are those of POSIX"),
+]
 
 
 @pytest.fixture(scope="module")

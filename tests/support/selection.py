@@ -27,7 +27,7 @@ INSTALLING_FIXTURES = {"node_folder", "offline_model"}
 RELEASE_FIXTURES = {"service_1x": "1.2.4", "service_2x": "2.2.1"}
 _ADDED = (
     "Foundry Local 1.2.4, the other majors of openai, the offline model, documents, distribution, types, "
-    "every combination of client"
+    "the programs of tests/checks, every combination of client"
 )
 _MEGABYTES_A_MINUTE = 300
 
@@ -87,12 +87,14 @@ def is_extra_release(config: pytest.Config, version: str) -> bool:
 def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
     """Return whether a test runs only with ``--all``, or tries more there than elsewhere.
 
-    Of the combinations of HTTP library, mode and helper, a test for all of them runs half each time.
+    The programs of tests/checks are tried with ``--all``. Of the combinations of HTTP library, mode and helper, a test
+    for all of them runs half each time.
     """
     fixtures = set(getattr(item, "fixturenames", ()))
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return (
-        any(isinstance(each, Client) and not each.is_in_every_run for each in parameters)
+        "checks" in item.path.parts
+        or any(isinstance(each, Client) and not each.is_in_every_run for each in parameters)
         or item.get_closest_marker(EXTENDED) is not None
         or (config.getoption("--all") and getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
         or not fixtures.isdisjoint(INSTALLING_FIXTURES)

@@ -393,6 +393,7 @@ RECORDED = [
 MARKUP = re.compile(r"\s*<tool_call>\s*(\{[^{}]*\{[^{}]*\}\})\s*(?:</[tool_call]*>?)?\s*")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("body", "request_"), [*RECORDED, *composed()])
 def test_nothing_is_invented_at_any_cut(body, request_):
     """Cut at every position, with a clean end or a broken connection: what came whole is there, and nothing else."""
