@@ -12,7 +12,7 @@ from support.browser import find_browser
 from support.clients import AIOHTTP, CLIENTS, INSTALLED_MAJOR
 from support.releases import DEFAULT_VERSIONS, HERE, RELEASES
 from support.service import running_services
-from support.talk import Client
+from support.talk import FAMILIES, Client, is_in_every_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,10 +91,12 @@ def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
     for all of them runs half each time.
     """
     fixtures = set(getattr(item, "fixturenames", ()))
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    parameters = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+    names = {each for each in parameters if isinstance(each, str)}
     return (
         "checks" in item.path.parts
         or any(isinstance(each, Client) and not each.is_in_every_run for each in parameters)
+        or (not FAMILIES.keys().isdisjoint(names) and not is_in_every_run(names))
         or item.get_closest_marker(EXTENDED) is not None
         or (config.getoption("--all") and getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
         or not fixtures.isdisjoint(INSTALLING_FIXTURES)
