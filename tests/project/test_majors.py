@@ -45,6 +45,9 @@ def runs(service_pool, tmp_path_factory):
                     "-p",
                     "no:cacheprovider",
                     "--no-header",
+                    # The commands run under one of them.
+                    "--ignore-glob=*/test_cli_*",
+                    "--ignore=client/test_demo.py",
                     "client",
                     "live/test_streams.py",
                     "live/test_openai_features.py",

@@ -145,4 +145,4 @@ def needs() -> Iterator[Need]:
 
 def work_order(item: pytest.Item) -> int:
     """Return the place of a test in the order of the processes that share the work: what takes long comes first."""
-    return 0
+    return 0 if item.path.name == "test_majors.py" else 1
