@@ -96,6 +96,11 @@ class StreamRepairer:
         self._refusal: StreamError | None = None
 
     @property
+    def has_failed(self) -> bool:
+        """Whether an error was emitted: the official client reads nothing after it."""
+        return self.state in (State.FAILED, State.BROKEN)
+
+    @property
     def has_ended(self) -> bool:
         """Whether the end marker or an error of the shim's own was emitted. Nothing follows it."""
         return self.state in _ENDED

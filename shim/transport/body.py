@@ -255,6 +255,10 @@ class SyncBody(Body):
             chunk = self.read_chunk()
             # Nearly always: bytes that need no more than this.
             if out := self._repairer.feed(chunk) if isinstance(chunk, bytes) else self._take(chunk):
+                if self._repairer.has_failed:
+                    # openai 1.x raises the error and leaves the stream open. If the garbage collector closed it, it
+                    # might do so while the pool of connections holds its lock, and wait for that lock forever.
+                    self.close()
                 return out
         self._raise_failure()
         self._settle()

@@ -96,7 +96,7 @@ def test_wheel_holds_the_package_and_nothing_else(source, wheel):
     about = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
     assert len(names) == len(set(names))
     assert set(names) == package | about
-    assert {Path(name).suffix for name in package} == {".py", ".html", ".css", ".js", ".typed"}
+    assert {Path(name).suffix for name in package} == {".py", ".json", ".html", ".css", ".js", ".typed"}
     assert {"shim/py.typed", "shim/proxy/static/page.html", "shim/core/__init__.py"} <= package
     assert {line.partition(",")[0] for line in record.splitlines()} == set(names)
     assert licence == (source / "LICENSE").read_bytes()
