@@ -17,11 +17,16 @@ _UNKNOWN_MODEL: Final = re.compile(r"\bmodel not (?:loaded|found)\b|no openaiser
 # "Model 'x' is not loaded" and "The model 'x' does not exist" (1.x), "Model x not found" (0.10).
 _UNKNOWN_NAME: Final = r"\bmodel ['\"`]?{}['\"`]?(?::\d+)? (?:is not loaded|(?:is |was )?not found|does not exist)"
 
+_LONGEST_NAME: Final = 1000
+
 
 def is_about_unknown_model(message: str, model: str) -> bool:
     """Whether an error's message says that the model with this name is missing or not loaded."""
-    pattern = _UNKNOWN_NAME.format(re.escape(model))
-    return _UNKNOWN_MODEL.search(message) is not None or re.search(pattern, message, re.IGNORECASE) is not None
+    if _UNKNOWN_MODEL.search(message) is not None:
+        return True
+    if len(model) > _LONGEST_NAME or model.lower() not in message.lower():  # a pattern takes long to compile
+        return False
+    return re.search(_UNKNOWN_NAME.format(re.escape(model)), message, re.IGNORECASE) is not None
 
 
 def unknown_model(place: str, name: str, said: str, matches: Sequence[str], known: KnownModels) -> str:
