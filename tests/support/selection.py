@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shim.offline.fetch import cache_root
@@ -29,6 +30,7 @@ _ADDED = (
     "Foundry Local 1.2.4, the other majors of openai, the offline model, documents, distribution, types, "
     "the programs of tests/checks, every combination of client"
 )
+_CHECKS = Path(__file__).parents[1] / "checks"
 _MEGABYTES_A_MINUTE = 300
 
 
@@ -91,11 +93,15 @@ def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
     for all of them runs half each time.
     """
     fixtures = set(getattr(item, "fixturenames", ()))
-    parameters = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
-    names = {each for each in parameters if isinstance(each, str)}
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = {
+        name
+        for each in parameters
+        for name in (each.names if isinstance(each, Client) else (each,))
+        if isinstance(name, str)
+    }
     return (
-        "checks" in item.path.parts
-        or any(isinstance(each, Client) and not each.is_in_every_run for each in parameters)
+        item.path.is_relative_to(_CHECKS)
         or (not FAMILIES.keys().isdisjoint(names) and not is_in_every_run(names))
         or item.get_closest_marker(EXTENDED) is not None
         or (config.getoption("--all") and getattr(getattr(item, "obj", None), "is_hypothesis_test", False))

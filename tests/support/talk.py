@@ -89,9 +89,9 @@ class Client:
         return f"{self.family}-{self.mode}-{self.helper}"
 
     @property
-    def is_in_every_run(self) -> bool:
-        """Whether it is one of the half in which each two of the three properties meet in each combination."""
-        return is_in_every_run((self.family, self.mode, self.helper))
+    def names(self) -> tuple[str, str, str]:
+        """The library, the mode and the helper."""
+        return self.family, self.mode, self.helper
 
     def make(self, base_url: str, **options: Any):
         """Make the client. The default family is taken the way a person takes it, the other one by its transport."""
@@ -197,9 +197,9 @@ def default_family() -> str:
     return "httpx2" if MAJOR > 2 else "httpx"
 
 
-def is_in_every_run(parameters: Collection[object]) -> bool:
-    """Whether a combination of HTTP library, mode and helper is in the half that `Client.is_in_every_run` describes."""
-    return sum(each in parameters for each in (*(FAMILIES.keys() - {default_family()}), "async", "stream")) % 2 == 0
+def is_in_every_run(names: Collection[str]) -> bool:
+    """Whether a combination is in the half in which each two of library, mode and helper meet in each combination."""
+    return sum(each in names for each in (*(FAMILIES.keys() - {default_family()}), "async", "stream")) % 2 == 0
 
 
 def clients(*, helpers=HELPERS, modes=MODES) -> list[Client]:
