@@ -78,7 +78,7 @@ OF_ANSWERS: Final = _words("arguments choices item output part")
 
 _SPELLINGS: Final = (
     *(spelling for dialect in DIALECTS for spelling in (dialect.opening, *dialect.closing)),
-    *("<think> </think>", "</parameter>", "functools[", "<function={name}>"),
+    *("<think> </think>", "</parameter>"),
     *("<|channel|>analysis <|channel|>final <|channel|>", "<|start|>assistant <|start|> <|message|> <|return|>"),
 )
 """The delimiters of tool calls and reasoning in texts; between blanks and placeholders they stay as they are."""

@@ -100,11 +100,6 @@ class DeclaredNames:
         return next((form for form in forms if form in self._names), name)
 
 
-def find_declared(name: str, names: Iterable[str]) -> str | None:
-    """The declared function that the name of a call stands for; see `DeclaredNames.find`."""
-    return DeclaredNames(names).find(name)
-
-
 def _without_namespace(name: str) -> str:
     namespace = next(filter(name.casefold().startswith, _NAMESPACES), "")
     return name[len(namespace) :]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.chunk_form import join_parts
+from shim.core.chunk_form import repair_content
 from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
@@ -251,7 +251,8 @@ def _repair_message(
 ) -> None:
     calls = ToolCalls(report, evidence, tools=request.tools)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
-    _repair_content(message, scope, joins_parts=evidence.is_foundry)
+    if not repair_content(message, Repair.BODY_MESSAGE, scope, joins_parts=evidence.is_foundry):
+        raise _damaged("its content is not text")
     is_cut_off = choice.get("finish_reason") in CUT_OFF
     parts = _split_content(message, calls, request, report, is_cut_off=is_cut_off)
     scope.changed = scope.changed or parts is not None
@@ -281,17 +282,6 @@ def _repair_calls(message: dict[str, Any], calls: ToolCalls, scope: RepairScope,
     calls.complete(cast("list[Any]", sent), scope)
     if not sent:
         del message["tool_calls"]
-
-
-def _repair_content(message: dict[str, Any], scope: RepairScope, *, joins_parts: bool) -> None:
-    content: Any = message.get("content")
-    if content is None or isinstance(content, str):
-        return
-    text = join_parts(content)
-    if text is None and not isinstance(content, list):
-        raise _damaged("its content is not text")
-    if text is not None and (joins_parts or is_object(content)) and scope.allows(Repair.BODY_MESSAGE, content):
-        message["content"] = text
 
 
 def _split_content(

@@ -398,7 +398,9 @@ class ChunkRepairer:
             if not FOREIGN_IF_NULL.isdisjoint(delta):
                 _remove_null(delta, scope)
             _remove_foreign(delta, scope)
-        repair_content(delta, scope, joins_parts=is_foundry or state.content is not None)
+        joins_parts = is_foundry or state.content is not None
+        if not repair_content(delta, Repair.CHUNK_FORM, scope, joins_parts=joins_parts):
+            raise damaged("a content is not text")
         if self._request.is_accumulated:
             number_items(delta, state.items, scope)
         return is_buffered

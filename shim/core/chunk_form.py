@@ -168,25 +168,30 @@ def repair_logprobs(choice: dict[str, Any], scope: RepairScope) -> None:
             logprobs[name] = None
 
 
-def repair_content(delta: dict[str, Any], scope: RepairScope, *, joins_parts: bool) -> None:
-    """Make the content of a delta a text in place.
+def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope, *, joins_parts: bool) -> bool:
+    """Make the content of a delta or message a text in place.
 
     Args:
-        delta: The delta.
+        fields: The delta or message.
+        repair: The code of the repair.
         scope: Where the repair is counted.
         joins_parts: Whether a list of text parts, as messages of a request may have it, is joined.
 
+    Returns:
+        Whether it may stay as it is now: False if it is damaged.
+
     Raises:
-        StreamError: It is something else, so the chunk is damaged; or the policy is strict.
+        StreamError: The policy is strict and the repair is needed.
     """
-    content: Any = delta.get("content")
+    content: Any = fields.get("content")
     if content is None or isinstance(content, str):
-        return
+        return True
     text = join_parts(content)
-    if text is None and not isinstance(content, list):
-        raise damaged("a content is not text")
-    if text is not None and (joins_parts or is_object(content)) and scope.allows(Repair.CHUNK_FORM, content):
-        delta["content"] = text
+    if text is None:
+        return isinstance(content, list)
+    if (joins_parts or is_object(content)) and scope.allows(repair, content):
+        fields["content"] = text
+    return True
 
 
 def number_items(delta: dict[str, Any], counts: dict[str, int], scope: RepairScope) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.core.arguments import DeclaredNames, find_declared, is_definition, normalize, types_of
+from shim.core.arguments import DeclaredNames, is_definition, normalize, types_of
 from shim.core.literals import MOST_NESTED, LiteralReader, UnreadableError, read_literal
 
 SCHEMA = {
@@ -200,7 +200,7 @@ NAMES = ("look_up", "Search", "search", "get weather", "ns.f", "日本")
     ],
 )
 def test_the_function_that_a_name_stands_for(name, found):
-    assert find_declared(name, NAMES) == found
+    assert DeclaredNames(NAMES).find(name) == found
     if found:
         assert all(DeclaredNames(NAMES).can_begin(name[:end]) for end in range(len(name) + 1))
 
