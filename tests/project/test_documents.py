@@ -483,7 +483,7 @@ def test_readme_is_short():
 
 
 def test_nothing_is_installed_from_an_index_that_does_not_have_it():
-    """The package is not published: what a person is told to install is a clone, an archive or an address."""
+    """The package is not published: what people are asked to install is a clone, an archive or an address."""
     texts = {
         path: path.read_text(encoding="utf-8") for path in (*ROOT.glob("examples/**/*.py"), *ROOT.glob("shim/**/*.py"))
     }

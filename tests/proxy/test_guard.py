@@ -349,7 +349,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("scheme", ["http", "HTTP", "https"])
     def test_absolute_target_of_the_proxy_itself_is_served(self, proxy, behind, scheme):
-        """A client that is told to use a proxy for everything sends such targets (RFC 9112, section 3.2.2)."""
+        """A client with a proxy for everything sends such targets (RFC 9112, section 3.2.2)."""
         answer = proxy.raw(f"GET {scheme}://LocalHost:1/v1/models?x=%2F HTTP/1.1", "Host: localhost:1")
         assert answer.status_code == 200
         assert behind.requests[-1].path == "/v1/models?x=%2F"

@@ -299,7 +299,7 @@ DEFECTS = {
 
 @pytest.mark.parametrize(("code", "sent", "expected"), DEFECTS.values(), ids=DEFECTS)
 class TestDefects:
-    """Each defect is mended under its code, asked for once, and only where it is allowed."""
+    """Each defect is repaired under its code, asked for once, and only where it is allowed."""
 
     def test_is_mended(self, code, sent, expected):
         assert repaired(sent) == (expected, True, {code: 1})

@@ -233,7 +233,7 @@ def test_choice_that_began_has_to_end(ended, reason):
 
 
 def test_choice_that_never_began_is_no_failure():
-    """1.0.0 and 2.2.1 ignore `n`: the answer is whole, and the program is told in the report."""
+    """1.0.0 and 2.2.1 ignore `n`: the answer is whole, and the report names what is missing."""
     result = repair(stream(GOOD), asked(n=2))
     assert result.error is None
     assert result.reasons == ["stop"]

@@ -464,7 +464,7 @@ def test_completion_assembled_from_a_stream_has_all_of_it(path):
 
 
 def test_completion_assembled_from_pieces():
-    """Texts, lists and calls are joined, several choices are told apart."""
+    """Texts, lists and calls are joined, several choices stay apart."""
     calls = [
         {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "{"}}]},
         {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": "{}"}}]},

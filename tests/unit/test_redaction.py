@@ -187,7 +187,7 @@ def test_calls_written_as_text_are_lifted_alike(text, size, make):
 
 
 def test_names_of_one_form_stay_different():
-    """Functions that look alike are told apart in text and structured calls; a call that is there twice is found."""
+    """Functions that look alike stay different in text and structured calls; a call that is there twice is found."""
     tools = [tool(name, zone={}, line={}, days={}) for name in ("fare_of_", "toll_of_", "fees_of_")]
     text = '<tool_call>{"name": "%s", "arguments": {"zone": "north", "line": "south", "days": 7}}</tool_call>'
     function = {"name": "fees_of_", "arguments": '{"zone": "north", "line": "south", "days": 7}'}

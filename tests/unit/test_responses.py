@@ -1,4 +1,4 @@
-"""Events and bodies of /v1/responses: what is mended, and that the defect is there without it."""
+"""Events and bodies of /v1/responses: what is repaired, and that the defect is there without it."""
 
 import copy
 import json
@@ -15,8 +15,9 @@ from shim.core.responses import ResponsesRepairer, repair_response
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
 from shim.reports import RepairReport
+from support import response_events
 from support.raw_server import RawServer, sse_response
-from support.streams import DONE, MODEL, NOW
+from support.streams import DONE, NOW
 
 THOUGHTS, WORDS = ("Let me ", "see."), ("The answer ", "is 42.")
 USAGE = {
@@ -34,18 +35,7 @@ def text_part(text=""):
 
 
 def response(status, *output):
-    return {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": NOW,
-        "status": status,
-        "model": MODEL,
-        "output": list(output),
-        "parallel_tool_calls": True,
-        "tool_choice": "auto",
-        "tools": [],
-        "usage": USAGE if status == "completed" else None,
-    }
+    return response_events.response(status, *output, usage=USAGE if status == "completed" else None)
 
 
 def reasoning(status, *summary):

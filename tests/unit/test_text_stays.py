@@ -14,7 +14,7 @@ from support.spellings import PARIS, SPELLINGS
 from support.streams import MODEL
 
 REQUEST = ChatRequest(model=MODEL, tools={"nobody_calls_this": {"type": "object", "properties": {}}})
-# Harmony's channels are told apart whether anything is called or not.
+# Harmony's channels are separated whether anything is called or not.
 POLICY = Policy(off=frozenset({Repair.HARMONY}))
 MARKS = sorted(
     {*FIRST_TOKENS, *LAST_TOKENS, "<think>", "</think>", "```json\n", "`", '"', "{", "[", '{"name": "', "\n", " "}

@@ -24,7 +24,7 @@ def draw(folder: Path) -> list[Path]:
     """
     browser_path = find_browser()
     if browser_path is None:
-        raise BrowserError("There is no Chromium on the PATH.")
+        raise BrowserError("Chromium is not on the PATH. Install it, and start this again.")
     service = LiveService(RELEASE, model=ensure_model())
     service.model_id = MODEL_ID
     drawn = []

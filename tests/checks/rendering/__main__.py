@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = REPOSITORY) -> int
     options = parser.parse_args(arguments)
     browser_path = find_browser()
     if browser_path is None:
-        print("There is no Chromium on the PATH.")
+        print("Chromium is not on the PATH. Install it, and start this again.")
         return 1
     options.folder.mkdir(parents=True, exist_ok=True)
     found = 0
