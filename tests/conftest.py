@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shim import installation
 from support import hypothesis_profiles, selection
 from support.commands import lonely
 from support.service import TOOLS_AND_REASONING, LiveService, Service
@@ -67,6 +68,14 @@ def pytest_collection_finish() -> None:
     """Take what was collected out of the sight of the collector, which some tests call to see what is left behind."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed() -> Iterator[None]:
+    """Fail a test that leaves `shim.install` on: it would repair the plain clients of the tests after it."""
+    yield
+    left, installation._installation.scope = installation._installation.scope, None
+    assert left is None
 
 
 @pytest.fixture

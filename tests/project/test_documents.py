@@ -135,9 +135,12 @@ def run(block: Block, base_url: str) -> str:
     names = dict(GIVEN)
     text = block.text.replace(BASE_URL, base_url)
     code = compile(text, str(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    with contextlib.redirect_stdout(printed):
-        if (coroutine := eval(code, names)) is not None:  # noqa: S307 - the project's own documents
-            asyncio.run(finish(coroutine, names))
+    try:
+        with contextlib.redirect_stdout(printed):
+            if (coroutine := eval(code, names)) is not None:  # noqa: S307 - the project's own documents
+                asyncio.run(finish(coroutine, names))
+    finally:
+        shim.uninstall()  # a block may have called `shim.install()`
     return printed.getvalue()
 
 
