@@ -125,7 +125,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "client code for the 0.10 daemon",
     ),
     Repair.NOT_A_STREAM: Rule(
-        "a stream was asked for, and one plain completion comes", "the same answer as chunks", f"{_ISSUE}422"
+        "a stream was asked for, and one plain completion is received", "the same answer as chunks", f"{_ISSUE}422"
     ),
     Repair.CHUNK_FORM: Rule(
         "an event that the official client cannot read as a chunk: `choices` or `delta` null, missing, an object or a "
@@ -237,12 +237,12 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.EMPTY_STREAM: Rule(
         "status 200 and no event at all, or none with a choice",
-        "an error that says why: the service is asked for its models",
+        "an error that states why: the service is asked for its models",
         f"{_ISSUE}413, live 1.x",
     ),
     Repair.TRUNCATED: Rule(
         "an end without `[DONE]` and without a finish reason, or with only some of the choices finished",
-        "an error event that says how much had come",
+        "an error event that states how much was received",
         "precaution",
     ),
     Repair.BODY_ENVELOPE: Rule(
@@ -251,12 +251,12 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "as in a chunk; null",
         "live 1.x",
     ),
-    Repair.BODY_MEMBERS: Rule("the foreign members in a plain completion", "removed", f"{_ISSUE}383, live 1.x"),
+    Repair.BODY_MEMBERS: Rule("the non-standard fields in a plain completion", "removed", f"{_ISSUE}383, live 1.x"),
     Repair.BODY_MESSAGE: Rule(
         "a plain completion with `delta` beside or instead of `message`", "`message` alone", f"{_ISSUE}383, live 1.x"
     ),
     Repair.BODY_TOOL_CALLS: Rule(
-        "`tool_calls` of a plain completion empty, or with members missing as in a chunk",
+        "`tool_calls` of a plain completion empty, or with fields missing as in a chunk",
         "removed, or completed",
         f"{_ISSUE}864, live 1.x",
     ),
@@ -266,7 +266,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
         f"{_ISSUE}383",
     ),
     Repair.BODY_MODELS: Rule(
-        "foreign members in the list of models, or `object`, `created`, `owned_by` missing",
+        "non-standard fields in the list of models, or `object`, `created`, `owned_by` missing",
         "removed, or set",
         "live 1.x",
     ),
@@ -277,7 +277,7 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.RESPONSES_LIFECYCLE: Rule(
         "`response.created` or `response.in_progress` at the start of a stream with an answer, or items of it, that "
-        "have come to their end; a response without output at the end of a stream that had some",
+        "are complete; a response without output at the end of a stream that had some",
         "no output and `in_progress` at the start; the streamed items at the end",
         "live 1.2.4, where the model is faster than the stream; the end: precaution",
     ),
