@@ -34,6 +34,8 @@ _VARYING: Final = re.compile(rb'(?:(?<="usage":)|(?<="CreatedAt":))(?:%b)' % _VA
 _NAMES: Final = (b'"usage":', b'"CreatedAt":')
 _BLANK_LINES: Final = re.compile(rb"[\r\n]+")
 _LONGEST_BLANK_LINE: Final = 2
+_FIRST_LEARNED: Final = 3
+"""The events that a stream begins with are not compared: they are special ones, and a short answer has no others."""
 _MOST_LEARNED: Final = 2**16
 """The size in bytes of the largest event that is compared: a larger one is not worth a second copy."""
 _MOST_JOINED: Final = 4096
@@ -103,6 +105,8 @@ class FastStreamRepairer(StreamRepairer):
     def _learn(self, piece: bytes, pattern: EventPattern) -> bytes:
         """Repair a piece on the full path, and compare the event that it completes with the previous one."""
         report = self.report
+        if report.events < _FIRST_LEARNED:
+            return super().feed(piece)
         if self._framer.is_between_events:
             self._event = []
             self._event_size = 0

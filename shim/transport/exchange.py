@@ -86,7 +86,7 @@ class Exchange:
         self._body = body
         self._replies = Replies(api.message, report, body)
         self._causes: set[Cause] = set()
-        self._sent: set[bytes] = set()
+        self._sent: list[bytes] = []
         self._refusal: StreamError | None = None
         self._headers: RawHeaders | None = None
 
@@ -144,7 +144,7 @@ class Exchange:
             return False
 
     def _post(self, api: ApiRequest) -> Steps[Response]:
-        self._sent.add(api.body)
+        self._sent.append(api.body)
         return (yield Send(api.message))
 
     def _send(self, api: ApiRequest) -> Steps[tuple[ApiRequest, Response]]:

@@ -156,7 +156,8 @@ class ApiRequest:
 
     def _functions(self) -> Iterator[Span]:
         """The functions that it declares: fields of its tools in a chat, the tools themselves otherwise."""
-        for tools in self._find(whole(self._body), "tools"):
+        # Most requests have none, and to look for them takes a walk through all of the body.
+        for tools in self._find(whole(self._body), "tools") if self._fields.get("tools") else ():
             for tool in find_items(self._body, tools):
                 yield from self._find(tool, "function") if self.kind is Kind.CHAT else [tool]
 
