@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ import openai
 from anyio import to_thread
 
 from shim import raw
+from shim.errors import ServiceError
 from shim.fast import decoder as fast_decoder
 from shim.fast import models as fast_models
 from shim.reports import logger
@@ -20,7 +22,7 @@ from shim.transport.hosts import is_loopback
 from shim.transport.routes import ROUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 
     import httpx
     import httpx2
@@ -40,6 +42,10 @@ _NOT_LOCATED = "http://foundry-local.invalid/v1"
 _ADDRESS_VARIABLE = "OPENAI_BASE_URL"
 _OF_THE_ENVIRONMENT = ("organization", "project", "admin_api_key")
 """What openai reads from the environment beside the key, and sends."""
+
+
+class ServiceNotFoundError(ServiceError, openai.OpenAIError):
+    """No service runs that a client without an address could use."""
 
 
 def http_client(*, policy: Policy | None = None, **options: Any) -> openai.DefaultHttpxClient:
@@ -160,7 +166,8 @@ class OpenAI(openai.OpenAI):
             super().__init__(**_completed(options, http_client, policy, self._locator))
             if self._locator is not None:
                 _keep_out_environment(self, options, options.get("default_headers"))
-                self._locator.locate()
+                with _as_openai_error():
+                    self._locator.locate()
                 _follow(self)
 
         def _prepare_options(self, options: Any) -> Any:
@@ -221,7 +228,8 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         async def _prepare_options(self, options: Any) -> Any:
             if self._locator is not None and self._locator.base_url is None:
                 # Looking for the service reads from sockets and files, and may start a command.
-                await to_thread.run_sync(self._locator.locate, abandon_on_cancel=True)
+                with _as_openai_error():
+                    await to_thread.run_sync(self._locator.locate, abandon_on_cancel=True)
             _follow(self)
             return await super()._prepare_options(options)
 
@@ -277,6 +285,15 @@ def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatComple
         "extra_headers": headers,
     }
     yield from raw.stream_chat(str(client.base_url), http_client=official._client, **options)  # noqa: SLF001
+
+
+@contextmanager
+def _as_openai_error() -> Generator[None]:
+    """Raise what keeps a service from being found as an exception of openai's as well."""
+    try:
+        yield
+    except ServiceError as error:
+        raise ServiceNotFoundError(error.message, remedy=error.remedy) from error
 
 
 def _take_locator(options: dict[str, Any]) -> Locator | None:

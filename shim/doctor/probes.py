@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
-import openai
 
 from shim.core.jsontext import is_object
 from shim.doctor.diagnosis import Problem, Timing
@@ -59,6 +58,7 @@ def official_client(transport: httpx.BaseTransport, base_url: str, authorization
         authorization: The value of ``Authorization``. The client would also send keys, organization, project and custom
             headers from the environment; none of these is sent.
     """
+    import openai
 
     def clean(request: httpx.Request) -> None:
         for name in [name for name in request.headers if not _SENT_HEADER.fullmatch(name)]:
@@ -109,6 +109,8 @@ class Ask(NamedTuple):
 
     def helper(self, **parameters: Any) -> Seen:
         """The same with the helper ``.stream()``."""
+        import openai
+
         seen = Seen()
         completions = self.client.chat.completions
         helper = completions.stream if hasattr(completions, "stream") else self.client.beta.chat.completions.stream
@@ -365,6 +367,8 @@ def describe_error(error: BaseException) -> str:
 
 def problem_of(error: BaseException) -> Problem:
     """The problem that causes an unexpected exception."""
+    import openai
+
     kinds = {type(each).__name__ for each in causes(error)}
     if kinds & _TIMEOUTS:
         return Problem(
@@ -424,6 +428,8 @@ def _failure(seen: Seen) -> list[Problem]:
 
 def _refusal(seen: Seen) -> list[Problem]:
     """The problem of an expected refusal that has no status or no message."""
+    import openai
+
     error = seen.error
     if isinstance(error, openai.APIStatusError) and isinstance(error.body, dict):
         return []

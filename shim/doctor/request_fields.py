@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Final
 
-import openai
-
 from shim.doctor.diagnosis import Problem
 from shim.doctor.probes import TOOL_PROMPT, Ask, Outcome, Visit, problem_of, refuses_tools
 from shim.repairs import Repair
@@ -60,6 +58,8 @@ _STRICT_TOOL: Final[dict[str, Any]] = {
 
 def examine_fields(visit: Visit) -> Outcome:
     """Ask for each of the fields, until the service fails."""
+    import openai
+
     results = dict.fromkeys(_FIELDS, UNKNOWN)
     problems: list[Problem] = []
     for name, examine in _FIELDS.items():
@@ -156,6 +156,8 @@ def _examine_format(ask: Ask, response_format: Mapping[str, Any]) -> str:
 
 
 def _examine_strict(ask: Ask) -> str:
+    import openai
+
     try:
         completion, is_ignored = _send(ask, ask.prompt or TOOL_PROMPT, tools=[_STRICT_TOOL], max_tokens=_CALL_TOKENS)
     except openai.APIStatusError as error:

@@ -6,7 +6,6 @@ import os
 import threading
 from typing import Any, Final, NamedTuple
 
-import openai
 from anyio import to_thread
 
 from shim.errors import ServiceError
@@ -14,10 +13,6 @@ from shim.service.find import ENDPOINT_VARIABLE, find_service
 
 _SECONDS_AGAIN: Final = 8.0
 """The most that a request waits for a service that has moved; a 2.x service without internet needs five of them."""
-
-
-class ServiceNotFoundError(ServiceError, openai.OpenAIError):
-    """No service runs that a client without an address could use."""
 
 
 class Locator:
@@ -43,14 +38,11 @@ class Locator:
         """The address; looked for if it is not known yet.
 
         Raises:
-            ServiceNotFoundError: No service runs.
+            ServiceError: No service runs.
         """
         with self._lock:
             if self.base_url is None:
-                try:
-                    self.base_url = find_service()
-                except ServiceError as error:
-                    raise ServiceNotFoundError(error.message, remedy=error.remedy) from error
+                self.base_url = find_service()
                 # An address in the variable was given by the user, and is never replaced.
                 self._may_move = not os.environ.get(ENDPOINT_VARIABLE, "").strip()
             return self.base_url

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shim.client import AsyncOpenAI, OpenAI
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
 from shim.reports import logger
 from shim.service import state
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
     from typing import Self
+
+    from shim.client import AsyncOpenAI, OpenAI
 
 
 class Service:
@@ -57,10 +58,14 @@ class Service:
 
     def client(self, **options: Any) -> OpenAI:
         """A client for the service; the options are those of `openai.OpenAI`."""
+        from shim.client import OpenAI  # noqa: PLC0415 - takes most of a second
+
         return OpenAI(**self._addressed(options))
 
     def async_client(self, **options: Any) -> AsyncOpenAI:
         """A client for the service; the options are those of `openai.AsyncOpenAI`."""
+        from shim.client import AsyncOpenAI  # noqa: PLC0415 - takes most of a second
+
         return AsyncOpenAI(**self._addressed(options))
 
     def _addressed(self, options: dict[str, Any]) -> dict[str, Any]:
