@@ -44,7 +44,7 @@ def message() -> str:
     started = time.monotonic()
     with pytest.raises(ServiceError) as caught:
         find_service()
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 30
     assert len(caught.value.message) < 1500
     assert caught.value.message.isprintable()
     return caught.value.message

@@ -371,7 +371,7 @@ class TestMove:
             started = time.monotonic()
             with pytest.raises(openai.APIConnectionError), client:
                 say(client)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 30
 
     @pytest.mark.parametrize(
         "how", ["argument", "OPENAI_BASE_URL", "FOUNDRY_LOCAL_ENDPOINT", "assigned", "copied", "attached"]

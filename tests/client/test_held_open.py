@@ -39,8 +39,8 @@ ASYNC = pytest.mark.parametrize("client", clients(helpers=("create",), modes=("a
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
 ASK = {"model": "m", "messages": MESSAGES}
 # Far more than the two seconds that an end marker is waited for, and far less than openai's ten minutes.
-READ_SECONDS = 60
-PATIENCE_SECONDS = 20
+READ_SECONDS = 120
+PATIENCE_SECONDS = 60
 
 
 def held(events, *, is_foundry=True, rest=b"\r\n"):

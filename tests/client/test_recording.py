@@ -1,5 +1,6 @@
 """Exchanges recorded on real sockets, and replayed without any."""
 
+import itertools
 import json
 import threading
 import time
@@ -78,6 +79,11 @@ def test_replay_equals_live(end, repaired):
     assert again.ended == recording.ended
 
 
+def boundaries(pieces):
+    """The offsets at which the pieces of a connection end."""
+    return [*itertools.accumulate(map(len, pieces))]
+
+
 @pytest.mark.parametrize("end", ENDS)
 def test_every_byte_and_piece_is_recorded(end):
     """Every byte of the connection is noted, as its reads gave it, and how it ended."""
@@ -94,7 +100,10 @@ def test_every_byte_and_piece_is_recorded(end):
                 raised = None
         [recording] = transport.recordings
     assert recording.answer == b"".join(sent)
-    assert [piece.data for piece in recording.pieces] == sent
+    # On a busy machine one read may give what two writes have sent.
+    received = boundaries(piece.data for piece in recording.pieces)
+    assert len(received) > 1
+    assert set(received) <= set(boundaries(sent))
     moments = [piece.at for piece in recording.pieces]
     assert moments == sorted(moments)
     assert moments[0] >= 0

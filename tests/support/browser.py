@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-SECONDS = 20.0
+SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _ALT, _CTRL, _META, _SHIFT = 1, 2, 4, 8
 MODIFIERS = {"Alt": _ALT, "Control": _CTRL, "Meta": _META, "Shift": _SHIFT}

@@ -22,7 +22,7 @@ from support.commands import command
 from support.streams import MODEL
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
-SECONDS = 20.0
+SECONDS = 60.0
 # Nothing is encrypted here, and to read all certificates for each request would take longer than all the rest.
 OPTIONS: dict[str, Any] = {"timeout": SECONDS, "trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
 _SAMPLE = re.compile(r'([a-z_]+)((?:\{[a-z]+="[^"\\\n]*"\})?) (\d+(?:\.\d+)?)')
