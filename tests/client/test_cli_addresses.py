@@ -8,6 +8,8 @@ from support.commands import run
 from support.openai_server import TEXT, openai_server
 from support.raw_server import RawServer, plain_response
 
+pytestmark = pytest.mark.programs
+
 LOCAL = "/catalogs/local/v1"
 
 

@@ -21,6 +21,8 @@ from support.stand_in_sdk import stand_in_sdk
 from support.streams import DONE, MODEL, betalgo, chunk, conforming, event
 from support.terminal import CTRL_C, CTRL_D, Terminal, in_terminal
 
+pytestmark = pytest.mark.programs
+
 INSTALLED = version("foundry-local-shim")
 LISTING = plain_response(b'{"object":"list","data":[{"id":"%s","object":"model"}]}' % MODEL.encode())
 USAGE = {**chunk({}), "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}}
@@ -54,6 +56,7 @@ def asked(server):
 class TestOneQuestion:
     """With a prompt, or with a pipe for it."""
 
+    @pytest.mark.always
     def test_answer_and_all_else_are_apart(self, run):
         """The answer goes to standard output; endpoint, model, statistics and repairs to standard error, uncoloured."""
         wishes = ["--system", "Be kind.", "--max-tokens", 20, "--temperature", 0.5, "--show-repairs"]
@@ -92,6 +95,7 @@ class TestOneQuestion:
         assert told["role"][1].strip() == "`role` in every delta: in the first only"
         assert told["foreign-members"][0] == "4"
 
+    @pytest.mark.always
     def test_reads_the_prompt_from_a_pipe(self, run):
         """Whatever bytes the prompt has, it is sent; whatever characters the answer has, the pipe gets them.
 
@@ -206,6 +210,7 @@ class TestFailures:
             done = run("chat", "Hi", "--base-url", server.url)
         assert "Connection error. [Errno " in self.told(done)
 
+    @pytest.mark.always
     def test_named_service_that_does_not_answer_is_one_line(self, run):
         """A service that the environment names is not replaced by another."""
         with RawServer([Hold()]) as server:
@@ -329,6 +334,7 @@ class TestHelp:
         )
         assert done.stdout.splitlines()[1:] == ["doctor", "--temperature"], done.stderr
 
+    @pytest.mark.always
     def test_version_is_that_of_the_package(self, run):
         """The version is that of the package."""
         done = run("--version")
@@ -416,6 +422,7 @@ class TestConversation:
         assert (tmp_path / "answers").read_text(encoding="utf-8") == "Hello [bold]world[/bold]\n"
         assert "Hello" not in terminal.output
 
+    @pytest.mark.always
     def test_commands_change_and_end_the_conversation(self, environment):
         """/help lists them, /system shows and sets, /clear forgets, /exit ends; what is not one is said."""
         with (

@@ -13,6 +13,8 @@ from support.raw_server import Close, Hold, RawServer, Sleep, plain_response, ss
 from support.streams import betalgo, stream
 from support.terminal import CTRL_C, Terminal, in_terminal
 
+pytestmark = pytest.mark.programs
+
 KEY = "sk-" + "very-private" * 2
 WORDS = ("Cherry", " blossoms", " secretly", " fall")
 OLD = sse_response([stream(betalgo(WORDS))])
@@ -32,6 +34,7 @@ def old_service(answer=OLD):
 class TestDoctor:
     """`foundry-shim doctor`."""
 
+    @pytest.mark.always
     def test_conforming_service_has_nothing_to_repair(self, environment):
         """Each probe in a line, nothing to repair, exit code 0, no control sequences."""
         with openai_server() as server:
@@ -117,6 +120,7 @@ class TestDoctor:
         assert "\nSome problems could not be repaired. " in done.stdout
         assert "foundry-shim capture FILE" in done.stdout
 
+    @pytest.mark.always
     def test_missing_service_ends_with_1(self, environment):
         """Exit code 1 where there is nothing to examine, and one line that says what to do."""
         done = run("doctor", environment=environment)
@@ -187,6 +191,7 @@ class TestCapture:
         assert done.returncode == code
         return done
 
+    @pytest.mark.always
     def test_capture_is_redacted_and_can_be_examined(self, environment, tmp_path):
         """Neither key nor prompt nor answer is in the file, and the doctor finds in it what the service sent."""
         file = tmp_path / "capture.json"
@@ -277,6 +282,7 @@ class TestCapture:
         assert recording.method == "POST"
         assert b"chat.id.1" in recording.answer
 
+    @pytest.mark.always
     @in_terminal
     def test_interrupt_before_the_answer_writes_nothing_and_ends_with_130(self, environment, tmp_path):
         """Neither a file nor a part of one."""

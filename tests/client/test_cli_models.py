@@ -15,6 +15,8 @@ from support.raw_server import RawServer, plain_response
 from support.stand_in_sdk import no_sdk, stand_in_sdk
 from support.terminal import Terminal
 
+pytestmark = pytest.mark.programs
+
 UNKNOWN = {
     "id": "phi-4-cpu:1",
     "alias": "phi-4",
@@ -79,6 +81,7 @@ class TestService:
             row("my-own", loaded=False, cached=True),
         ]
 
+    @pytest.mark.always
     def test_lists_a_1_x_service_from_the_environment(self, run):
         """1.x lists its cache, without versions; the service may be named by the environment."""
         answers = {

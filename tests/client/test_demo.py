@@ -15,6 +15,8 @@ from support.commands import run
 from support.environments import REPOSITORY
 from support.terminal import Terminal, in_terminal
 
+pytestmark = pytest.mark.programs
+
 EXAMPLE = REPOSITORY / "examples" / "before_and_after.py"
 POEM = ("In the river's flow,", "a stream sings its melody,", "its voice echoes through the water.")
 END = "Connection: close\r\n"
@@ -60,6 +62,7 @@ def test_both_clients_are_shown_beside_each_other(environment, program):
     assert "phi-4-mini" in unknown[1]
 
 
+@pytest.mark.always
 def test_repairs_are_named_by_their_codes(environment):
     """Those of each scene, most frequent first."""
     text = " ".join(run("demo", environment=environment).stdout.split())
@@ -123,6 +126,7 @@ def test_result_that_is_not_right_ends_with_1(monkeypatch, capsys):
     assert "✗ finish_reason: stop" in capsys.readouterr().out
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
 def test_server_sends_the_recorded_bytes(path):
     """Status line, headers and chunked framing are those of the service."""

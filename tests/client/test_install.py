@@ -787,6 +787,7 @@ class TestTakingBack:
         ]
 
 
+@pytest.mark.programs
 class TestImports:
     """The libraries are hooked as the program imports them, in whatever order, and not before."""
 
@@ -979,6 +980,7 @@ def another_release(tmp_path_factory):
     return folder
 
 
+@pytest.mark.programs
 class TestAnotherRelease:
     """A release of a library that has no such method: the public one underneath is hooked."""
 

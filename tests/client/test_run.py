@@ -24,6 +24,8 @@ from support.talk import FAMILIES
 from support.terminal import CTRL_C, Terminal, in_terminal
 from support.unchanged import RECORDED
 
+pytestmark = pytest.mark.programs
+
 PYTHON = sys.executable
 on_posix = pytest.mark.skipif(os.name == "nt", reason="the program is a child process there")
 LISTING = plain_response(b'{"object":"list","data":[{"id":"m","object":"model"}]}')
@@ -84,6 +86,7 @@ class TestRepair:
             done = run_command(environment=environment, program=[PYTHON, write(PROGRAM), server.base_url])
         assert done.stdout.startswith("chat.id.")
 
+    @pytest.mark.always
     def test_file(self, run, write):
         """Started by its name, behind the two dashes or without them; its options are its own."""
         path = write(PROGRAM)
@@ -96,6 +99,7 @@ class TestRepair:
                 done = run(*arguments, server.base_url, "--help", "--", "--host")
                 assert (done.returncode, done.stdout, done.stderr) == (0, REPAIRED, "")
 
+    @pytest.mark.always
     def test_module_and_text(self, run, write):
         """`python -m` and `python -c`."""
         folder = write(PROGRAM, "talks.py").parent
@@ -146,6 +150,7 @@ class TestRepair:
             done = run(script, server.base_url)
         assert (done.returncode, done.stdout, done.stderr) == (0, REPAIRED, "")
 
+    @pytest.mark.always
     @pytest.mark.parametrize("family", FAMILIES)
     def test_named_host(self, family, run, write):
         """Its responses are repaired, those of others are not; both are received from a proxy here."""
@@ -187,6 +192,7 @@ class TestRepair:
 class TestTransparency:
     """All but the repair is as without the command."""
 
+    @pytest.mark.always
     @pytest.mark.parametrize("code", [0, 3, 255])
     def test_exit_code(self, code, run):
         """Whatever it is."""
@@ -420,6 +426,7 @@ class TestAttach:
         names=("OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_API_KEY")
     )
 
+    @pytest.mark.always
     def test_address_and_no_key(self, run):
         """The key of the environment is not handed on."""
         with RawServer(LISTING) as server:

@@ -16,6 +16,8 @@ from support.raw_server import RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 from support.terminal import CTRL_C, CTRL_D, Terminal
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture
 def run(environment):
@@ -35,6 +37,7 @@ def test_chat_prints_the_answer(service, run, path):
     assert service.alive
 
 
+@pytest.mark.always
 def test_chat_shows_the_repairs(service, run):
     """Some release needs many repairs and some few; what is told is what was done."""
     done = run("chat", "<|haiku|>", "--base-url", service.base_url, "--show-repairs")
@@ -42,6 +45,7 @@ def test_chat_shows_the_repairs(service, run):
     assert ("foreign-members" in codes) == service.version.startswith("1.")
 
 
+@pytest.mark.always
 def test_models_lists_the_loaded_model(service, run):
     """The model is there, and loaded; what the service does not tell is null."""
     done = run("models", "--base-url", service.base_url, "--json")

@@ -20,6 +20,8 @@ from support.foundry_catalog import catalog_entry
 from support.raw_server import Hold, RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture(scope="session")
 def model_folder():
@@ -70,6 +72,7 @@ START = """
 class TestOwnModel:
     """A model folder of one's own, on the runtime that is installed with the extra `service`."""
 
+    @pytest.mark.always
     def test_block_starts_and_stops_the_service(self, run, model_folder):
         """The block starts the service, gives an address, an id and a client, and stops it; a second one works."""
         code = (
@@ -165,6 +168,7 @@ class TestOwnModel:
         with pytest.raises(shim.ServiceError, match=r"has no genai_config\.json"):
             shim.FoundryLocal(model_path=tmp_path).start()
 
+    @pytest.mark.always
     def test_broken_model_is_refused(self, run, tmp_path):
         """A model that the runtime cannot load is an error with the runtime's words, and nothing stays running."""
         (tmp_path / "genai_config.json").write_text("{}", encoding="utf-8")
@@ -332,6 +336,7 @@ def test_alias_and_path_exclude_each_other():
             shim.FoundryLocal(**given)
 
 
+@pytest.mark.always
 def test_missing_extra_names_what_to_install(run):
     """Without foundry-local-sdk the error says what to install."""
     code = """

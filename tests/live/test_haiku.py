@@ -18,6 +18,8 @@ from support.raw_server import Hold, RawServer
 from support.scripted_model import SCRIPTS, ensure_scripted_model
 from support.terminal import Terminal, in_terminal
 
+pytestmark = pytest.mark.programs
+
 PROGRAM = Path(__file__).parents[2] / "examples" / "haiku.py"
 SECONDS = 120
 STARTING = "Starting Foundry Local with SmolLM2-135M-Instruct, in 1 to 5 s …"
@@ -134,6 +136,7 @@ class TestOfflineModel:
         assert not is_open(port_of(line))
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("path", [[], ["--raw"], ["--async"]], ids=["client", "raw", "async"])
 def test_running_service_is_used_and_left_running(service, path):
     """With --base-url the same program uses a service that runs already, of either kind, and leaves it running."""
@@ -167,6 +170,7 @@ class TestBadInput:
         assert "does not have the model 'no-such-model'" in told
         assert "scripted-generic-cpu" in told
 
+    @pytest.mark.always
     @pytest.mark.live
     def test_port_in_use_is_one_line(self):
         """A port that another program has."""

@@ -371,6 +371,7 @@ def test_only_old_remains_are_removed(models):
     assert names_in(models) == {folder.name, young.name}
 
 
+@pytest.mark.programs
 def test_two_processes_at_once_build_one_model(models, wheel):
     """Both build, one of them is first, and both get the same whole model."""
     program = (
@@ -457,6 +458,7 @@ def test_missing_pip_is_explained(cache, tmp_path, monkeypatch):
     assert "uv pip install pip" in refused().remedy
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("name", ["pip.py", "pip/__main__.py", "ssl.py", "json/__init__.py"])
 def test_program_in_the_current_folder_is_not_run(models, tmp_path, monkeypatch, name):
     """Anybody may have put a pip.py there; nor does PYTHONPATH lead to one."""

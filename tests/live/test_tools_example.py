@@ -11,6 +11,8 @@ from support.environments import REPOSITORY
 from support.raw_server import RawServer, plain_response
 from support.scripted_model import SCRIPTS, marker
 
+pytestmark = pytest.mark.programs
+
 PROGRAM = REPOSITORY / "examples" / "tools.py"
 CALL = '[get_weather {"city":"Paris"}: It rains in Paris.]\n'
 SECONDS = 60
@@ -20,6 +22,7 @@ def tools(*arguments):
     return run_example([sys.executable, PROGRAM, *arguments], SECONDS)
 
 
+@pytest.mark.always
 def test_calls_the_function(service):
     """The call comes out as one in every release. This model does nothing else, so the program ends it."""
     done = tools(marker("tool"), "--base-url", service.base_url, "--model", service.model_id)

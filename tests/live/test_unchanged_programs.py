@@ -15,6 +15,8 @@ from support.raw_server import RawServer
 from support.scripted_model import SCRIPTS
 from support.unchanged import RECORDED
 
+pytestmark = pytest.mark.programs
+
 HAIKU = SCRIPTS["haiku"]
 # What people copy from OpenAI's documentation. Without the shim the last chunk of 1.2.4 ends it with an IndexError.
 SYNC = """
@@ -111,6 +113,7 @@ def run(service, environment, tmp_path):
     return run
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("program", [SYNC, ASYNC, HELPER], ids=["sync", "async", "helper"])
 def test_program_with_an_address(program, run, service):
     """The whole text, and nothing on standard error."""
@@ -155,6 +158,7 @@ def test_unknown_model(run, service):
     assert service.model_id.partition(":")[0] in done.stdout
 
 
+@pytest.mark.always
 def test_requests_to_another_host(run):
     """Identical in both directions, and no code of the shim runs for them but the question which host it is."""
     seen = []

@@ -23,6 +23,7 @@ def required_program(name):
     return shutil.which(name) or pytest.skip(f"no {name} on the PATH")
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("keys", ["Control+Enter", "Meta+Enter"])
 def test_prompt_is_sent_by_keyboard(address, upstream, open_page, keys):
     """A prompt is sent by keyboard alone, and its answer grows with each event."""
@@ -86,6 +87,7 @@ def test_views_are_changed_with_the_arrow_keys(address, open_page):
     assert shown == ["comparison", "repairs", "request", "wire", "request", "wire", "request"]
 
 
+@pytest.mark.always
 def test_prompt_is_sent_by_button(address, open_page):
     """The button does the same as the keys, and an empty prompt is not sent."""
     page = open_page(address)
@@ -307,6 +309,7 @@ def test_timing_is_drawn_and_described(address, open_page):
     assert page.evaluate("document.getElementById('picture').getAttribute('aria-label')") == page.text("#times-text")
 
 
+@pytest.mark.always
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -359,6 +362,7 @@ def test_stop_keeps_the_text_and_closes_the_connection(address, upstream, open_p
     assert page.evaluate("document.activeElement.id") == "prompt"
 
 
+@pytest.mark.always
 def test_text_is_never_html(address, upstream, open_page):
     """What a model writes is never taken for HTML, in no view of it."""
     attack = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
@@ -387,6 +391,7 @@ def test_policy_is_enforced(address, upstream, open_page):
     assert any("Content Security Policy" in text for text in page.complaints)
 
 
+@pytest.mark.always
 def test_nothing_is_loaded_from_elsewhere(address, open_page):
     """All that the page asks for is the proxy's own."""
     page = open_page(address)
@@ -395,6 +400,7 @@ def test_nothing_is_loaded_from_elsewhere(address, open_page):
     assert asked == {address, f"{address}v1/models", f"{address}healthz"}
 
 
+@pytest.mark.always
 def test_page_sends_its_key(serve, upstream, open_page):
     """The page asks for the key where the proxy wants one, and keeps it nowhere."""
     page = open_page(serve(upstream.server.base_url, guard=Guard(api_keys=("right",))))

@@ -30,6 +30,7 @@ def ungroup(page):
     click(page, "group")
 
 
+@pytest.mark.always
 def test_every_event_is_shown_with_its_repairs(address, upstream, open_page):
     """Both sides, event by event: what was repaired is marked, named, explained and counted."""
     page = open_page(address)
@@ -142,6 +143,7 @@ def test_pause_keeps_the_picture_and_loses_nothing(address, upstream, open_page)
 # What is marked.
 
 
+@pytest.mark.always
 def test_equal_sides_are_shown_once(address, upstream, open_page):
     """What was sent as it was received is called unchanged; nothing is marked, and no repair is named."""
     upstream.events = [stream(conforming(["a", "b"]))]

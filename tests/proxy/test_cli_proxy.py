@@ -26,6 +26,8 @@ from support.raw_server import chunk as http_chunk
 from support.streams import DONE, END, betalgo, conforming, event, payloads, stream, text_of
 from support.terminal import CTRL_C, Terminal, in_terminal
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture
 def run(environment):
@@ -38,6 +40,7 @@ def run(environment):
 class TestServing:
     """It says where it is, and there it is."""
 
+    @pytest.mark.always
     def test_stream(self, environment):
         """A stream of 1.x comes through it as OpenAI's, a key is wanted from the environment, and sockets are not."""
         answer = sse_response([stream(betalgo(["Hello", " world"]))])
@@ -122,6 +125,7 @@ class TestServing:
                 address = proxy.complaints[1].split()[5]
                 assert httpx.get(f"{address}/models", **OPTIONS).status_code == 200
 
+    @pytest.mark.always
     def test_others_can_reach_it_with_a_key(self, environment):
         """Elsewhere than on this machine alone it wants a key."""
         key = "a-key"
@@ -210,6 +214,7 @@ class TestInterrupt:
         with openai_server(lambda *_: answer) as started:
             yield started
 
+    @pytest.mark.always
     def test_finished(self, server, go_on, environment):
         """What ends soon is finished, while nobody else is let in."""
         with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
@@ -318,6 +323,7 @@ class TestRefusals:
         assert done.returncode == 2
         assert "FOUNDRY_SHIM_API_KEY" in done.stderr
 
+    @pytest.mark.always
     def test_port_in_use(self, run):
         """Somebody else listens there."""
         with openai_server() as server, socket.create_server(("127.0.0.1", 0)) as other:

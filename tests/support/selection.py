@@ -26,9 +26,14 @@ EXTENDED = "extended"
 # Fixtures of tests that install something, in files that need no marker of their own otherwise.
 INSTALLING_FIXTURES = {"node_folder", "offline_model"}
 RELEASE_FIXTURES = {"service_1x": "1.2.4", "service_2x": "2.2.1"}
+# Tests with a browser, and those of files that start programs, take a second or more each. Some of each file are marked
+# to be in every run.
+SLOW_FIXTURE = "browser"
+PROGRAMS = "programs"
+ALWAYS = "always"
 _ADDED = (
     "Foundry Local 1.2.4, the other majors of openai, the offline model, documents, distribution, types, "
-    "the programs of tests/checks, every combination of client"
+    "the programs of tests/checks, every combination of client, all of the commands and of the page"
 )
 _CHECKS = Path(__file__).parents[1] / "checks"
 _MEGABYTES_A_MINUTE = 300
@@ -92,6 +97,7 @@ def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
     The programs of tests/checks are tried with ``--all``. Of the combinations of HTTP library, mode and helper, a test
     for all of them runs half each time.
     """
+    is_slow = SLOW_FIXTURE in getattr(item, "fixturenames", ()) or item.get_closest_marker(PROGRAMS) is not None
     fixtures = set(getattr(item, "fixturenames", ()))
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = {
@@ -104,6 +110,7 @@ def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
         item.path.is_relative_to(_CHECKS)
         or (not FAMILIES.keys().isdisjoint(names) and not is_in_every_run(names))
         or item.get_closest_marker(EXTENDED) is not None
+        or (is_slow and item.get_closest_marker(ALWAYS) is None)
         or (config.getoption("--all") and getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
         or not fixtures.isdisjoint(INSTALLING_FIXTURES)
         or any(is_extra_release(config, RELEASE_FIXTURES[name]) for name in fixtures & RELEASE_FIXTURES.keys())
