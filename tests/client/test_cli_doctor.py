@@ -256,7 +256,7 @@ class TestCapture:
     def test_silent_stream_is_recorded_up_to_the_deadline(self, environment, tmp_path):
         """A stream that stops is recorded as far as it came when the deadline has passed."""
         silent = sse_response([stream(betalgo()[:1], done=b"")], end="held")
-        self.captured(environment, tmp_path / "c.json", "--deadline", 1, service=old_service(silent))
+        self.captured(environment, tmp_path / "c.json", "--deadline", 4, service=old_service(silent))
         recording = Recording.load(tmp_path / "c.json")
         assert recording.ended == "deadline"
         done = run("doctor", "--replay", tmp_path / "c.json", environment=environment)
