@@ -1,13 +1,15 @@
 """The stream of /v1/responses as a real service sent it, read by openai's own helper."""
 
 import asyncio
+import json
 
 import pytest
 
 import shim
 from shim import Repair
 from support.either import awaited, each, entered, run_sync
-from support.raw_server import RawServer, sse_response
+from support.raw_server import RawServer, plain_response, sse_response
+from support.response_events import function_call, message, response
 from support.scripted_model import SCRIPTS
 from support.streams import WIRE, recorded_body
 from support.talk import MODES, Client, default_family
@@ -50,3 +52,29 @@ def test_openai_alone_fails_on_it():
             assert "Duplicate" in str(error)  # noqa: PT017 - one of two ways to fail
         else:
             assert texts[-1] == SCRIPTS["haiku"] * 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+def test_answer_in_one_piece_is_read_as_a_stream(mode, status):
+    """All of it arrives as the events of a stream, which end as the answer does."""
+    items = [message("Hello", " world", status=status), function_call("get_weather", '{"city":"Paris"}')]
+    answer = response(status, *items)
+
+    async def scenario(base_url):
+        async with entered(Client(default_family(), mode, repaired=True).make(base_url)) as client:
+            return [
+                event
+                async for event in each(await awaited(client.responses.create(model="m", input="Hi", stream=True)))
+            ]
+
+    with RawServer(plain_response(json.dumps(answer).encode())) as server:
+        ask = scenario(server.base_url)
+        events = run_sync(ask) if mode == "sync" else asyncio.run(ask)
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert [event.delta for event in events if event.type == "response.output_text.delta"] == ["Hello", " world"]
+    [call] = [event for event in events if event.type == "response.function_call_arguments.done"]
+    assert (call.arguments, call.output_index) == ('{"city":"Paris"}', 1)
+    first, last = events[0], events[-1]
+    assert (first.type, first.response.status, first.response.output) == ("response.created", "in_progress", [])
+    assert (last.type, last.response.output_text) == (f"response.{status}", "Hello world")
