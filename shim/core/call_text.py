@@ -223,6 +223,13 @@ class CallScanner:
         """Whether some of the content may still become a call."""
         return bool(self._buffer.text or len(self._buffer) or self._waiting.size)
 
+    @property
+    def is_left_over(self) -> bool:
+        """Whether the end of the content so far is dropped if the service gives a call after it."""
+        is_outside = self._state in (_State.EDGE, _State.TEXT)
+        is_cut = is_outside and bool(_LOOSE_AT_END.match(self._buffer.text, self._buffer.at))
+        return not self._waiting.is_beside_call and (is_cut or self._waiting.is_loose)
+
     def passes(self, text: str) -> bool:
         """Whether a piece of the content is certainly no part of a call, changes nothing, and nothing is buffered."""
         find_unsteady = self._find_unsteady
@@ -265,7 +272,7 @@ class CallScanner:
 
     def note_structured_call(self) -> None:
         """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
-        self._waiting.has_structured_call = True
+        self._waiting.note_structured_call()
 
     def take_undeclared(self) -> int:
         """Give how many calls have named no declared function since the last time. They stay text."""
@@ -440,13 +447,12 @@ class CallScanner:
     def _open_loosely(self, end: int) -> _Step:
         """Take a special token, or an opening without a call: it goes if a call follows.
 
-        A closing without a call is one only beside a call of the service.
+        A closing without a call goes beside a call of the service only.
         """
-        if self._buffer.text[self._buffer.at : end] in _LONE_CLOSINGS and not self._waiting.has_structured_call:
-            return _Step.ABSENT
-        self._waiting.add_loose(self._buffer.take(end))
+        is_closing = self._buffer.text[self._buffer.at : end] in _LONE_CLOSINGS
+        self._waiting.add_loose(self._buffer.take(end), is_closing=is_closing)
         self._state = _State.EDGE
-        self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
+        self._quoting.reset(at_line_start=self._quoting.is_at_line_start and not is_closing)
         return _Step.TAKEN
 
     def _take_mark_of_thought(self, end: int, *, is_answer: bool) -> _Step:

@@ -123,6 +123,11 @@ class ContentText:
             self._calls.note_structured_call()
 
     @property
+    def is_left_over(self) -> bool:
+        """Whether the end of the content so far is dropped if the service sends a call after it."""
+        return self._calls is not None and self._calls.is_left_over
+
+    @property
     def is_buffering(self) -> bool:
         """Whether some of the content may still become a call or a marker."""
         return self._reasoning.is_buffering or (self._calls is not None and self._calls.is_buffering)

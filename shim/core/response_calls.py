@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shim.core.arguments import DeclaredNames, StreamedArguments, normalize
+from shim.core.tool_calls import call_key
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class ResponseCalls:
         if call.is_changed:
             changed |= _set(event, "arguments", "".join(call.pieces), scope)
         return rest, changed
+
+    def key_of(self, item: dict[str, Any]) -> bytes:
+        """A key that is equal for equal calls, however they are written; see `call_key`."""
+        sent = item.get("name")
+        name = self._names.without_tokens(sent) if isinstance(sent, str) else ""
+        arguments = normalize(item.get("arguments"), self._tools.get(name) or {})
+        return call_key(name, (arguments or str(item.get("arguments"))).encode("utf-8", "surrogatepass"))
 
     def cut_off(self) -> list[tuple[int, str]]:
         """Give what is buffered of calls that are not complete, by their places."""
