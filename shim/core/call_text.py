@@ -20,12 +20,13 @@ from shim.core.call_forms import (
     ParametersReader,
 )
 from shim.core.dialects import DIALECTS, FIRST_TOKENS, LAST_TOKENS, Dialect, Form, Place
+from shim.core.enclosures import ENCLOSURES
 from shim.core.literals import UnreadableError, end_of
-from shim.core.quoting import Quoting, Stops, tag
+from shim.core.quoting import Quoting, Stops, tag, whole_or_cut
 from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from shim.core.call_forms import Reader
 
@@ -56,13 +57,6 @@ def _opening(number: int, dialect: Dialect) -> str:
     return rf"{pattern}(?:(?={_FOLLOWS[dialect.form]})(?P<row{number}>)|\Z)"
 
 
-def _whole_or_cut(group: str, literals: Iterable[str]) -> str:
-    """A pattern for literals. The group matches where one is whole, and not where the end of the text cuts it."""
-    longest_first = sorted(literals, key=len, reverse=True)
-    whole, cut = "|".join(map(re.escape, longest_first)), "|".join(map(tag, longest_first))
-    return rf"(?:{whole})(?P<{group}>)|(?:{cut})\Z"
-
-
 def _is_word(dialect: Dialect) -> bool:
     return dialect.opening[0].isalpha()
 
@@ -76,9 +70,9 @@ _OPENING: Final = re.compile(
     "|".join(
         (
             *(_opening(number, each) for number, each in _MARKED.items()),
-            _whole_or_cut("loose", _LOOSE_TOKENS),
-            _whole_or_cut("thought", ["<think>"]),
-            _whole_or_cut("answer", ["</think>"]),
+            whole_or_cut("loose", _LOOSE_TOKENS),
+            whole_or_cut("enclosure", ENCLOSURES),
+            whole_or_cut("answer", ["</think>"]),
         )
     )
 )
@@ -90,13 +84,13 @@ _FENCE: Final = re.compile(
 _LONGEST_RUN: Final = 16
 _RUNS: Final = {char: re.compile(f"{char}{{0,{_LONGEST_RUN + 1}}}") for char in "`~"}
 _WORDS: Final = sorted({each.opening for each in _MARKED.values() if _is_word(each)})
-_CHARS: Final = "".join(sorted({each.opening[0] for each in _MARKED.values() if not _is_word(each)}))
+_OPENINGS: Final = (*(each.opening for each in _MARKED.values() if not _is_word(each)), *ENCLOSURES)
+_CHARS: Final = "".join(sorted({each[0] for each in _OPENINGS}))
 _STOPS: Final = Stops(_CHARS, _WORDS)
 _STOP: Final = re.compile("|".join((f"[{re.escape(_CHARS)}]", *map(tag, _WORDS))))
 _LAST_CHARS: Final = frozenset(each[-1] for each in _STOPS.at_end)
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_SPACE: Final = re.compile(r"[ \t\r\n\ufeff]*")
 _BRACKETS: Final = re.compile(r"[\]}]*")
-_END_OF_THOUGHT: Final = re.compile(_whole_or_cut("whole", ["</think>"]))
 
 
 @cache
@@ -106,14 +100,14 @@ def _closing(dialect: Dialect) -> re.Pattern[str]:
     if dialect.place is not Place.ANYWHERE:
         # The service may have taken the opening for a special token, and left it out.
         closing |= {each for other in _MARKED.values() if other.form is Form.CALLS for each in other.closing}
-    return re.compile(_whole_or_cut("whole", {*closing, *LAST_TOKENS}))
+    return re.compile(whole_or_cut("whole", {*closing, *LAST_TOKENS}))
 
 
 class _State(Enum):
     EDGE = auto()  # at the start of the message, or directly after a call or a lone opening
     TEXT = auto()
     CALL = auto()  # after the opening of what may be a call
-    THOUGHT = auto()  # between <think> and </think>
+    ENCLOSED = auto()  # in a thought, or in what another markup quotes
 
 
 class _Step(Enum):
@@ -214,6 +208,7 @@ class CallScanner:
         self._state = _State.EDGE
         self._candidate = _Candidate(_BARE, CallReader(self._declared, strict=True))
         self._fence: _Fence | None = None
+        self._enclosure = ENCLOSURES["<think>"]
         self._is_settled = False
         self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
@@ -290,7 +285,7 @@ class CallScanner:
             return self._read_text()
         if self._state is _State.EDGE:
             return self._read_edge()
-        return self._read_call() if self._state is _State.CALL else self._read_thought()
+        return self._read_call() if self._state is _State.CALL else self._read_enclosed()
 
     def _read_text(self) -> bool:
         buffer = self._buffer
@@ -398,8 +393,10 @@ class CallScanner:
         kind = found.lastgroup or ""
         if kind.startswith("row"):
             return self._open_marked(int(kind.removeprefix("row")), found)
-        if kind in ("thought", "answer"):
-            return self._take_mark_of_thought(found.end(), is_answer=kind == "answer")
+        if kind == "enclosure":
+            return self._open_enclosure(found.group(), found.end())
+        if kind == "answer":
+            return self._end_thought(found.end())
         if kind == "loose":
             return self._open_loosely(found.end())
         return self._open_late(at) if buffer.is_ended else _Step.CUT
@@ -455,18 +452,24 @@ class CallScanner:
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start and not is_closing)
         return _Step.TAKEN
 
-    def _take_mark_of_thought(self, end: int, *, is_answer: bool) -> _Step:
-        if self._fence or (is_answer and self._is_settled):
+    def _open_enclosure(self, opening: str, end: int) -> _Step:
+        if self._fence:
             return _Step.ABSENT
-        if is_answer:
-            # The message began within a thought, so nothing before this was a call.
-            self._waiting.keep_as_text()
+        self._enclosure = ENCLOSURES[opening]
+        self._state = _State.ENCLOSED
+        self._say(end)
+        if self._enclosure.is_thought:
+            self.settle()
+        return _Step.TAKEN
+
+    def _end_thought(self, end: int) -> _Step:
+        """Take the end of a thought with which the message began: nothing before it was a call."""
+        if self._fence or self._is_settled:
+            return _Step.ABSENT
+        self._waiting.keep_as_text()
         self._say(end)
         self.settle()
-        if is_answer:
-            self._begin_answer()
-        else:
-            self._state = _State.THOUGHT
+        self._begin_answer()
         return _Step.TAKEN
 
     # What may be a call.
@@ -591,12 +594,16 @@ class CallScanner:
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=True)
 
-    def _read_thought(self) -> bool:
+    def _read_enclosed(self) -> bool:
         buffer = self._buffer
-        found = _END_OF_THOUGHT.search(buffer.text, buffer.at)
-        if found and found["whole"] is not None:
+        found = self._enclosure.end.search(buffer.text, buffer.at)
+        if found and found.lastgroup:
             self._say(found.end())
-            self._begin_answer()
+            if self._enclosure.is_thought:
+                self._begin_answer()
+            else:
+                self._state = _State.TEXT
+                self._quoting.reset(at_line_start=found.group().endswith("\n"))
             return True
         self._say(found.start() if found and not buffer.is_ended else len(buffer.text))
         return False

@@ -199,7 +199,7 @@ def _wants(request: ChatRequest, report: RepairReport) -> Wants:
         wants |= Wants.THOUGHTS | Wants.SPLIT
         # A plain answer is there at once; a stream waits where the model may begin inside its thought.
         if not request.stream or begins_in_thought(request.model):
-            wants |= Wants.WAIT
+            wants |= Wants.WAIT | (Wants.CALLS if _lifts(request, report) else Wants(0))
     elif _lifts(request, report):
         wants |= Wants.THOUGHTS
     return wants
