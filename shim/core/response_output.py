@@ -6,14 +6,13 @@ message, since it is streamed while the message is open. What comes after it is 
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from shim.core.content import ContentText, Parts
 from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
-from shim.core.tool_calls import Identities, call_key
+from shim.core.tool_calls import Identities
 from shim.reports import RepairScope
 
 if TYPE_CHECKING:
@@ -185,9 +184,7 @@ class OutputRepairer:
         self._added: dict[int, dict[str, Any]] = {}
         # The events that end a message, until the next item shows whether its text has something left over.
         self._held: list[tuple[dict[str, Any], str]] = []
-        # Its own calls: one that it has found itself was made once.
         self._calls = ResponseCalls(request, report, evidence)
-        self._structured: Counter[bytes] = Counter()
         self._identities = Identities()
         self._has_reasoning = False
         self._has_started = False
@@ -391,7 +388,7 @@ class OutputRepairer:
             case "reasoning":
                 self._has_reasoning = True
             case "function_call":
-                self._structured[self._calls.key_of(item)] += 1
+                self._calls.note(item)
             case _:
                 pass
 
@@ -482,10 +479,7 @@ class OutputRepairer:
         """The calls of a message as items, but for those that the service has found itself."""
         calls, message.calls = message.calls, []
         for call in calls:
-            key = call_key(call.name, call.arguments.encode("utf-8", "surrogatepass"))
-            if self._structured[key]:
-                self._structured[key] -= 1
-            else:
+            if not self._calls.take_equal(call.name, call.arguments):
                 yield new_call(call.name, call.arguments, self._identities.free_id(call.id))
 
     def _message(self, event: dict[str, Any]) -> _Message:
@@ -505,7 +499,7 @@ class OutputRepairer:
         content = ContentText(self._request, self._report)
         if self._has_reasoning:
             content.note_reasoning()
-        if self._structured:
+        if self._calls.has_any:
             content.note_structured_call()
         return content
 

@@ -72,8 +72,8 @@ class _Call:
     @property
     def may_be_in_text(self) -> bool:
         """Whether the arguments so far may still become those of a call in the text."""
-        start = self._document.lstrip()[:1]
-        return not self.is_complete and (not start or start == b"{") and len(self._document) < self._limit
+        start = self._document.lstrip()
+        return not self.is_complete and (not start or start.startswith(b"{")) and len(self._document) < self._limit
 
 
 class Identities:
