@@ -246,10 +246,15 @@ class ToolCalls:
                 call.waiting.append(sent)
                 return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
             item, is_first = self._end_waiting(call, item, Repair.TOOL_CALL_ID), True
-        is_first |= call in self._waiting
+        if call in self._waiting and not self._remove_repeated(item, call):
+            return False
+        return self._repair_named(item, call, is_first=is_first or call in self._waiting, streamed=streamed)
+
+    def _repair_named(self, item: _Item, call: _Call, *, is_first: bool, streamed: bool) -> bool:
+        """Repair an item of a call whose name is known; False if it is to be removed."""
         self._read_arguments(item, call, streamed=streamed)
         self._match_text_call(item, call, is_first=is_first)
-        if call.unwanted and self._scope.allows(call.unwanted, sent):
+        if call.unwanted and self._scope.allows(call.unwanted, item.sent):
             self._waiting.pop(call, None)
             return False
         if streamed and is_first and self._wait_for_text_call(item, call):

@@ -508,6 +508,13 @@ def test_other_call_in_pieces_is_one_item_once_it_is_known_to_be_another():
     assert repaired(calls, [call(name="g", arguments="")])[0] == [[call(1, name="g", arguments="")]]
 
 
+def test_what_each_piece_of_a_call_that_waits_repeats_is_sent_once():
+    calls = calls_of("f", "g")
+    calls.lift("f", ARGUMENTS)
+    left, _ = repaired(calls, *([call(arguments=each)] for each in ('{"city": ', '"Ro', 'me"}')))
+    assert left == [[], [], [call(1, arguments='{"city": "Rome"}')]]
+
+
 def test_structured_call_without_arguments_that_came_as_text_is_removed():
     """Nothing at all stands for no arguments, once the call is complete."""
     for arguments in ("", ...):
