@@ -241,8 +241,9 @@ def is_definition(written: Any, schema: Mapping[str, Any]) -> bool:
     if not is_object(arguments):
         return False
     declared = _properties(schema)
-    if arguments.get("type") == "object" and is_object(_decoded(arguments.get("properties"))[0]):
-        return not declared.keys() >= {"type", "properties"}
+    properties, _ = _decoded(arguments.get("properties"))
+    if is_object(properties) and (arguments.get("type") == "object" or any(map(_is_schema, properties.values()))):
+        return "properties" not in declared
     return any(
         _is_schema(value) and not (name in declared and _may_be_object(declared[name], schema))
         for name, value in arguments.items()
@@ -272,8 +273,12 @@ def lists_types(written: Any, schema: Mapping[str, Any], *, least: int) -> bool:
 
 
 def _is_schema(value: Any) -> bool:
-    kind: Any = value.get("type") if is_object(value) else None
-    return isinstance(kind, str) and kind in _TYPES and _OF_SCHEMAS.issuperset(value)
+    if not is_object(value) or not _OF_SCHEMAS.issuperset(value):
+        return False
+    kind: Any = value.get("type")
+    return (isinstance(kind, str) and kind in _TYPES) or any(
+        any(map(_is_schema, _as_list(value.get(key)))) for key in _ALTERNATIVES
+    )
 
 
 def _may_be_object(schema: Any, root: Mapping[str, Any]) -> bool:

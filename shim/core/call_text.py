@@ -265,6 +265,13 @@ class CallScanner:
         self._is_settled = True
         self._waiting.settle()
 
+    def begin_anew(self) -> None:
+        """Take note that what follows is not quoted by what was before: another part of the message begins."""
+        if self._state in (_State.TEXT, _State.ENCLOSED):
+            self._find_unsteady = None
+            self._state = _State.EDGE
+            self._quoting.reset(at_line_start=True)
+
     def note_structured_call(self) -> None:
         """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
         self._waiting.note_structured_call()

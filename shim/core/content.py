@@ -185,6 +185,8 @@ class ContentText:
                 found += scanner.feed(part.text)
             elif part.kind is Kind.VERBATIM:
                 found.append(part.text)
+            else:
+                scanner.begin_anew()
         return found
 
 

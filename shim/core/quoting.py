@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _FENCE: Final = 3
 _INDENTED_CODE: Final = 4
 _BLANKS: Final = re.compile(r"[ \t\r]*")
-_RUN: Final = {char: re.compile(f"{char}*") for char in "`~"}
-_MARKS: Final = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
-"""What opens a quotation, and what closes it. An apostrophe opens one after a blank or a bracket only."""
+_RUN: Final = {char: re.compile(f"{char}*") for char in "`~\"'"}
+_MARKS: Final = {"\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
+"""What opens a quotation, and what closes it, beside `"` and `'`. The latter opens one after a blank or bracket."""
 _BEFORE_QUOTATION: Final = " \t\r(["
 _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
@@ -31,6 +31,7 @@ class Mode(Enum):
     SIGN = auto()  # after a sign at the start of a line: in a diff, another character follows
     QUOTATION = auto()  # between quotation marks, in a block quote or indented code: to the end of the line at most
     CODE = auto()  # between backticks: to the end of the paragraph at most
+    STRING = auto()  # between three quotation marks each, as in Python and TOML
     OPENING_LINE = auto()  # on the line that opens a fence
     FENCE = auto()
     CLOSING_LINE = auto()  # on a line that closes the fence, if no other text is on it
@@ -39,6 +40,7 @@ class Mode(Enum):
 _ENDS: Final = {
     Mode.QUOTATION: re.compile(r"""[\n\\"'\u201c\u201d\u00bb\u300d]"""),
     Mode.CODE: re.compile(r"[\n`]"),
+    Mode.STRING: re.compile(r"[\"']"),
     Mode.OPENING_LINE: re.compile(r"[\n`]"),
     Mode.FENCE: re.compile(r"\n"),
 }
@@ -56,7 +58,7 @@ class Stops:
 
     def __init__(self, chars: str, words: Iterable[str]) -> None:
         """Look for these characters and words; a word may be cut by the end of a piece."""
-        every = "\n`'" + "".join(_MARKS) + chars
+        every = "\n`'\"" + "".join(_MARKS) + chars
         self.inside = re.compile(f"[{re.escape(every)}]")
         self.all = re.compile("|".join((self.inside.pattern, *map(tag, words))))
         starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
@@ -175,6 +177,8 @@ class Quoting:
         elif char == "-":
             self.mode = Mode.SIGN
             return end + 1
+        elif char == ".":  # a directive of reStructuredText: what it is about is indented
+            self._literal = self._indent
         elif char in "`~":
             self._run = char
             return end + 1
@@ -198,14 +202,10 @@ class Quoting:
             if self._literal is None and _BEFORE_LITERAL.search(self._tail):
                 self._literal = self._indent
             self._start_line()
-        elif char == "`":
+        elif char in "`\"'":
             self._run = char
         elif char in _MARKS:
             self._quote(_MARKS[char])
-        elif char == "'":
-            if self._is_after_blank:
-                self._quote("'")
-            self._is_after_blank = False
         else:
             self._place = end
             return None
@@ -262,7 +262,9 @@ class Quoting:
 
     def _end_run(self, run: str) -> None:
         closes = run[0] == self._mark[:1] and len(run) >= len(self._mark)
-        if self.mode is Mode.PLAIN:
+        if run[0] in "\"'":
+            self._end_quotation_marks(run)
+        elif self.mode is Mode.PLAIN:
             self._is_after_blank = False
             if len(run) >= _FENCE:
                 self.mode = Mode.OPENING_LINE
@@ -273,6 +275,17 @@ class Quoting:
             self.mode = Mode.CLOSING_LINE if closes else Mode.FENCE
         elif run == self._mark or (closes and self.mode is Mode.OPENING_LINE):
             self._leave()
+
+    def _end_quotation_marks(self, run: str) -> None:
+        is_after_blank, self._is_after_blank = self._is_after_blank, False
+        if self.mode is Mode.STRING:
+            if run[0] == self._mark and len(run) >= _FENCE:
+                self._leave()
+        elif len(run) >= _FENCE:
+            self.mode = Mode.STRING
+            self._mark = run[0]
+        elif len(run) == 1 and (run == '"' or is_after_blank):
+            self._quote(run)
 
     def _quote(self, mark: str) -> None:
         self.mode = Mode.QUOTATION
