@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.jsontext import Number, dump, is_object, load_object
-from shim.core.literals import LiteralReader, UnreadableError, read_literal
+from shim.core.literals import MOST_NESTED, LiteralReader, UnreadableError, read_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,6 +48,7 @@ _OF_SCHEMAS: Final = frozenset(
     | {"minItems", "maxItems", *_ALTERNATIVES}
 )
 _LEFT_OUT: Final = object()
+_UNREADABLE: Final = object()
 
 
 class _Arguments(Enum):
@@ -117,14 +118,7 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         The text; the very one that was written where that is JSON with fitting values. None where the arguments are not
         an object.
     """
-    value = written = arguments
-    for _ in range(2):  # once more for text that was encoded twice
-        if isinstance(value, str):
-            written = value
-            try:
-                value = read_literal(value) if value.strip() else None
-            except UnreadableError:
-                return None
+    value, written = _decoded(arguments)
     if value is None:
         return "{}"
     if not is_object(value):
@@ -136,6 +130,19 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         return dump(fitting).decode()
     except ValueError:
         return None
+
+
+def _decoded(arguments: Any) -> tuple[Any, Any]:
+    """The value of arguments, and the text that it was written as; a value that is no text if they are unreadable."""
+    value = written = arguments
+    for _ in range(2):  # once more for text that was encoded twice
+        if isinstance(value, str):
+            written = value
+            try:
+                value = read_literal(value) if value.strip() else None
+            except UnreadableError:
+                return _UNREADABLE, written
+    return value, written
 
 
 class StreamedArguments:
@@ -220,24 +227,58 @@ def _is_json_object(text: str) -> bool:
     return load_object(text.encode("utf-8", "surrogatepass")) is not None
 
 
-def is_definition(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+def is_definition(written: Any, schema: Mapping[str, Any]) -> bool:
     """Whether what stands for the arguments describes parameters instead of giving them values.
 
     It does if it is a JSON schema of an object, or if a parameter has a schema for its value, unless the function
     declares such parameters.
+
+    Args:
+        written: The arguments, in any form that `normalize` takes.
+        schema: The JSON schema of the function's parameters, as declared.
     """
+    arguments, _ = _decoded(written)
+    if not is_object(arguments):
+        return False
     declared = _properties(schema)
-    if arguments.get("type") == "object" and is_object(arguments.get("properties")):
-        return not declared.keys() >= {"type", "properties"}
+    properties, _ = _decoded(arguments.get("properties"))
+    if is_object(properties) and (arguments.get("type") == "object" or any(map(_is_schema, properties.values()))):
+        return "properties" not in declared
     return any(
         _is_schema(value) and not (name in declared and _may_be_object(declared[name], schema))
         for name, value in arguments.items()
     )
 
 
+def lists_types(written: Any, schema: Mapping[str, Any], *, least: int) -> bool:
+    """Whether what stands for the arguments names the declared type of each parameter instead of giving its value.
+
+    Args:
+        written: The arguments, in any form that `normalize` takes.
+        schema: The JSON schema of the function's parameters, as declared.
+        least: The number of parameters from which that is believed: one of them may have such a word for its value.
+    """
+    arguments, _ = _decoded(written)
+    declared = _properties(schema)
+    return (
+        is_object(arguments)
+        and len(arguments) >= least
+        and all(
+            isinstance(value, str)
+            and _TYPES.get(value) in types_of(declared.get(name), schema)
+            and not any(value in _as_list(each.get("enum")) for each in schemas_of(declared.get(name), schema))
+            for name, value in arguments.items()
+        )
+    )
+
+
 def _is_schema(value: Any) -> bool:
-    kind: Any = value.get("type") if is_object(value) else None
-    return isinstance(kind, str) and kind in _TYPES and _OF_SCHEMAS.issuperset(value)
+    if not is_object(value) or not _OF_SCHEMAS.issuperset(value):
+        return False
+    kind: Any = value.get("type")
+    return (isinstance(kind, str) and kind in _TYPES) or any(
+        any(map(_is_schema, _as_list(value.get(key)))) for key in _ALTERNATIVES
+    )
 
 
 def _may_be_object(schema: Any, root: Mapping[str, Any]) -> bool:
@@ -251,16 +292,31 @@ def fitted(arguments: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, An
     Text becomes what it means where the schema does not allow text; if it is empty there, it is left out. A number
     becomes text where the schema allows nothing else.
     """
-    declared = _properties(schema)
-    fitting = {name: _fitted(value, types_of(declared.get(name), schema)) for name, value in arguments.items()}
-    return {name: value for name, value in fitting.items() if value is not _LEFT_OUT}
+    return _fitted(arguments, schema, schema, MOST_NESTED)
 
 
-def _fitted(value: Any, types: frozenset[str]) -> Any:
-    if isinstance(value, str):
-        return _meant(value, types) if types else value
-    is_number = isinstance(value, int | float | Number) and not isinstance(value, bool)
-    return dump(value).decode() if is_number and types <= {"string"} and types else value
+def _fitted(given: Any, schema: Any, root: Mapping[str, Any], depth: int) -> Any:
+    """A value with the types that its schema declares, down to so many levels."""
+    value: Any = given
+    schemas = schemas_of(schema, root)
+    types = frozenset(kind for each in schemas for kind in _own_types(each))
+    if isinstance(value, str) and types:
+        value = _meant(value, types)
+    elif isinstance(value, int | float | Number) and not isinstance(value, bool) and types and types <= {"string"}:
+        return dump(value).decode()
+    # What may be one of several lists or objects stays as it is.
+    if isinstance(value, list) and len(items := [each["items"] for each in schemas if "items" in each]) == 1 and depth:
+        fitting = [(each, _fitted(each, items[0], root, depth - 1)) for each in cast("list[Any]", value)]
+        return [each if fixed is _LEFT_OUT else fixed for each, fixed in fitting]
+    if is_object(value) and len(described := list(filter(_has_values, schemas))) == 1 and depth:
+        declared, others = _properties(described[0]), described[0].get("additionalProperties")
+        fitted = {name: _fitted(each, declared.get(name, others), root, depth - 1) for name, each in value.items()}
+        return {name: each for name, each in fitted.items() if each is not _LEFT_OUT}
+    return cast("Any", value)
+
+
+def _has_values(schema: dict[str, Any]) -> bool:
+    return bool(_properties(schema)) or is_object(schema.get("additionalProperties"))
 
 
 def _meant(text: str, types: frozenset[str]) -> Any:
@@ -303,7 +359,12 @@ def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
         schema: The schema of one value.
         root: The schema that ``$ref`` refers to.
     """
-    types: set[str] = set()
+    return frozenset(kind for each in schemas_of(schema, root) for kind in _own_types(each))
+
+
+def schemas_of(schema: Any, root: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A schema with its alternatives, and all that they refer to."""
+    found: list[dict[str, Any]] = []
     schemas: list[Any] = [schema]
     for _ in range(_MOST_SCHEMAS):  # references may go in a circle
         if not schemas:
@@ -311,11 +372,11 @@ def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
         each = schemas.pop()
         if not is_object(each):
             continue
-        types.update(_own_types(each))
+        found.append(each)
         for key in _ALTERNATIVES:
             schemas += _as_list(each.get(key))
         schemas.append(_referred(each.get("$ref"), root))
-    return frozenset(types)
+    return found
 
 
 def _own_types(schema: dict[str, Any]) -> set[str]:

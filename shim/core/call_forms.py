@@ -6,7 +6,7 @@ import re
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shim.core.arguments import DeclaredNames, is_definition, normalize
+from shim.core.arguments import DeclaredNames, is_definition, lists_types, normalize
 from shim.core.jsontext import is_object
 from shim.core.literals import Frame, LiteralReader, UnreadableError, end_of
 from shim.core.quoting import tag
@@ -73,14 +73,21 @@ class Declared:
         """The schema of a declared function's parameters."""
         return self._tools[name]
 
-    def call(self, name: str, arguments: Any, call_id: Any = None) -> Call:
+    def call(self, name: str, arguments: Any, call_id: Any = None, *, strict: bool = False) -> Call:
         """Make a call of a declared function.
+
+        Args:
+            name: Its name.
+            arguments: The arguments as they were written.
+            call_id: The id that the text gave, if it did.
+            strict: Whether the spelling has other uses.
 
         Raises:
             NotACallError: The arguments are not an object, or describe the parameters.
         """
         schema = self.schema(name)
-        text = None if is_object(arguments) and is_definition(arguments, schema) else normalize(arguments, schema)
+        describes = is_definition(arguments, schema) or lists_types(arguments, schema, least=1 if strict else 2)
+        text = None if describes else normalize(arguments, schema)
         if text is None:
             raise NotACallError("the arguments are not an object")
         return Call(name, text, call_id if isinstance(call_id, str) and call_id else None)
@@ -255,7 +262,7 @@ class CallReader(LiteralReader):
             raise NotACallError("no arguments, or arguments twice")
         if "arguments" not in fields and not _FIELDS.issuperset(fields):
             raise NotACallError("a definition, or plain data")
-        return self._declared.call(self._find(name), given[0] if given else None, outer.get("id"))
+        return self._declared.call(self._find(name), given[0] if given else None, outer.get("id"), strict=self._strict)
 
 
 class ArgumentsReader(LiteralReader):
@@ -408,7 +415,9 @@ class ParametersReader:
 
     def _close(self) -> None:
         # One line end at either side belongs to the tags.
-        self._values[self._key] = _LINE_ENDS_AROUND.sub("", "".join(self._value))
+        value = _LINE_ENDS_AROUND.sub("", "".join(self._value))
+        if self._values.setdefault(self._key, value) != value:
+            raise NotACallError("a parameter with two values")
         self._value = []
         self.is_in_string = False
 

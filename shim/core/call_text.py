@@ -20,12 +20,13 @@ from shim.core.call_forms import (
     ParametersReader,
 )
 from shim.core.dialects import DIALECTS, FIRST_TOKENS, LAST_TOKENS, Dialect, Form, Place
+from shim.core.enclosures import ENCLOSURES
 from shim.core.literals import UnreadableError, end_of
-from shim.core.quoting import Quoting, Stops, tag
+from shim.core.quoting import Quoting, Stops, tag, whole_or_cut
 from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from shim.core.call_forms import Reader
 
@@ -56,13 +57,6 @@ def _opening(number: int, dialect: Dialect) -> str:
     return rf"{pattern}(?:(?={_FOLLOWS[dialect.form]})(?P<row{number}>)|\Z)"
 
 
-def _whole_or_cut(group: str, literals: Iterable[str]) -> str:
-    """A pattern for literals. The group matches where one is whole, and not where the end of the text cuts it."""
-    longest_first = sorted(literals, key=len, reverse=True)
-    whole, cut = "|".join(map(re.escape, longest_first)), "|".join(map(tag, longest_first))
-    return rf"(?:{whole})(?P<{group}>)|(?:{cut})\Z"
-
-
 def _is_word(dialect: Dialect) -> bool:
     return dialect.opening[0].isalpha()
 
@@ -76,9 +70,9 @@ _OPENING: Final = re.compile(
     "|".join(
         (
             *(_opening(number, each) for number, each in _MARKED.items()),
-            _whole_or_cut("loose", _LOOSE_TOKENS),
-            _whole_or_cut("thought", ["<think>"]),
-            _whole_or_cut("answer", ["</think>"]),
+            whole_or_cut("loose", _LOOSE_TOKENS),
+            whole_or_cut("enclosure", ENCLOSURES),
+            whole_or_cut("answer", ["</think>"]),
         )
     )
 )
@@ -90,13 +84,13 @@ _FENCE: Final = re.compile(
 _LONGEST_RUN: Final = 16
 _RUNS: Final = {char: re.compile(f"{char}{{0,{_LONGEST_RUN + 1}}}") for char in "`~"}
 _WORDS: Final = sorted({each.opening for each in _MARKED.values() if _is_word(each)})
-_CHARS: Final = "".join(sorted({each.opening[0] for each in _MARKED.values() if not _is_word(each)}))
+_OPENINGS: Final = (*(each.opening for each in _MARKED.values() if not _is_word(each)), *ENCLOSURES)
+_CHARS: Final = "".join(sorted({each[0] for each in _OPENINGS}))
 _STOPS: Final = Stops(_CHARS, _WORDS)
 _STOP: Final = re.compile("|".join((f"[{re.escape(_CHARS)}]", *map(tag, _WORDS))))
 _LAST_CHARS: Final = frozenset(each[-1] for each in _STOPS.at_end)
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_SPACE: Final = re.compile(r"[ \t\r\n\ufeff]*")
 _BRACKETS: Final = re.compile(r"[\]}]*")
-_END_OF_THOUGHT: Final = re.compile(_whole_or_cut("whole", ["</think>"]))
 
 
 @cache
@@ -106,14 +100,14 @@ def _closing(dialect: Dialect) -> re.Pattern[str]:
     if dialect.place is not Place.ANYWHERE:
         # The service may have taken the opening for a special token, and left it out.
         closing |= {each for other in _MARKED.values() if other.form is Form.CALLS for each in other.closing}
-    return re.compile(_whole_or_cut("whole", {*closing, *LAST_TOKENS}))
+    return re.compile(whole_or_cut("whole", {*closing, *LAST_TOKENS}))
 
 
 class _State(Enum):
     EDGE = auto()  # at the start of the message, or directly after a call or a lone opening
     TEXT = auto()
     CALL = auto()  # after the opening of what may be a call
-    THOUGHT = auto()  # between <think> and </think>
+    ENCLOSED = auto()  # in a thought, or in what another markup quotes
 
 
 class _Step(Enum):
@@ -214,6 +208,7 @@ class CallScanner:
         self._state = _State.EDGE
         self._candidate = _Candidate(_BARE, CallReader(self._declared, strict=True))
         self._fence: _Fence | None = None
+        self._enclosure = ENCLOSURES["<think>"]
         self._is_settled = False
         self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
@@ -222,6 +217,13 @@ class CallScanner:
     def is_buffering(self) -> bool:
         """Whether some of the content may still become a call."""
         return bool(self._buffer.text or len(self._buffer) or self._waiting.size)
+
+    @property
+    def is_left_over(self) -> bool:
+        """Whether the end of the content so far is dropped if the service gives a call after it."""
+        is_outside = self._state in (_State.EDGE, _State.TEXT)
+        is_cut = is_outside and bool(_LOOSE_AT_END.match(self._buffer.text, self._buffer.at))
+        return not self._waiting.is_beside_call and (is_cut or self._waiting.is_loose)
 
     def passes(self, text: str) -> bool:
         """Whether a piece of the content is certainly no part of a call, changes nothing, and nothing is buffered."""
@@ -263,9 +265,16 @@ class CallScanner:
         self._is_settled = True
         self._waiting.settle()
 
+    def begin_anew(self) -> None:
+        """Take note that what follows is not quoted by what was before: another part of the message begins."""
+        if self._state in (_State.TEXT, _State.ENCLOSED):
+            self._find_unsteady = None
+            self._state = _State.EDGE
+            self._quoting.reset(at_line_start=True)
+
     def note_structured_call(self) -> None:
         """Take note that the service has given a call itself; what it left of its opening in the text is dropped."""
-        self._waiting.has_structured_call = True
+        self._waiting.note_structured_call()
 
     def take_undeclared(self) -> int:
         """Give how many calls have named no declared function since the last time. They stay text."""
@@ -283,7 +292,7 @@ class CallScanner:
             return self._read_text()
         if self._state is _State.EDGE:
             return self._read_edge()
-        return self._read_call() if self._state is _State.CALL else self._read_thought()
+        return self._read_call() if self._state is _State.CALL else self._read_enclosed()
 
     def _read_text(self) -> bool:
         buffer = self._buffer
@@ -391,8 +400,10 @@ class CallScanner:
         kind = found.lastgroup or ""
         if kind.startswith("row"):
             return self._open_marked(int(kind.removeprefix("row")), found)
-        if kind in ("thought", "answer"):
-            return self._take_mark_of_thought(found.end(), is_answer=kind == "answer")
+        if kind == "enclosure":
+            return self._open_enclosure(found.group(), found.end())
+        if kind == "answer":
+            return self._end_thought(found.end())
         if kind == "loose":
             return self._open_loosely(found.end())
         return self._open_late(at) if buffer.is_ended else _Step.CUT
@@ -440,27 +451,32 @@ class CallScanner:
     def _open_loosely(self, end: int) -> _Step:
         """Take a special token, or an opening without a call: it goes if a call follows.
 
-        A closing without a call is one only beside a call of the service.
+        A closing without a call goes beside a call of the service only.
         """
-        if self._buffer.text[self._buffer.at : end] in _LONE_CLOSINGS and not self._waiting.has_structured_call:
-            return _Step.ABSENT
-        self._waiting.add_loose(self._buffer.take(end))
+        is_closing = self._buffer.text[self._buffer.at : end] in _LONE_CLOSINGS
+        self._waiting.add_loose(self._buffer.take(end), is_closing=is_closing)
         self._state = _State.EDGE
-        self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
+        self._quoting.reset(at_line_start=self._quoting.is_at_line_start and not is_closing)
         return _Step.TAKEN
 
-    def _take_mark_of_thought(self, end: int, *, is_answer: bool) -> _Step:
-        if self._fence or (is_answer and self._is_settled):
+    def _open_enclosure(self, opening: str, end: int) -> _Step:
+        if self._fence:
             return _Step.ABSENT
-        if is_answer:
-            # The message began within a thought, so nothing before this was a call.
-            self._waiting.keep_as_text()
+        self._enclosure = ENCLOSURES[opening]
+        self._state = _State.ENCLOSED
+        self._say(end)
+        if self._enclosure.is_thought:
+            self.settle()
+        return _Step.TAKEN
+
+    def _end_thought(self, end: int) -> _Step:
+        """Take the end of a thought with which the message began: nothing before it was a call."""
+        if self._fence or self._is_settled:
+            return _Step.ABSENT
+        self._waiting.keep_as_text()
         self._say(end)
         self.settle()
-        if is_answer:
-            self._begin_answer()
-        else:
-            self._state = _State.THOUGHT
+        self._begin_answer()
         return _Step.TAKEN
 
     # What may be a call.
@@ -585,12 +601,16 @@ class CallScanner:
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=True)
 
-    def _read_thought(self) -> bool:
+    def _read_enclosed(self) -> bool:
         buffer = self._buffer
-        found = _END_OF_THOUGHT.search(buffer.text, buffer.at)
-        if found and found["whole"] is not None:
+        found = self._enclosure.end.search(buffer.text, buffer.at)
+        if found and found.lastgroup:
             self._say(found.end())
-            self._begin_answer()
+            if self._enclosure.is_thought:
+                self._begin_answer()
+            else:
+                self._state = _State.TEXT
+                self._quoting.reset(at_line_start=found.group().endswith("\n"))
             return True
         self._say(found.start() if found and not buffer.is_ended else len(buffer.text))
         return False

@@ -123,6 +123,11 @@ class ContentText:
             self._calls.note_structured_call()
 
     @property
+    def is_left_over(self) -> bool:
+        """Whether the end of the content so far is dropped if the service sends a call after it."""
+        return self._calls is not None and self._calls.is_left_over
+
+    @property
     def is_buffering(self) -> bool:
         """Whether some of the content may still become a call or a marker."""
         return self._reasoning.is_buffering or (self._calls is not None and self._calls.is_buffering)
@@ -180,6 +185,8 @@ class ContentText:
                 found += scanner.feed(part.text)
             elif part.kind is Kind.VERBATIM:
                 found.append(part.text)
+            else:
+                scanner.begin_anew()
         return found
 
 
@@ -194,7 +201,7 @@ def _wants(request: ChatRequest, report: RepairReport) -> Wants:
         wants |= Wants.THOUGHTS | Wants.SPLIT
         # A plain answer is there at once; a stream waits where the model may begin inside its thought.
         if not request.stream or begins_in_thought(request.model):
-            wants |= Wants.WAIT
+            wants |= Wants.WAIT | (Wants.CALLS if _lifts(request, report) else Wants(0))
     elif _lifts(request, report):
         wants |= Wants.THOUGHTS
     return wants

@@ -227,6 +227,14 @@ DIALECTS: Final = (
         ),
     ),
     Dialect(
+        family="DeepSeek-R1, V3",
+        opening="<｜tool▁calls▁begin｜>function<｜tool▁sep｜>{name} ```json ",
+        form=Form.ARGUMENTS,
+        closing=("```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
+        source="llama.cpp, chat.cpp: the opening of the first call may be missing",
+        examples=('<｜tool▁calls▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{"city": "Paris"}\n```',),
+    ),
+    Dialect(
         family="DeepSeek-V3.1",
         opening="<｜tool▁call▁begin｜>{name}<｜tool▁sep｜> ",
         form=Form.ARGUMENTS,
@@ -327,6 +335,11 @@ FIRST_TOKENS: Final = (
     "<|start|>assistant",
     "<|start_header_id|>assistant<|end_header_id|>",
     "<｜tool▁calls▁begin｜>",
+    # What the distills of R1 write for it; llama.cpp, chat.cpp.
+    "<｜tool_calls_begin｜>",
+    "<｜tool calls begin｜>",
+    "<｜tool\\_calls\\_begin｜>",
+    "<｜tool▁calls｜>",
 )
 """Special tokens that stand before calls; they go with the call that follows."""
 

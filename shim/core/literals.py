@@ -7,6 +7,7 @@ anything else is refused. Nothing recurses, so the result does not depend on the
 from __future__ import annotations
 
 import re
+import unicodedata
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -22,10 +23,14 @@ _NUMBER: Final = re.compile(r"\+?(-?)(?=\.?[0-9])(0|[1-9][0-9]*)?(?:\.([0-9]*))?
 """JSON's numbers and those that only Python writes: ``+1``, ``.5``, ``1.``."""
 _WORDS: Final = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPE_OF_PYTHON: Final = re.compile(
+    r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|N\{([\w -]+)\}|([0-7]{1,3})|(.))", re.DOTALL
+)
 _ESCAPED: Final = {
     **{char: char for char in "\"'\\/"},
     **dict(zip("bfnrt", "\b\f\n\r\t", strict=True)),
 }
+_ESCAPED_IN_PYTHON: Final = {**_ESCAPED, "a": "\a", "v": "\v", "\n": ""}
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CLOSING: Final = {"{": "}", "[": "]", "(": ")"}
 
@@ -249,6 +254,8 @@ class LiteralReader:
         if frame.opening == "[":
             frame.values.append(value)
         else:
+            if _differs(frame.values.get(frame.key, value), value):
+                raise UnreadableError("a key with two values")
             frame.values[frame.key] = value
         self._expect = Expect.COMMA
 
@@ -314,6 +321,10 @@ class LiteralReader:
         self._put_token(word if self._is_key else value_of(word))
 
 
+def _differs(first: Any, second: Any) -> bool:
+    return first != second or type(first) is not type(second)
+
+
 def end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
     """The offset up to which a pattern matches from another offset on."""
     found = pattern.match(text, at)
@@ -344,7 +355,7 @@ def unescaped(text: str, *, is_python: bool = False) -> str:
 
     Args:
         text: What stands between the quotes.
-        is_python: Whether an escape that nobody knows is a backslash, as in Python; JSON has no meaning for it.
+        is_python: Whether escapes mean what they mean in Python, where one that nobody knows is a backslash.
 
     Raises:
         UnreadableError: There is an escape without a meaning.
@@ -356,15 +367,29 @@ def unescaped(text: str, *, is_python: bool = False) -> str:
         if code := found[1] or found[2]:
             return chr(int(code, 16))
         char = _ESCAPED.get(found[3])
-        if char is None and not is_python:
+        if char is None:
             raise UnreadableError("an escape that JSON does not know")
-        return found[0] if char is None else char
+        return char
 
-    text = _ESCAPE.sub(char_of, text)
+    text = _ESCAPE_OF_PYTHON.sub(_char_in_python, text) if is_python else _ESCAPE.sub(char_of, text)
     if _SURROGATE.search(text):
         # The halves of an emoji become one character; half of one stays.
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     return text
+
+
+def _char_in_python(found: re.Match[str]) -> str:
+    short, byte, long, name, octal, char = found.groups()
+    try:
+        if code := short or byte or long:
+            return chr(int(code, 16))
+        return unicodedata.lookup(name) if name else chr(int(octal, 8)) if octal else _ESCAPED_IN_PYTHON[char]
+    except KeyError:
+        if name:
+            raise UnreadableError("no character has this name") from None
+        return found[0]
+    except (ValueError, OverflowError):
+        raise UnreadableError("no character has this number") from None
 
 
 def read_literal(text: str) -> Any:

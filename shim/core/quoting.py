@@ -14,18 +14,24 @@ if TYPE_CHECKING:
 _FENCE: Final = 3
 _INDENTED_CODE: Final = 4
 _BLANKS: Final = re.compile(r"[ \t\r]*")
-_RUN: Final = {char: re.compile(f"{char}*") for char in "`~"}
-_MARKS: Final = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
-"""What opens a quotation, and what closes it. An apostrophe opens one after a blank or a bracket only."""
+_RUN: Final = {char: re.compile(f"{char}*") for char in "`~\"'"}
+_MARKS: Final = {"\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
+"""What opens a quotation, and what closes it, beside `"` and `'`. The latter opens one after a blank or bracket."""
 _BEFORE_QUOTATION: Final = " \t\r(["
+_BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
+"""The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
+_IN_BEFORE_LITERAL: Final = tuple(":|>+-")
+_LONGEST_TAIL: Final = 8
 
 
 class Mode(Enum):
     """What the text is in."""
 
     PLAIN = auto()
+    SIGN = auto()  # after a sign at the start of a line: in a diff, another character follows
     QUOTATION = auto()  # between quotation marks, in a block quote or indented code: to the end of the line at most
     CODE = auto()  # between backticks: to the end of the paragraph at most
+    STRING = auto()  # between three quotation marks each, as in Python and TOML
     OPENING_LINE = auto()  # on the line that opens a fence
     FENCE = auto()
     CLOSING_LINE = auto()  # on a line that closes the fence, if no other text is on it
@@ -34,6 +40,7 @@ class Mode(Enum):
 _ENDS: Final = {
     Mode.QUOTATION: re.compile(r"""[\n\\"'\u201c\u201d\u00bb\u300d]"""),
     Mode.CODE: re.compile(r"[\n`]"),
+    Mode.STRING: re.compile(r"[\"']"),
     Mode.OPENING_LINE: re.compile(r"[\n`]"),
     Mode.FENCE: re.compile(r"\n"),
 }
@@ -51,16 +58,23 @@ class Stops:
 
     def __init__(self, chars: str, words: Iterable[str]) -> None:
         """Look for these characters and words; a word may be cut by the end of a piece."""
-        every = "\n`'" + "".join(_MARKS) + chars
+        every = "\n`'\"" + "".join(_MARKS) + chars
         self.inside = re.compile(f"[{re.escape(every)}]")
         self.all = re.compile("|".join((self.inside.pattern, *map(tag, words))))
         starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
-        self.at_end = (*starts, *_BEFORE_QUOTATION)
+        self.at_end = (*starts, *_BEFORE_QUOTATION, *_IN_BEFORE_LITERAL)
 
 
 def tag(literal: str) -> str:
     """A pattern for a literal that the end of the text may cut after its first character."""
     return re.escape(literal[0]) + "".join(rf"(?:{re.escape(char)}|\Z)" for char in literal[1:])
+
+
+def whole_or_cut(group: str, literals: Iterable[str]) -> str:
+    """A pattern for literals. The group matches where one is whole, and not where the end of the text cuts it."""
+    longest_first = sorted(literals, key=len, reverse=True)
+    whole, cut = "|".join(map(re.escape, longest_first)), "|".join(map(tag, longest_first))
+    return rf"(?:{whole})(?P<{group}>)|(?:{cut})\Z"
 
 
 class Quoting:
@@ -86,6 +100,9 @@ class Quoting:
         self._place = 0
         self._is_after_blank = at_line_start
         self._is_escaped = False
+        # The end of the line as far as it was read, and how far the line before a literal text is indented.
+        self._tail = ""
+        self._literal: int | None = None
 
     def open_fence(self, fence: str, *, at_line_start: bool) -> None:
         """Begin anew within a fence that such a run of characters has opened."""
@@ -99,10 +116,11 @@ class Quoting:
 
         Nor may it end with one of `Stops.at_end`.
         """
-        if self.is_at_line_start or self._run or self._is_escaped:
+        if self.is_at_line_start or self._run or self._is_escaped or self.mode is Mode.SIGN:
             return None
         if self.mode is Mode.PLAIN:
-            return None if self._is_after_blank else self._stops.inside
+            is_open = self._is_after_blank or self._tail.endswith(_IN_BEFORE_LITERAL)
+            return None if is_open else self._stops.inside
         return _ENDS.get(self.mode)
 
     def find(self, text: str, at: int) -> int:
@@ -119,6 +137,10 @@ class Quoting:
             elif self._is_escaped:
                 self._is_escaped = False
                 at += 1
+            elif self.mode is Mode.SIGN:
+                self.mode = Mode.PLAIN
+                if text[at] not in " \t\r\n-":
+                    self._quote("")
             elif self.mode is Mode.PLAIN:
                 found = self._read_line_start(text, at) if self.is_at_line_start else self._read_plain(text, at)
                 if found is None:
@@ -132,6 +154,7 @@ class Quoting:
         """Go on after a character at which `find` has stopped."""
         self.is_at_line_start = False
         self._is_after_blank = char in _BEFORE_QUOTATION
+        self._tail = (self._tail + char)[-_LONGEST_TAIL:]
 
     # Each reader takes a text and an offset and gives the offset that it has reached.
 
@@ -147,8 +170,15 @@ class Quoting:
             return end + 1
         self.is_at_line_start = False
         self._is_after_blank = True
-        if char == ">" or self._indent >= _INDENTED_CODE:
+        if self._literal is not None and self._indent <= self._literal:
+            self._literal = None
+        if char in ">+" or self._indent >= _INDENTED_CODE or self._literal is not None:
             self._quote("")
+        elif char == "-":
+            self.mode = Mode.SIGN
+            return end + 1
+        elif char == ".":  # a directive of reStructuredText: what it is about is indented
+            self._literal = self._indent
         elif char in "`~":
             self._run = char
             return end + 1
@@ -164,19 +194,18 @@ class Quoting:
         end = stop.start() if stop else len(text)
         if end > at:
             self._is_after_blank = text[end - 1] in _BEFORE_QUOTATION
+            self._tail = (self._tail + text[max(at, end - _LONGEST_TAIL) : end])[-_LONGEST_TAIL:]
         if stop is None:
             return end
         char = text[end]
         if char == "\n":
+            if self._literal is None and _BEFORE_LITERAL.search(self._tail):
+                self._literal = self._indent
             self._start_line()
-        elif char == "`":
+        elif char in "`\"'":
             self._run = char
         elif char in _MARKS:
             self._quote(_MARKS[char])
-        elif char == "'":
-            if self._is_after_blank:
-                self._quote("'")
-            self._is_after_blank = False
         else:
             self._place = end
             return None
@@ -233,7 +262,9 @@ class Quoting:
 
     def _end_run(self, run: str) -> None:
         closes = run[0] == self._mark[:1] and len(run) >= len(self._mark)
-        if self.mode is Mode.PLAIN:
+        if run[0] in "\"'":
+            self._end_quotation_marks(run)
+        elif self.mode is Mode.PLAIN:
             self._is_after_blank = False
             if len(run) >= _FENCE:
                 self.mode = Mode.OPENING_LINE
@@ -244,6 +275,17 @@ class Quoting:
             self.mode = Mode.CLOSING_LINE if closes else Mode.FENCE
         elif run == self._mark or (closes and self.mode is Mode.OPENING_LINE):
             self._leave()
+
+    def _end_quotation_marks(self, run: str) -> None:
+        is_after_blank, self._is_after_blank = self._is_after_blank, False
+        if self.mode is Mode.STRING:
+            if run[0] == self._mark and len(run) >= _FENCE:
+                self._leave()
+        elif len(run) >= _FENCE:
+            self.mode = Mode.STRING
+            self._mark = run[0]
+        elif len(run) == 1 and (run == '"' or is_after_blank):
+            self._quote(run)
 
     def _quote(self, mark: str) -> None:
         self.mode = Mode.QUOTATION
@@ -257,3 +299,4 @@ class Quoting:
         self.is_at_line_start = True
         self._is_after_blank = True
         self._indent = 0
+        self._tail = ""

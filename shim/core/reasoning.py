@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
 _WHITESPACE: Final = " \t\r\n"
+_BRACKETS: Final = "<[{"
 _MESSAGES: Final = ("<|channel|>", "<|start|>assistant")
 """What a message of harmony begins with."""
 _CONTENT: Final = "<|message|>"
 _FIRST_TOKENS: Final = ("<|start|>", "<|channel|>")
 _TOKENS: Final = (*_FIRST_TOKENS, "<|end|>", "<|return|>", "<|call|>")
 _TOKEN: Final = re.compile("|".join(map(re.escape, _TOKENS)))
+_IN_CALL: Final = re.compile(rf'"|\\.?|{_TOKEN.pattern}', re.DOTALL)
 _LONGEST_HEADER: Final = 300
 _CHANNEL: Final = re.compile(r"<\|channel\|>(\w*)")
 _RECIPIENT: Final = re.compile(r"\bto=\S")
@@ -64,6 +66,7 @@ class Wants(Flag):
     SPLIT = auto()  # thoughts are moved out of the content
     WAIT = auto()  # without its beginning, a thought may still end: until then the text waits
     CHANNELS = auto()  # the channels of harmony
+    CALLS = auto()  # calls are lifted: what begins with a bracket may be one, and a thought begins with words
 
 
 class _State(Enum):
@@ -114,6 +117,9 @@ class ReasoningSplitter:
         self._size = 0
         self._tail = ""
         self._is_after_reasoning = False
+        # Where the arguments of a call are: in a string, and there after a backslash.
+        self._is_in_string = False
+        self._is_escaped = False
         self.is_settled = False
 
     @property
@@ -196,7 +202,8 @@ class ReasoningSplitter:
             self._state = _State.HEADER
             return start
         if marker is None:
-            self._state = _State.UNOPENED if Wants.WAIT in self._wants else _State.ANSWER
+            may_be_call = Wants.CALLS in self._wants and start[0] in _BRACKETS and not start.startswith("</")
+            self._state = _State.UNOPENED if Wants.WAIT in self._wants and not may_be_call else _State.ANSWER
             return self._take_buffered() + start
         self.is_settled = True
         if marker == _CLOSE:
@@ -258,12 +265,13 @@ class ReasoningSplitter:
             self._wants &= ~Wants.CHANNELS  # counted once
         else:
             self._state = _State.CALL
+            self._is_in_string = self._is_escaped = False
             self._add(Kind.CONTENT, header + marker)
         return rest
 
     def _read_message(self, text: str) -> str:
         kind = _KINDS[self._state]
-        token = _TOKEN.search(text)
+        token = self._find_end_of_call(text) if self._state is _State.CALL else _TOKEN.search(text)
         if token is None:
             return self._add(kind, self._without_tail(text, *_TOKENS))
         self._add(kind, text[: token.start()])
@@ -274,6 +282,21 @@ class ReasoningSplitter:
         self._add(Kind.CONTENT if self._state is _State.CALL else Kind.REMOVED, token.group())
         self._state = _State.AFTER_MESSAGE
         return text[token.end() :]
+
+    def _find_end_of_call(self, text: str) -> re.Match[str] | None:
+        """The next token that is not in a string of the arguments."""
+        start, self._is_escaped = int(self._is_escaped), False
+        for found in _IN_CALL.finditer(text, start):
+            match found.group()[0]:
+                case '"':
+                    self._is_in_string = not self._is_in_string
+                case "\\":
+                    self._is_escaped = found.group() == "\\"
+                case _ if not self._is_in_string:
+                    return found
+                case _:
+                    pass
+        return None
 
     def _read_after_message(self, text: str) -> str:
         start = text.lstrip(_WHITESPACE)

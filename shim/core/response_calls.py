@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from shim.core.arguments import DeclaredNames, StreamedArguments, normalize
+from shim.core.tool_calls import call_key
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class ResponseCalls:
         self._report = report
         self._evidence = evidence
         self._calls: dict[int, _Call] = {}
+        self._complete: Counter[bytes] = Counter()
 
     def repair_item(self, index: int, item: dict[str, Any], scope: RepairScope, *, is_over: bool) -> bool:
         """Repair the item of a call; whether it is changed.
@@ -91,6 +94,26 @@ class ResponseCalls:
             changed |= _set(event, "arguments", "".join(call.pieces), scope)
         return rest, changed
 
+    @property
+    def has_any(self) -> bool:
+        """Whether the service has found a call itself."""
+        return bool(self._complete)
+
+    def note(self, item: dict[str, Any]) -> None:
+        """Take note of a complete call, however it is written."""
+        sent = item.get("name")
+        name = self._names.without_tokens(sent) if isinstance(sent, str) else ""
+        arguments = normalize(item.get("arguments"), self._tools.get(name) or {})
+        self._complete[_key(name, arguments or str(item.get("arguments")))] += 1
+
+    def take_equal(self, name: str, arguments: str) -> bool:
+        """Whether the service has found a call that is in a text as well; each stands for one in a text."""
+        key = _key(name, arguments)
+        if not self._complete[key]:
+            return False
+        self._complete[key] -= 1
+        return True
+
     def cut_off(self) -> list[tuple[int, str]]:
         """Give what is buffered of calls that are not complete, by their places."""
         rests: list[tuple[int, str]] = []
@@ -116,6 +139,10 @@ class ResponseCalls:
             return False
         fields["name"] = call.name
         return True
+
+
+def _key(name: str, arguments: str) -> bytes:
+    return call_key(name, arguments.encode("utf-8", "surrogatepass"))
 
 
 def _set(fields: dict[str, Any], name: str, fixed: str | None, scope: RepairScope) -> bool:

@@ -1,20 +1,18 @@
 """The output of a response: calls and thoughts that a model wrote into its texts become items of their own.
 
-A call follows the message that it was written in, once that is complete: OpenAI ends an item before it begins the next
-one. A thought is an item beside its message, since it is streamed while the message is open. What comes after them is
-numbered anew.
+A call follows all items of the service, since one of these may be the same call. A thought is an item beside its
+message, since it is streamed while the message is open. What comes after it is numbered anew.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from shim.core.content import ContentText, Parts
 from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
-from shim.core.tool_calls import Identities, call_key
+from shim.core.tool_calls import Identities
 from shim.reports import RepairScope
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
 _ITEM_EVENTS: Final = ("response.output_item.added", "response.output_item.done")
 _CALL_EVENTS: Final = ("response.function_call_arguments.delta", "response.function_call_arguments.done")
+_TEXT_ENDS: Final = ("response.output_text.done", "response.content_part.done", "response.output_item.done")
 _COMPLETED: Final = "response.completed"
 _CUT_OFF: Final = ("incomplete", "failed", "cancelled")
 """The statuses of what has not ended by itself."""
@@ -62,10 +61,9 @@ class _Numbering:
             event["output_index"] = place
             changed = True
         if type(number) is int:
-            if self._is_shifted and self._number is not None:
-                event["sequence_number"] = number = self._number + 1
-                changed = True
-            self._number = number
+            following = number if self._number is None or not self._is_shifted else self._number + 1
+            changed |= following != number
+            event["sequence_number"] = self._number = following
         return changed
 
     def add(self, event: dict[str, Any]) -> None:
@@ -87,6 +85,7 @@ class _Text:
         self._content = content
         self._pieces: list[str] = []
         self._received = 0
+        self._early: Parts | None = None
         self.is_open = True
         self.has_deltas = False
 
@@ -106,7 +105,24 @@ class _Text:
 
     def end(self, text: str = "", *, is_cut_off: bool = False) -> Parts:
         self.is_open = False
-        return self._take(text, self._content.feed(text, at_end=True, is_cut_off=is_cut_off))
+        early, self._early = self._early, None
+        if early is None:
+            return self._take(text, self._content.feed(text, at_end=True, is_cut_off=is_cut_off))
+        rest = self._take("", self._content.feed("", at_end=True, is_cut_off=is_cut_off))
+        return Parts(early.text + rest.text, early.reasoning + rest.reasoning, early.calls + rest.calls)
+
+    def is_left_over(self, whole: str) -> bool:
+        """Whether its end is what the service left in it if a call of the service follows.
+
+        Args:
+            whole: The text, in case that there were no deltas: what is found in it is given with its end.
+        """
+        if self.is_open and not self.has_deltas and self._early is None:
+            self._early = self._take(whole, self._content.feed(whole))
+        return self.is_open and self._content.is_left_over
+
+    def note_structured_call(self) -> None:
+        self._content.note_structured_call()
 
     def _take(self, text: str, parts: Parts) -> Parts:
         self._received += len(text)
@@ -166,9 +182,9 @@ class OutputRepairer:
         self._last_index = 0
         # The items that the service does not have, by their place.
         self._added: dict[int, dict[str, Any]] = {}
-        # Its own calls: one that it has found itself was made once.
+        # The events that end a message, until the next item shows whether its text has something left over.
+        self._held: list[tuple[dict[str, Any], str]] = []
         self._calls = ResponseCalls(request, report, evidence)
-        self._structured: Counter[bytes] = Counter()
         self._identities = Identities()
         self._has_reasoning = False
         self._has_started = False
@@ -184,6 +200,17 @@ class OutputRepairer:
             StreamError: The policy is strict and a repair is needed.
         """
         self._scope = RepairScope(self._report)
+        if self._has_to_wait(event, kind):
+            self._held.append((event, kind))
+            self._numbering.leave_out()
+            return []
+        released = self._release(is_before_call=_brings_call(event))
+        emitted = self._emit(event, kind)
+        if not released:
+            return emitted
+        return [*released, *([event] if emitted is None else emitted)]
+
+    def _emit(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
         emitted = self._take(event, kind)
         changed = emitted is not None
         emitted = [event] if emitted is None else emitted
@@ -198,10 +225,11 @@ class OutputRepairer:
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return what is buffered, at the end of the stream."""
+        released = self._release(is_before_call=False)
         events = self._end_all(is_cut_off=not complete)
         for event in events:
             self._numbering.add(event)
-        return events
+        return [*released, *events]
 
     def rewrite(self, response: dict[str, Any]) -> bool:
         """Repair the whole output of a response in place; whether it is changed.
@@ -211,18 +239,14 @@ class OutputRepairer:
         if not isinstance(response.get("output"), list):
             return False
         items = list(objects(response["output"]))
-        for item in items if not self._has_started else ():
-            self._note(item)
         is_cut_off = response.get("status") in _CUT_OFF
-        changed = False
+        changed = self._read_items(items)
         output: dict[int, dict[str, Any]] = {}
         for index, item in enumerate(items):
             is_known = index in self._messages
             message = self._messages.get(index) or _Message(index)
             if item.get("type") == "message":
                 changed |= self._rewrite_message(message, item, is_cut_off=is_cut_off)
-            elif item.get("type") == "function_call":
-                changed |= self._calls.repair_item(index, item, self._scope, is_over=True)
             calls = list(self._take_calls(message))
             if is_known or not calls or any(part.get("text", part) for part in objects(item.get("content"))):
                 output[self._numbering.place_of(index)] = item
@@ -236,6 +260,47 @@ class OutputRepairer:
             parts = (part for item in response["output"] for part in objects(item.get("content")))
             response["output_text"] = "".join(part["text"] for part in parts if _is_text(part))
         return True
+
+    def _read_items(self, items: list[dict[str, Any]]) -> bool:
+        """Repair the service's own calls in an output, and take note of them before its texts are read."""
+        changed = False
+        for index, item in enumerate(items):
+            if item.get("type") == "function_call":
+                changed |= self._calls.repair_item(index, item, self._scope, is_over=True)
+            if not self._has_started:
+                self._note(item)
+        return changed
+
+    def _has_to_wait(self, event: dict[str, Any], kind: str) -> bool:
+        """Whether an event ends a text whose last words go if a call of the service follows."""
+        if kind not in _TEXT_ENDS:
+            return False
+        index = event.get("output_index")
+        if self._held:
+            return index == self._held[0][0].get("output_index")
+        self._last_index = index if type(index) is int else self._last_index
+        item: Any = event.get("item")
+        if is_object(item):
+            ended = enumerate(objects(item.get("content"))) if item.get("type") == "message" else ()
+        else:
+            ended = [(_number(event.get("content_index")), event.get("part") or event)]
+        return any(
+            self._text(self._message(event), number).is_left_over(part["text"])
+            for number, part in ended
+            if isinstance(part.get("text"), str) and part.get("type") in ("output_text", _TEXT_ENDS[0])
+        )
+
+    def _release(self, *, is_before_call: bool) -> list[dict[str, Any]]:
+        """Emit the events that wait."""
+        held, self._held = self._held, []
+        released: list[dict[str, Any]] = []
+        for event, kind in held:
+            message = self._messages.get(event.get("output_index", self._last_index))
+            for text in message.texts.values() if message and is_before_call else ():
+                text.note_structured_call()
+            emitted = self._emit(event, kind)
+            released += [event] if emitted is None else emitted
+        return released
 
     def _take(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
         """What is emitted for an event, with what was found in it; None if that is the event as it is."""
@@ -275,7 +340,7 @@ class OutputRepairer:
     def _take_delta(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         delta = event.get("delta")
         message = self._message(event)
-        text = self._text(message, event)
+        text = self._text(message, _number(event.get("content_index")))
         if not isinstance(delta, str) or not text.is_open:
             return None
         parts = text.feed(delta)
@@ -290,7 +355,7 @@ class OutputRepairer:
     def _end_text(self, event: dict[str, Any], fields: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Take the end of a text, which is in one of the fields."""
         message = self._message(event)
-        text = self._text(message, event)
+        text = self._text(message, _number(event.get("content_index")))
         before = self._flush(message, text, event) if text.has_deltas else self._end_silent(message, text, fields)
         if text.is_changed:
             fields["text"] = text.rest
@@ -315,17 +380,15 @@ class OutputRepairer:
             return None
         before = self._end_texts(message, is_cut_off=False)
         changed = self._rewrite_message(message, item, is_cut_off=item.get("status") in _CUT_OFF)
-        after = self._emit_calls(message)
-        return [*before, event, *after] if before or changed or after else None
+        return [*before, event] if before or changed else None
 
     def _note(self, item: dict[str, Any]) -> None:
         """Take note of what the service has found itself."""
-        arguments: Any = item.get("arguments")
         match item.get("type"):
             case "reasoning":
                 self._has_reasoning = True
-            case "function_call" if isinstance(arguments, str) and arguments:
-                self._structured[call_key(str(item.get("name")), arguments.encode("utf-8", "surrogatepass"))] += 1
+            case "function_call":
+                self._calls.note(item)
             case _:
                 pass
 
@@ -335,9 +398,7 @@ class OutputRepairer:
         for number, part in enumerate(objects(item.get("content"))):
             if not _is_text(part):
                 continue
-            text = message.texts.get(number)
-            if text is None:
-                text = message.texts[number] = _Text(self._content())
+            text = self._text(message, number)
             if text.is_open:
                 parts = text.end(part["text"], is_cut_off=is_cut_off)
                 message.calls += parts.calls
@@ -353,8 +414,10 @@ class OutputRepairer:
         events: list[dict[str, Any]] = []
         for message in self._messages.values():
             events += self._end_texts(message, is_cut_off=is_cut_off)
+        events += [self._arguments(index, rest, {}) for index, rest in self._calls.cut_off()]
+        for message in self._messages.values():
             events += self._emit_calls(message)
-        return events + [self._arguments(index, rest, {}) for index, rest in self._calls.cut_off()]
+        return events
 
     def _arguments(self, index: int, delta: str, at: dict[str, Any]) -> dict[str, Any]:
         """A further delta of the arguments of a call."""
@@ -416,10 +479,7 @@ class OutputRepairer:
         """The calls of a message as items, but for those that the service has found itself."""
         calls, message.calls = message.calls, []
         for call in calls:
-            key = call_key(call.name, call.arguments.encode("utf-8", "surrogatepass"))
-            if self._structured[key]:
-                self._structured[key] -= 1
-            else:
+            if not self._calls.take_equal(call.name, call.arguments):
                 yield new_call(call.name, call.arguments, self._identities.free_id(call.id))
 
     def _message(self, event: dict[str, Any]) -> _Message:
@@ -429,8 +489,7 @@ class OutputRepairer:
         message.id = event.get("item_id") or message.id
         return message
 
-    def _text(self, message: _Message, event: dict[str, Any]) -> _Text:
-        number = _number(event.get("content_index"))
+    def _text(self, message: _Message, number: int) -> _Text:
         text = message.texts.get(number)
         if text is None:
             text = message.texts[number] = _Text(self._content())
@@ -440,9 +499,16 @@ class OutputRepairer:
         content = ContentText(self._request, self._report)
         if self._has_reasoning:
             content.note_reasoning()
-        if self._structured:
+        if self._calls.has_any:
             content.note_structured_call()
         return content
+
+
+def _brings_call(event: dict[str, Any]) -> bool:
+    """Whether an event begins a call of the service, or ends a response that has one."""
+    response: Any = event.get("response")
+    items = [event.get("item"), *(objects(response.get("output")) if is_object(response) else ())]
+    return any(is_object(each) and each.get("type") == "function_call" for each in items)
 
 
 def _is_text(part: Any) -> TypeGuard[dict[str, Any]]:

@@ -48,7 +48,7 @@ class _Call:
         self.number = 0
         self.is_complete = False
         self.unwanted: Repair | None = None
-        # The items that were received before the name: no client could read them.
+        # The items that were received before the name, or before it was known whether the call is one in the text.
         self.waiting: list[dict[str, Any]] = []
         self.arguments = StreamedArguments(limit=limit)
         self._limit = limit
@@ -68,6 +68,12 @@ class _Call:
             return None
         document, self._document = bytes(self._document), bytearray()
         return document
+
+    @property
+    def may_be_in_text(self) -> bool:
+        """Whether the arguments so far may still become those of a call in the text."""
+        start = self._document.lstrip()
+        return not self.is_complete and (not start or start.startswith(b"{")) and len(self._document) < self._limit
 
 
 class Identities:
@@ -96,20 +102,27 @@ class _Unmatched:
 
     def __init__(self) -> None:
         self._in_text: Counter[bytes] = Counter()
+        self._names_in_text: Counter[str] = Counter()
         self._structured: Counter[bytes] = Counter()
 
-    def match_text(self, key: bytes) -> bool:
+    def has_text(self, name: str) -> bool:
+        """Whether a call of a function was received in the text only."""
+        return self._names_in_text[name] > 0
+
+    def match_text(self, name: str, key: bytes) -> bool:
         """Whether a call in the text was received structured; otherwise one may follow."""
         if self._structured[key]:
             self._structured[key] -= 1
             return True
         self._in_text[key] += 1
+        self._names_in_text[name] += 1
         return False
 
-    def match_structured(self, key: bytes, *, can_match: bool) -> bool:
+    def match_structured(self, name: str, key: bytes, *, can_match: bool) -> bool:
         """Whether a structured call was received in the text; otherwise one may follow."""
         if can_match and self._in_text[key]:
             self._in_text[key] -= 1
+            self._names_in_text[name] -= 1
             return True
         self._structured[key] += 1
         return False
@@ -148,15 +161,16 @@ class ToolCalls:
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
         self._last: _Call | None = None
-        # Those whose name was not received yet, and those whose arguments were not, or are buffered.
-        self._nameless: dict[_Call, None] = {}
+        # Those that wait for their name, or because one in the text may be the same. And those whose arguments were not
+        # received yet, or are buffered.
+        self._waiting: dict[_Call, None] = {}
         self._unsettled: dict[_Call, None] = {}
         self._unmatched = _Unmatched()
 
     @property
     def is_buffering(self) -> bool:
         """Whether a call waits for its name, or for the rest of its arguments."""
-        return bool(self._nameless) or any(call.arguments.is_buffered for call in self._unsettled)
+        return bool(self._waiting) or any(call.arguments.is_buffered for call in self._unsettled)
 
     @property
     def owes_arguments(self) -> bool:
@@ -191,19 +205,8 @@ class ToolCalls:
         Args:
             is_whole: Whether the choice has ended by itself: then a call without arguments has none.
         """
-        calls, self._nameless = self._nameless, {}
-        items: list[dict[str, Any]] = []
-        for call in calls if self._only_tool else ():
-            item = _merge(call.waiting)
-            call.name = self._only_tool
-            merged = _Item(item)
-            self._read_arguments(merged, call, streamed=True)
-            if is_whole and self._unsettled.pop(call, call) is None:
-                merged.arguments = f"{merged.arguments or ''}{call.arguments.end(self._schema_of(call))}"
-            self._start(call, merged, streamed=True)
-            item["index"] = call.number
-            self._repair_fields(merged, call, streamed=True)
-            items.append(item)
+        calls, self._waiting = self._waiting, {}
+        items = [item for call in calls if (item := self._flush_waiting(call, is_whole=is_whole)) is not None]
         unsettled, self._unsettled = self._unsettled, {}
         for call in unsettled:
             rest = call.arguments.end(self._schema_of(call)) if is_whole else call.arguments.flush()
@@ -214,7 +217,7 @@ class ToolCalls:
     def lift(self, name: str, arguments: str, id: str | None = None) -> dict[str, Any] | None:  # noqa: A002 - OpenAI's
         """Return a call found in the text as a complete item of a delta; None if it was received structured already."""
         key = call_key(name, arguments.encode("utf-8", "surrogatepass"))
-        if self._unmatched.match_text(key):
+        if self._unmatched.match_text(name, key):
             return None
         function = {"name": name, "arguments": arguments}
         return {
@@ -238,15 +241,26 @@ class ToolCalls:
         is_first = call is None
         if call is None:
             call = self._open(item, streamed=streamed)
-        if call in self._nameless:
+        if call in self._waiting and not call.name:
             if not item.name:
                 call.waiting.append(sent)
                 return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
-            item, is_first = self._end_waiting(call, item), True
+            item, is_first = self._end_waiting(call, item, Repair.TOOL_CALL_ID), True
+        if call in self._waiting and not self._remove_repeated(item, call):
+            return False
+        return self._repair_named(item, call, is_first=is_first or call in self._waiting, streamed=streamed)
+
+    def _repair_named(self, item: _Item, call: _Call, *, is_first: bool, streamed: bool) -> bool:
+        """Repair an item of a call whose name is known; False if it is to be removed."""
         self._read_arguments(item, call, streamed=streamed)
         self._match_text_call(item, call, is_first=is_first)
-        if call.unwanted and self._scope.allows(call.unwanted, sent):
+        if call.unwanted and self._scope.allows(call.unwanted, item.sent):
+            self._waiting.pop(call, None)
             return False
+        if streamed and is_first and self._wait_for_text_call(item, call):
+            return False
+        if call in self._waiting:
+            item = self._end_waiting(call, item, Repair.TOOL_CALL_TEXT)
         if is_first:
             self._start(call, item, streamed=streamed)
         elif not self._remove_repeated(item, call):
@@ -324,26 +338,59 @@ class ToolCalls:
             only = self._only_tool
             if streamed and item.index is not None and (item.id or not only):
                 if self._scope.allows(Repair.TOOL_CALL_ID, item.sent):
-                    self._nameless[call] = None
+                    self._waiting[call] = None
             elif only:
                 call.name = only
             else:
                 call.unwanted = Repair.TOOL_CALL_ID
         return call
 
-    def _end_waiting(self, call: _Call, item: _Item) -> _Item:
-        """The name was received: put into its item all that was received before it."""
-        del self._nameless[call]
-        self._scope.allows(Repair.TOOL_CALL_ID, item.sent)
+    def _wait_for_text_call(self, item: _Item, call: _Call) -> bool:
+        """Put an item aside if its call may be one in the text, which its complete arguments tell."""
+        if not (call.kind == "function" and call.may_be_in_text and self._unmatched.has_text(call.name or "")):
+            return False
+        if not self._scope.allows(Repair.TOOL_CALL_TEXT, item.sent):
+            return False
+        self._waiting[call] = None
+        call.waiting.append({**item.sent, "function": {**item.function, "arguments": item.arguments}})
+        return True
+
+    def _end_waiting(self, call: _Call, item: _Item, code: Repair) -> _Item:
+        """Put into an item all that was received before it."""
+        del self._waiting[call]
+        self._scope.allows(code, item.sent)
+        if call.name:
+            item.function["arguments"] = item.arguments
         item.sent.update(_merge([*call.waiting, item.sent]))
-        call.name = item.name
-        return _Item(item.sent)
+        merged = _Item(item.sent)
+        call.name = merged.name
+        return merged
+
+    def _flush_waiting(self, call: _Call, *, is_whole: bool) -> dict[str, Any] | None:
+        """A call that still waits at the end of the choice, as one item; None if it is one in the text, or nobody's."""
+        item = _Item(_merge(call.waiting))
+        if not call.name:
+            if not self._only_tool:
+                return None
+            call.name = self._only_tool
+            self._read_arguments(item, call, streamed=True)
+        if self._unsettled.pop(call, call) is None:
+            rest = call.arguments.end(self._schema_of(call)) if is_whole else call.arguments.flush()
+            item.arguments = f"{item.arguments or ''}{rest}"
+        if is_whole and item.arguments == "{}":
+            call.take(item.arguments)
+            if self._unmatched.match_structured(call.name, call_key(call.name, b"{}"), can_match=True):
+                return None
+        self._start(call, item, streamed=True)
+        item.sent["index"] = call.number
+        self._repair_fields(item, call, streamed=True)
+        return item.sent
 
     def _match_text_call(self, item: _Item, call: _Call, *, is_first: bool) -> None:
         document = call.take(item.arguments) if item.arguments else None
         if document is None or call.name is None:
             return
-        if self._unmatched.match_structured(call_key(call.name, document), can_match=is_first):
+        if self._unmatched.match_structured(call.name, call_key(call.name, document), can_match=is_first):
             call.unwanted = Repair.TOOL_CALL_TEXT
 
     def _start(self, call: _Call, item: _Item, *, streamed: bool) -> None:

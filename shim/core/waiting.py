@@ -16,14 +16,15 @@ class Doubt(Enum):
     NONE = auto()
     SPACE = auto()  # text follows directly, or no call is beside it: white space
     LOOSE = auto()  # no call follows directly: a lone opening, a special token
+    STRAY = auto()  # the service gives no call: a lone closing
     LINE = auto()  # text follows on the same line
     LAST = auto()  # text follows
     THOUGHT = auto()  # the message began within a thought, whose end follows
 
 
 _BETWEEN_CALLS: Final = (Doubt.SPACE, Doubt.LOOSE)
-_ENDED_BY_TEXT: Final = (*_BETWEEN_CALLS, Doubt.LINE, Doubt.LAST)
-_ENDED_BY_LINE: Final = (*_BETWEEN_CALLS, Doubt.LINE)
+_ENDED_BY_TEXT: Final = (*_BETWEEN_CALLS, Doubt.STRAY, Doubt.LINE, Doubt.LAST)
+_ENDED_BY_LINE: Final = (*_BETWEEN_CALLS, Doubt.STRAY, Doubt.LINE)
 
 
 @dataclass(slots=True)
@@ -71,6 +72,11 @@ class Waiting:
         """Whether what waits begins with a fence."""
         return bool(self._entries) and self._entries[0].doubt is Doubt.LAST and not self._entries[0].calls
 
+    @property
+    def is_loose(self) -> bool:
+        """Whether a lone opening or closing waits, or a special token."""
+        return any(entry.doubt in (Doubt.LOOSE, Doubt.STRAY) for entry in self._entries)
+
     def add_text(self, text: str) -> None:
         """Add text; what waited for no text to follow is text as well."""
         self.has_text = True
@@ -85,14 +91,24 @@ class Waiting:
         self._add([text], Doubt.NONE, None)
 
     def add_space(self, text: str) -> None:
-        """Add white space, or what separates calls."""
+        """Add white space, or what separates calls; after a lone closing, it goes with that."""
         self.is_tight = False
-        self._add([text], Doubt.SPACE)
+        is_stray = bool(self._entries) and self._entries[-1].doubt is Doubt.STRAY
+        self._add([text], Doubt.STRAY if is_stray else Doubt.SPACE)
 
-    def add_loose(self, text: str) -> None:
-        """Add a lone opening or a special token."""
+    def add_loose(self, text: str, *, is_closing: bool) -> None:
+        """Add a lone opening or a special token, or a lone closing, which no call in the text takes with it."""
         self.is_tight = False
-        self._add([text], Doubt.LOOSE)
+        is_stray = is_closing and not self.has_structured_call
+        self.has_text |= is_stray
+        self._add([text], Doubt.STRAY if is_stray else Doubt.LOOSE)
+
+    def note_structured_call(self) -> None:
+        """Take note that the service has given a call itself: what it left of the spelling in the text goes."""
+        self.has_structured_call = True
+        for entry in self._entries:
+            if entry.doubt is Doubt.STRAY:
+                entry.doubt = Doubt.LOOSE
 
     def add_fence(self, text: str) -> None:
         """Add the opening line of a fence that may be the whole message."""
@@ -103,6 +119,9 @@ class Waiting:
         """Add calls, with the text that they were written as; tight are those that end with a bracket."""
         self.is_beside_call = True
         self.is_tight = is_tight
+        for entry in self._entries:
+            if entry.doubt is Doubt.STRAY:
+                entry.keep_as_text()
         self._add([*self._take_space(), text], doubt, calls)
 
     def add_closing(self, text: str, *, is_tight: bool = False) -> None:
@@ -140,7 +159,8 @@ class Waiting:
         """Take note that the message has ended."""
         for entry in self._entries:
             is_left_over = entry.doubt is Doubt.LOOSE and self.has_structured_call
-            if entry.doubt in _BETWEEN_CALLS and not self.is_beside_call and not is_left_over:
+            is_between = entry.doubt in _BETWEEN_CALLS and not self.is_beside_call
+            if entry.doubt is Doubt.STRAY or (is_between and not is_left_over):
                 entry.keep_as_text()
             entry.doubt = Doubt.NONE
         self._advance()

@@ -55,13 +55,15 @@ def message_events(pieces: Sequence[str], index: int = 0, number: int = 1) -> li
     ]
 
 
-def call_events(item: Event, index: int) -> list[Event]:
-    """The events of a call."""
+def call_events(item: Event, index: int, size: int = 0) -> list[Event]:
+    """The events of a call, with its arguments in pieces of a size, or whole."""
     at = {"item_id": item["id"], "output_index": index}
     added = {**item, "arguments": "", "status": "in_progress"}
+    written = item["arguments"]
+    pieces = [written[start : start + size] for start in range(0, len(written), size)] if size else [written]
     return [
         {"type": "response.output_item.added", "output_index": index, "item": added},
-        {"type": "response.function_call_arguments.delta", **at, "delta": item["arguments"]},
+        *({"type": "response.function_call_arguments.delta", **at, "delta": piece} for piece in pieces),
         {"type": "response.function_call_arguments.done", **at, "arguments": item["arguments"], "name": item["name"]},
         {"type": "response.output_item.done", "output_index": index, "item": item},
     ]

@@ -126,6 +126,11 @@ SPELLINGS: dict[str, Spelling] = {
         _deepseek("<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```<｜tool▁call▁end｜>"),
         "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
     ),
+    "<｜tool▁calls▁begin｜>function": Spelling(
+        "DeepSeek-R1, V3",
+        _named("<｜tool▁calls▁begin｜>function<｜tool▁sep｜>NAME\n```json\nARGUMENTS\n```", "\n"),
+        "\n```",
+    ),
     "<｜tool▁call▁begin｜>NAME": Spelling(
         "DeepSeek-V3.1",
         _deepseek("<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>ARGUMENTS<｜tool▁call▁end｜>"),

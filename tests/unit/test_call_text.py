@@ -1091,6 +1091,8 @@ UNITS = [
     *(f'<tool_call>{{"name": "get_weather", "arguments": {{"city": {quote}' for quote in "\"'"),
     *("<function=get_weather><parameter=city>", "<parameter=city>", "</parameter", '{"name": "', '[{"name": "'),
     *("[get_weather(city='", "`", "```json\n", "~~~\n", '"', "'", "\n", " ", "<think>", "</think>", "> ", "word ", "f"),
+    *("<!--", "<code>", "</code>", "<code>\n\n", "[THINK]", "[/THINK]", "\\verb|", "#+begin_src", "+<", "-<", "::"),
+    *("a::\n <", "a: |\n  ", "# ", "\ufeff", '"' * 3, "'" * 3, "<<EOF\n", "<<", "<|im_start|>user", ".\n <"),
     *("]", "}", "[", "{", "(", "\\", '\\"', "é", ";", "1", "<s>", CALL_TEXT, f"a {CALL_TEXT}", f"{PARIS_JSON}\n"),
 ]
 SLACK = 300

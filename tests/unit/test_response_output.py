@@ -114,23 +114,82 @@ def test_the_cut_of_the_input_does_not_matter(cut):
     """But for the ids, which are new each time."""
     events = whole(message_events(list(f"I look. {PARIS}")), message_events(["Bye"], 1, 2))
     assert (
-        shown(read(events, cut=cut)) == shown(read(events)) == ["I look. ", ("get_weather", {"city": "Paris"}), "Bye"]
+        shown(read(events, cut=cut)) == shown(read(events)) == ["I look. ", "Bye", ("get_weather", {"city": "Paris"})]
     )
 
 
-def test_items_after_a_call_move_up():
-    """Their places and the numbers of all later events are counted on."""
+def test_a_call_follows_all_items_of_the_service():
+    """One of them may be the same call, in whatever place."""
     own = function_call("get_time", "{}")
     output = read(whole(message_events([PARIS]), call_events(own, 1), message_events(["Bye"], 2, 2)))
-    assert shown(output) == ["", ("get_weather", {"city": "Paris"}), ("get_time", {}), "Bye"]
+    assert shown(output) == ["", ("get_time", {}), "Bye", ("get_weather", {"city": "Paris"})]
 
 
-def test_a_call_that_the_service_has_found_itself_is_made_once():
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_call_that_the_service_has_found_itself_is_made_once(size, before):
+    """Before the text and after it, whatever the pieces of both; with the ids that the service knows."""
     own = function_call("get_weather", '{"city": "Paris"}')
-    events = whole(call_events(own, 0), message_events([PARIS], 1))
-    assert shown(read(events)) == [("get_weather", {"city": "Paris"}), ""]
-    body, _ = plain(response("completed", message(PARIS), own))
-    assert body["output"] == [message(""), own]
+    order = -1 if before else 1
+    parts = [message_events(in_pieces(f"I look. {PARIS}", size), int(before)), call_events(own, int(not before), size)]
+    wanted = [message("I look. "), own]
+    assert read(whole(*parts[::order])) == wanted[::order]
+    body, _ = plain(response("completed", *[message(f"I look. {PARIS}"), own][::order]))
+    assert body["output"] == wanted[::order]
+
+
+@pytest.mark.parametrize("between", ["message", "reasoning"])
+def test_items_between_the_text_of_a_call_and_the_call_do_not_make_it_two(between):
+    own = function_call("get_weather", '{"city": "Paris"}')
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "content": [], "status": "completed"}
+    middle = {
+        "message": message_events(["Hm."], 1, 2),
+        "reasoning": [
+            {"type": "response.output_item.added", "output_index": 1, "item": {**thought, "status": "in_progress"}},
+            {"type": "response.output_item.done", "output_index": 1, "item": thought},
+        ],
+    }
+    output = read(whole(message_events([PARIS]), middle[between], call_events(own, 2)))
+    assert [each for each in output if each["type"] == "function_call"] == [own]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "name"),
+    [
+        ("{}", "", "get_time"),
+        ("{}", "null", "get_time"),
+        ('{"city": "Paris"}', '"{\\"city\\": \\"Paris\\"}"', "get_weather"),
+        ('{"city": "Paris"}', '{ "city" : "Paris" }', "get_weather<|channel|>commentary"),
+    ],
+)
+def test_a_call_is_made_once_however_the_service_writes_it(text, arguments, name):
+    """Streamed and plain, before and after the text."""
+    written = f'<tool_call>{{"name": "{name.partition("<")[0]}", "arguments": {text}}}</tool_call>'
+    own = function_call(name, arguments)
+    wanted = [(name.partition("<")[0], json.loads(text))]
+    for parts in (
+        [message_events([written]), call_events(own, 1)],
+        [call_events(own, 0), message_events([written], 1)],
+    ):
+        assert [each for each in shown(read(whole(*parts))) if each] == wanted
+    for items in ([message(written), own], [own, message(written)]):
+        assert [each for each in shown(plain(response("completed", *items))[0]["output"]) if each] == wanted
+
+
+def test_two_equal_calls_in_the_text_and_one_of_the_service_are_two():
+    own = function_call("get_weather", '{"city": "Paris"}')
+    output = read(whole(message_events([PARIS, PARIS]), call_events(own, 1)))
+    assert shown(output) == ["", *[("get_weather", {"city": "Paris"})] * 2]
+    assert output[1] == own
+
+
+def test_a_call_in_the_text_and_one_that_the_service_does_not_finish_are_both_there():
+    """The second may be another call, so the first is not dropped for it."""
+    own = function_call("get_weather", '{"city": "Paris"}')
+    events = whole(message_events([PARIS]), call_events(own, 1)[:2])[:-1]
+    result = streams.repair(body_of(events).removesuffix(streams.DONE), REQUEST, responses=True)
+    done = [each["item"] for each in result.payloads if each.get("type") == "response.output_item.done"]
+    assert [each["type"] for each in done] == ["message", "function_call"]
 
 
 def test_calls_with_one_id_get_ids_of_their_own():
@@ -140,12 +199,56 @@ def test_calls_with_one_id_get_ids_of_their_own():
     assert first["call_id"] == "VvvODy9mT" != second["call_id"]
 
 
-def test_an_opening_left_beside_a_call_of_the_service_is_dropped():
+@pytest.mark.parametrize(
+    "left", ["<tool_call>", "<tool_call>\n", "[TOOL_CALLS]", "<tool_call>\n</tool_call>", "</tool_call>"]
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_is_left_of_the_spelling_beside_a_call_of_the_service_is_dropped(size, left):
+    """Before the call and after it."""
     own = function_call("get_weather", '{"city": "Paris"}')
-    body, _ = plain(response("completed", message("I look.\n<tool_call>"), own))
-    assert shown(body["output"]) == ["I look.\n", ("get_weather", {"city": "Paris"})]
-    events = whole(call_events(own, 0), message_events(["I look.\n", "<tool_call>"], 1))
-    assert shown(read(events)) == [("get_weather", {"city": "Paris"}), "I look.\n"]
+    items = [message(f"I look.\n{left}"), own]
+    for each in (items, items[::-1]):
+        body, _ = plain(response("completed", *each))
+        assert _said(body["output"]) == "I look."
+    pieces = in_pieces(f"I look.\n{left}", size)
+    for parts in ([message_events(pieces), call_events(own, 1)], [call_events(own, 0), message_events(pieces, 1)]):
+        output = read(whole(*parts))
+        assert _said(output) == "I look."
+        assert own in output
+
+
+def _said(output):
+    return "".join(part["text"] for item in output for part in item.get("content", ())).strip()
+
+
+@pytest.mark.parametrize("has_deltas", [True, False])
+@pytest.mark.parametrize("following", ["end", "message", "incomplete"])
+def test_an_opening_without_a_call_of_the_service_is_text(following, has_deltas):
+    """The end of the message waits for the next event, which shows it; the events are the same then."""
+    parts = [message_events(["I look.\n", "<tool_call>"])]
+    if not has_deltas:
+        parts = [[each for each in parts[0] if "delta" not in each["type"]]]
+    if following == "message":
+        parts.append(message_events(["Bye"], 1, 2))
+    events = whole(*parts, end="incomplete" if following == "incomplete" else "completed")
+    out, _ = repaired(events)
+    said = [each for each in out if each["type"].endswith("output_text.done")]
+    assert [each["text"] for each in said] == ["I look.\n<tool_call>", *(["Bye"] if following == "message" else [])]
+    assert out[-1] == {**events[-1], "sequence_number": len(out) - 1}
+    if has_deltas:
+        output_of(out)
+
+
+def test_a_stream_that_breaks_off_after_an_opening_loses_nothing():
+    events = whole(message_events(["I look.\n", "<tool_call>"]))[:-1]
+    for count in range(4, len(events) + 1):
+        result = streams.repair(body_of(events[:count]).removesuffix(streams.DONE), REQUEST, responses=True)
+        kinds = [each["type"] for each in result.payloads if "type" in each]
+        said = "".join(each["delta"] for each in result.payloads if each.get("type") == "response.output_text.delta")
+        assert said == "".join(each["delta"] for each in events[:count] if each["type"] == "response.output_text.delta")
+        assert [kind for kind in kinds if "delta" not in kind] == [
+            each["type"] for each in events[:count] if "delta" not in each["type"]
+        ]
 
 
 def test_the_end_of_a_thought_left_in_the_text_is_dropped():

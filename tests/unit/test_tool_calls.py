@@ -478,6 +478,63 @@ def test_call_that_has_not_come_whole_is_no_double():
     assert calls.lift("f", ARGUMENTS) is None
 
 
+@pytest.mark.parametrize("size", [1, 4, 11])
+def test_structured_call_in_pieces_that_came_as_text_is_removed(size):
+    """Its items wait until its arguments are complete, and whatever follows it is numbered as if it had not come."""
+    calls = calls_of("f", "g")
+    calls.lift("f", ARGUMENTS)
+    pieces = [piece(SAME[start : start + size]) for start in range(0, len(SAME), size)]
+    left, changed = repaired(calls, [call(arguments="")], *([each] for each in pieces), [call(1, "b", "g")])
+    assert left == [*[[]] * (len(pieces) + 1), [call(1, "b", "g")]]
+    assert all(changed[:-1])
+    assert calls.flush(is_whole=True) == []
+    assert set(codes(calls)) == {Repair.TOOL_CALL_TEXT}
+
+
+def test_other_call_in_pieces_is_one_item_once_it_is_known_to_be_another():
+    """Whole, cut off, and without arguments; a call that cannot be the same does not wait."""
+    for others, wanted in (
+        ([call(arguments=""), piece('{"city": '), piece('"Rome"}')], call(1, arguments='{"city": "Rome"}')),
+        ([call(arguments='{"ci'), piece("x")], call(1, arguments='{"cix')),
+        ([call(arguments="")], call(1, arguments="{}")),
+    ):
+        calls = calls_of("f", "g")
+        calls.lift("f", ARGUMENTS)
+        left, _ = repaired(calls, *([each] for each in others))
+        flushed = calls.flush(is_whole=wanted["function"]["arguments"][-1] == "}")
+        assert [item for items in (*left, flushed) for item in items] == [wanted]
+    calls = calls_of("f", "g")
+    calls.lift("f", ARGUMENTS)
+    assert repaired(calls, [call(name="g", arguments="")])[0] == [[call(1, name="g", arguments="")]]
+
+
+def test_what_each_piece_of_a_call_that_waits_repeats_is_sent_once():
+    calls = calls_of("f", "g")
+    calls.lift("f", ARGUMENTS)
+    left, _ = repaired(calls, *([call(arguments=each)] for each in ('{"city": ', '"Ro', 'me"}')))
+    assert left == [[], [], [call(1, arguments='{"city": "Rome"}')]]
+
+
+def test_structured_call_without_arguments_that_came_as_text_is_removed():
+    """Nothing at all stands for no arguments, once the call is complete."""
+    for arguments in ("", ...):
+        calls = calls_of("f")
+        calls.lift("f", "{}")
+        assert repaired(calls, [call(arguments=arguments)])[0] == [[]]
+        assert calls.is_buffering
+        assert calls.flush(is_whole=True) == []
+
+
+def test_structured_call_does_not_wait_for_ever():
+    """Past the limit it is not compared."""
+    calls = calls_of("f", policy=Policy(max_event_bytes=100))
+    calls.lift("f", ARGUMENTS)
+    left, _ = repaired(calls, [call(arguments='{"city": "')], *([piece("x" * 10)] for _ in range(20)))
+    assert left[0] == []
+    assert [len(items) for items in left].index(1) < 12
+    assert sum(len(item["function"]["arguments"]) for items in left for item in items) == 210
+
+
 def test_one_structured_call_stands_for_one_in_the_text():
     """Two equal calls in the text and one structured are two calls."""
     calls = calls_of("f")

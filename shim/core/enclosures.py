@@ -1,0 +1,84 @@
+"""What encloses a part of a text in which nothing is a call: thoughts, and what markup and programs quote."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from shim.core.quoting import tag, whole_or_cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Enclosure(NamedTuple):
+    """A pair of marks.
+
+    Attributes:
+        end: A pattern for what ends it. The last group matches where that is whole.
+        is_thought: Whether it is a thought: the message begins anew after it.
+    """
+
+    end: re.Pattern[str]
+    is_thought: bool = False
+
+
+# The chat templates of Qwen3, EXAONE and Ministral 3, and what prompts ask for.
+_THOUGHTS: Final = ("think", "thought", "thinking", "reasoning", "reflection", "scratchpad", "analysis")
+_BLOCKS: Final = ("pre", "textarea", "script", "xmp", "example", "examples", "nowiki", "syntaxhighlight")
+_INLINE: Final = ("code", "samp", "kbd", "tt")
+_LISTINGS: Final = ("verbatim", "Verbatim", "lstlisting", "minted", "alltt")
+_IN_ORG: Final = ("src", "example", "quote")
+_OTHER_TURNS: Final = (
+    *(f"{start}{role}" for start in ("<|im_start|>", "<|start_header_id|>") for role in ("user", "system", "tool")),
+    *("<|start|>user", "<|user|>", "<｜User｜>", "[INST]"),  # noqa: RUF001 - DeepSeek's own characters
+)
+"""What begins the turn of somebody else: a model that does not end makes up how the chat goes on."""
+_PARAGRAPH: Final = r"|\n[ \t\r]{0,64}+(?:\n(?P<blank>)|\Z)"
+
+
+def _pairs() -> Iterator[tuple[str, Enclosure]]:
+    yield from _thoughts()
+    yield from _markup()
+    yield from _here_documents()
+    for opening in _OTHER_TURNS:
+        yield opening, Enclosure(re.compile(r"(?!)"))
+
+
+def _thoughts() -> Iterator[tuple[str, Enclosure]]:
+    for name in _THOUGHTS:
+        yield f"<{name}>", Enclosure(_end(f"</{name}>"), is_thought=True)
+    yield "[THINK]", Enclosure(_end("[/THINK]"), is_thought=True)
+
+
+def _markup() -> Iterator[tuple[str, Enclosure]]:
+    for opening, closing in (("[code]", "[/code]"), ("<!--", "-->"), ("<![CDATA[", "]]>")):
+        yield opening, Enclosure(_end(closing))
+    for name in (*_BLOCKS, *_INLINE):
+        within = _PARAGRAPH if name in _INLINE else ""
+        for end in (">", " "):  # without attributes, and with
+            yield f"<{name}{end}", Enclosure(_end(f"</{name}>", within))
+    for name in _LISTINGS:
+        yield f"\\begin{{{name}}}", Enclosure(_end(f"\\end{{{name}}}"))
+    for name in ("verb", "lstinline"):
+        for mark in "|!+":
+            yield f"\\{name}{mark}", Enclosure(re.compile(f"[{mark}\n](?P<whole>)"))
+    for name in _IN_ORG:
+        for begin, end in ((f"#+begin_{name}", f"#+end_{name}"), (f"#+BEGIN_{name.upper()}", f"#+END_{name.upper()}")):
+            yield begin, Enclosure(_end(end))
+
+
+def _here_documents() -> Iterator[tuple[str, Enclosure]]:
+    for word in ("EOF", "EOT", "END", "TEXT"):
+        end = re.compile(rf"\n[ \t]{{0,64}}+(?:{tag(word)}(?<={word})(?P<whole>)|{tag(word)}\Z|\Z)")
+        for sign in ("", "-", "~"):
+            for mark in ("", "'", '"'):
+                yield f"<<{sign}{mark}{word}{mark}", Enclosure(end)
+
+
+def _end(closing: str, other: str = "") -> re.Pattern[str]:
+    return re.compile(whole_or_cut("whole", [closing]) + other)
+
+
+ENCLOSURES: Final = dict(_pairs())
+"""By their openings. Without its closing, one encloses the rest of the message, or of the paragraph within a line."""
