@@ -206,6 +206,9 @@ class _Prompt:
                 self.first = self.first or self.lines.seconds
                 self._sent.add(piece)
                 await self.lines.write(sent=decode(piece))
+        elif not response.is_error:  # a redirect, which is not followed; its body may be of any size
+            await response.aclose()
+            await self.lines.write(error=_error(response))
         else:
             content = await response.aread()
             self._sent.headers = [(name, value) for name, value in self._sent.headers if name != b"content-encoding"]
