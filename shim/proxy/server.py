@@ -88,7 +88,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if self.force_exit:
-            # uvicorn leaves both to the end of the event loop, and logs a traceback for each.
+            # uvicorn leaves these to the end of the event loop, and logs an error for each.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()  # type: ignore[union-attr]
+            await asyncio.sleep(0)  # until they know
             tasks = list(self.server_state.tasks)
             for task in tasks:
                 task.cancel()

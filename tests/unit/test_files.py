@@ -76,7 +76,7 @@ def test_folder_that_everybody_may_write_to_is_refused(tmp_path):
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    with pytest.raises(ServiceError, match=r"Every user may write to .*open\. Go away\."):
+    with pytest.raises(ServiceError, match=r"Other users may write to .*open\. Go away\."):
         require_private([folder], "Go away.")
 
 
