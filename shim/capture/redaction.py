@@ -125,7 +125,7 @@ def _redact_head(head: str, names: Names) -> str:
 
 
 def _mask_secrets(body: bytes, secrets: list[str]) -> bytes:
-    """Mask the parts of secrets that a readable body repeats, in any case of their letters, also where it encodes them."""
+    """Mask the parts of secrets that a readable body repeats, in any case of their letters, and in usual encodings."""
     words = [word.encode("latin-1", "replace") for word in " ".join(secrets).split()]
     parts: set[bytes] = set()
     for word in words:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import openai
 from shim.errors import ServiceError
 from shim.proxy import ConnectionLimits
 from support.openai_server import TEXT, openai_server, whole
-from support.proxies import CHAT, OPTIONS, parsed_metrics, proxying, wait_until
+from support.proxies import CHAT, OPTIONS, SECONDS, parsed_metrics, proxying, wait_until
 from support.raw_server import (
     Close,
     Hold,
@@ -262,6 +263,16 @@ class TestLimits:
                 assert _is_closed(silent)
                 half.sendall(b"alhost\r\n\r\n")
                 assert half.recv(4096).startswith(b"HTTP/1.1 200")
+
+    def test_new_client_replaces_one_that_does_not_read(self):
+        """Its response is under way, but it is the client that keeps the proxy waiting."""
+        with openai_server() as server, proxying(server.base_url, limits=ConnectionLimits(max_connections=2)) as proxy:
+            # More responses than the buffers of both sides hold, without a byte of them being read.
+            requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500
+            with _slow_reader(proxy) as first, _slow_reader(proxy) as second:
+                for connection in (first, second):
+                    connection.sendall(requests)
+                wait_until(lambda: _answers(proxy))
 
     def test_client_with_a_request_under_way_is_not_replaced(self):
         """Where each connection has one, the new client is disconnected, until another has finished."""
@@ -706,6 +717,14 @@ class TestMetrics:
 def _status(proxy):
     with proxy.stream(CHAT) as answer:
         return answer.status_code
+
+
+def _slow_reader(proxy):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(SECONDS)
+    connection.connect(("127.0.0.1", proxy.port))
+    return connection
 
 
 def _is_closed(connection):

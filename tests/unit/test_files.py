@@ -81,6 +81,18 @@ def test_folder_that_everybody_may_write_to_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+def test_folder_that_another_group_may_write_to_is_refused(tmp_path):
+    """The user's own group is often the user's alone, and passes."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o770)
+    require_private([folder], "Go away.")
+    os.chown(folder, -1, 65534)
+    with pytest.raises(ServiceError, match="Other users may write to"):
+        require_private([folder], "Go away.")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
 @pytest.mark.parametrize("is_link", [False, True])
 def test_folder_of_another_user_is_refused(tmp_path, is_link):
     """Or a link that another user has put in its place."""
