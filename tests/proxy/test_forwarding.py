@@ -266,13 +266,16 @@ class TestLimits:
 
     def test_new_client_replaces_one_that_does_not_read(self):
         """Its response is under way, but it is the client that keeps the proxy waiting."""
-        with openai_server() as server, proxying(server.base_url, limits=ConnectionLimits(max_connections=2)) as proxy:
-            # More responses than the buffers of both sides hold, without a byte of them being read.
-            requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500
-            with _slow_reader(proxy) as first, _slow_reader(proxy) as second:
-                for connection in (first, second):
-                    connection.sendall(requests)
-                wait_until(lambda: _answers(proxy))
+        # More responses than the buffers of both sides hold, without a byte of them being read.
+        requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500
+        with RawServer(sse_response([*map(event, conforming())], end="held")) as server:
+            with proxying(server.base_url, limits=ConnectionLimits(max_connections=2)) as proxy:
+                with _slow_reader(proxy) as slow, proxy.asked() as held:
+                    slow.sendall(requests)
+                    assert held.recv(1)
+                    wait_until(lambda: _answers(proxy))
+                    # The other one has a request under way, and reads.
+                    assert held.recv(1)
 
     def test_client_with_a_request_under_way_is_not_replaced(self):
         """Where each connection has one, the new client is disconnected, until another has finished."""
