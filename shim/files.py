@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def write_private(path: Path, content: bytes, *, overwrite: bool = False) -> None:
@@ -76,6 +77,16 @@ def read_small(path: Path, limit: int, *, own: bool = False) -> bytes:
     return content
 
 
+def may_others_use(path: Path) -> bool:
+    """Whether other users may read or change a file; False where that is unknown."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    # A pipe, as a shell makes it of a password manager's output, is read once.
+    return hasattr(os, "getuid") and stat.S_ISREG(status.st_mode) and bool(status.st_mode & _OTHERS)
+
+
 def require_private(folders: Iterable[Path], remedy: str) -> None:
     """Check that nobody else can have put anything into folders from which files are used.
 
@@ -84,7 +95,7 @@ def require_private(folders: Iterable[Path], remedy: str) -> None:
         remedy: What to do where one is somebody else's.
 
     Raises:
-        ServiceError: A folder belongs to somebody else, or everybody may write to it.
+        ServiceError: A folder belongs to somebody else, or others may write to it.
         OSError: A folder cannot be looked at.
     """
     if not hasattr(os, "getuid"):  # Windows keeps a user's folders apart by itself
@@ -96,5 +107,7 @@ def require_private(folders: Iterable[Path], remedy: str) -> None:
         status = folder.stat()
         if not {status.st_uid, folder.lstat().st_uid} <= trusted:
             raise ServiceError(f"The folder {folder} belongs to another user.", remedy=remedy)
-        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-            raise ServiceError(f"Every user may write to the folder {folder}.", remedy=remedy)
+        # The group that a user's own folders have by default is often the user's alone.
+        others = stat.S_IWOTH if status.st_gid == os.getgid() else _WRITABLE_BY_OTHERS
+        if status.st_mode & others and not status.st_mode & stat.S_ISVTX:
+            raise ServiceError(f"Other users may write to the folder {folder}.", remedy=remedy)

@@ -7,6 +7,8 @@ ids get pseudonyms: two different ones stay different.
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -17,7 +19,7 @@ from shim.core.jsontext import load_object
 from shim.core.request import ChatRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REMOVED: Final = "[removed]"
 """Replaces what is private in a header of the request, and a query."""
@@ -43,7 +45,7 @@ def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
     Args:
         recording: What was recorded; it is not changed.
         keep_text: Whether the bodies stay readable. What is removed from the request's headers and query is masked in
-            them, too.
+            them, too. A compressed body is overwritten: nobody sees what is in it.
 
     Returns:
         A recording with which the repair does the same.
@@ -59,6 +61,8 @@ def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
     request, body = recording.body, b"".join(source[start:end] for start, end in framing.body)
     rest = source[framing.end :]
     details = dict(recording.details)
+    if framing.is_compressed:
+        body, details["response body"] = b"x" * len(body), _OVERWRITTEN
     if keep_text:
         removed = [old for (_, old), (_, new) in zip(recording.headers, headers, strict=True) if old != new]
         removed += re.split("[=&]", query)
@@ -66,8 +70,6 @@ def redact(recording: Recording, *, keep_text: bool = False) -> Recording:
     else:
         if any(name.lower() == "content-encoding" for name, _ in headers):
             request, details["request body"] = b"x" * len(request), _OVERWRITTEN
-        if framing.is_compressed:
-            body, details["response body"] = b"x" * len(body), _OVERWRITTEN
         several_choices = ChatRequest.read(load_object(request) or {}).several_choices
         bodies = (
             Body(request, names),
@@ -123,14 +125,33 @@ def _redact_head(head: str, names: Names) -> str:
 
 
 def _mask_secrets(body: bytes, secrets: list[str]) -> bytes:
-    """Mask the parts of secrets that a readable body repeats."""
-    size = _SHORTEST_SECRET
+    """Mask the parts of secrets that a readable body repeats, in any case of their letters, and in usual encodings."""
     words = [word.encode("latin-1", "replace") for word in " ".join(secrets).split()]
-    parts = {re.escape(word[at : at + size]) for word in words for at in range(len(word) - size + 1)}
-    masked = bytearray(body)
-    for found in re.finditer(b"(?=%b)" % b"|".join(parts), body) if parts else ():
-        masked[found.start() : found.start() + size] = b"x" * size
+    parts: set[bytes] = set()
+    for word in words:
+        for spelling, size in _spellings(word):
+            parts.update(spelling[at : at + size].lower() for at in range(len(spelling) - size + 1))
+    masked, readable = bytearray(body), body.lower()
+    for size in {len(part) for part in parts}:
+        alike = b"|".join(re.escape(part) for part in parts if len(part) == size)
+        for found in re.finditer(b"(?=%b)" % alike, readable):
+            masked[found.start() : found.start() + size] = b"x" * size
     return bytes(masked)
+
+
+def _spellings(word: bytes) -> Iterator[tuple[bytes, int]]:
+    """How a body may spell a secret, each with the size of the shortest part that is masked."""
+    size = _SHORTEST_SECRET
+    yield word, size
+    yield word.hex().encode(), 2 * size
+    yield b"".join(b"%%%02x" % byte for byte in word), 3 * size
+    yield b"".join(b"\\u%04x" % byte for byte in word), 6 * size
+    for before in range(3):  # the characters of base64 depend on the place of the secret
+        encoded = b64encode(bytes(before) + word)
+        yield encoded.rstrip(b"=")[4 if before else 0 : -1], 4 * size // 3
+    # The name and password of basic authentication are encoded themselves.
+    with suppress(ValueError):
+        yield b64decode(word, validate=True), size
 
 
 class _Framing(NamedTuple):

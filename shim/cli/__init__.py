@@ -5,9 +5,11 @@ Each command is declared in a module of its own, which loads what it needs when 
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -86,9 +88,18 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with t
 
 @app.callback()
 def _common(
+    context: typer.Context,
     *,
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand != "run":  # whose program gets the environment as it is
+        _ignore_current_folder()
+
+
+def _ignore_current_folder() -> None:
+    """Let none of the programs that Python's own library and openai's look for be one of the current folder."""
+    folders = [folder for folder in os.environ.get("PATH", "").split(os.pathsep) if Path(folder).is_absolute()]
+    # An empty variable would be the current folder again.
+    os.environ["PATH"] = os.pathsep.join(folders) or os.defpath

@@ -45,9 +45,10 @@ def chat(
     from shim.cli.answers import ChatModel, show_answer
     from shim.cli.conversation import Conversation, message
     from shim.cli.services import open_service
+    from shim.service.find import without_credentials
 
     with open_service(model, base_url, model_path) as foundry:
-        note(f"Using Foundry Local endpoint at {foundry.base_url}/chat/completions")
+        note(f"Using Foundry Local endpoint at {without_credentials(foundry.base_url)}/chat/completions")
         note(f"Model: {foundry.model_id}", style="dim")
         parameters = {"max_tokens": max_tokens, "temperature": temperature}
         with closing(ChatModel(foundry, parameters, raw=raw)) as chat_model:

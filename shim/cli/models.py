@@ -107,43 +107,38 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
 
 
 def _of_service(base_url: str) -> list[CatalogModel]:
-    import httpx
-
-    from shim.service.find import is_loopback, without_credentials
+    from shim.service.find import get_json, without_credentials
     from shim.transport.lookup import LOCAL_CATALOG, read_names
-    from shim.transport.own import own_requests
 
     root = base_url.removesuffix("/v1")
     note(f"The models of {without_credentials(base_url)}", style="dim")
-    # A proxy of the environment is for other machines.
-    with own_requests(), httpx.Client(timeout=_SECONDS, trust_env=not is_loopback(base_url)) as http:
 
-        def get(url: str) -> Any:
-            try:
-                return http.get(url).raise_for_status().json()
-            except (httpx.HTTPError, ValueError):
-                return None  # another release, which has no such address
+    def get(url: str) -> Any:
+        try:
+            return get_json(url, None, _SECONDS)
+        except ServiceError:
+            return None  # another release, which has no such address
 
-        listing = get(f"{base_url}/models")
-        cached, catalog = None, list[dict[str, Any]]()
-        loaded = read_names(get(f"{root}/models/loaded"))
-        if loaded is None:  # 0.x has addresses of its own
-            loaded = read_names(get(f"{root}/openai/loadedmodels"))
-            cached = read_names(get(f"{root}/openai/models"))
-            catalog = _objects(get(f"{root}/foundry/list"), "name")
-        listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
-        if cached is None and is_object(listing) and "IsDelta" in listing:
-            # 1.x lists its cache, and that field marks its list; 2.x lists its whole catalog.
-            cached = listed
-        found = [_described(entry, loaded, cached) for entry in catalog]
-        for name in (*listed, *(cached or ()), *(loaded or ())):
-            if not _among(name, [model.id for model in found]):
-                found.append(_described({"name": name}, loaded, cached))
-        if not found:
-            note("It lists no model. A service without internet cannot reach its catalog.")
-        local = root + LOCAL_CATALOG
-        if not base_url.endswith(LOCAL_CATALOG) and is_object(more := get(f"{local}/models")) and more.get("data"):
-            note(f"It has models in its local catalog: --base-url {local}")
+    listing = get(f"{base_url}/models")
+    cached, catalog = None, list[dict[str, Any]]()
+    loaded = read_names(get(f"{root}/models/loaded"))
+    if loaded is None:  # 0.x has addresses of its own
+        loaded = read_names(get(f"{root}/openai/loadedmodels"))
+        cached = read_names(get(f"{root}/openai/models"))
+        catalog = _objects(get(f"{root}/foundry/list"), "name")
+    listed = [entry["id"] for entry in _objects(listing.get("data") if is_object(listing) else None, "id")]
+    if cached is None and is_object(listing) and "IsDelta" in listing:
+        # 1.x lists its cache, and that field marks its list; 2.x lists its whole catalog.
+        cached = listed
+    found = [_described(entry, loaded, cached) for entry in catalog]
+    for name in (*listed, *(cached or ()), *(loaded or ())):
+        if not _among(name, [model.id for model in found]):
+            found.append(_described({"name": name}, loaded, cached))
+    if not found:
+        note("It lists no model. A service without internet cannot reach its catalog.")
+    local = root + LOCAL_CATALOG
+    if not base_url.endswith(LOCAL_CATALOG) and is_object(more := get(f"{local}/models")) and more.get("data"):
+        note(f"It has models in its local catalog: --base-url {without_credentials(local)}")
     return found
 
 

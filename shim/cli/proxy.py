@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import unicodedata
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ import typer
 from shim.cli.options import Model, ModelPath
 from shim.cli.output import note
 from shim.errors import ServiceError, import_extra
+from shim.files import may_others_use
 
 KEY_VARIABLE = "FOUNDRY_SHIM_API_KEY"
 _MIB = 2**20
@@ -130,24 +132,35 @@ def _keys(given: list[str] | None, file: Path | None) -> list[str]:
     """The keys that clients may use.
 
     Raises:
-        typer.BadParameter: A key is empty, or the file cannot be read or contains no key.
+        typer.BadParameter: A key cannot be one, or the file cannot be read or contains no key.
     """
     if given is None and file is None and KEY_VARIABLE in os.environ:
-        if not (key := os.environ[KEY_VARIABLE].strip()):
-            raise typer.BadParameter("the key must not be empty", param_hint=KEY_VARIABLE)
-        return [key]
-    keys = [key.strip() for key in given or ()]
-    if not all(keys):
-        raise typer.BadParameter("the key must not be empty", param_hint="--api-key")
+        return [_checked_key(os.environ[KEY_VARIABLE], KEY_VARIABLE)]
+    keys = [_checked_key(key, "--api-key") for key in given or ()]
     if file is not None:
         try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+            lines = file.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, ValueError) as error:
             raise typer.BadParameter(f"{file} cannot be read: {error}", param_hint="--api-key-file") from error
-        if not any(lines):
+        if not any(map(str.strip, lines)):
             raise typer.BadParameter(f"{file} contains no key", param_hint="--api-key-file")
-        keys += filter(None, lines)
+        keys += [_checked_key(line, "--api-key-file") for line in lines if line.strip()]
+        if may_others_use(file):
+            note(f"Other users of this machine can read or change {file}. Make it yours alone with: chmod 600 {file}")
     return keys
+
+
+def _checked_key(text: str, source: str) -> str:
+    """The key in a text.
+
+    Raises:
+        typer.BadParameter: It is empty, or has characters that no client can send, such as those of a comment.
+    """
+    if not (key := text.strip(" \t\r\n")):
+        raise typer.BadParameter("the key must not be empty", param_hint=source)
+    if any(character.isspace() or unicodedata.category(character) == "Cc" for character in key):
+        raise typer.BadParameter("a key has no spaces and no control characters", param_hint=source)
+    return key
 
 
 def _listening(host: str, port: int) -> socket.socket:

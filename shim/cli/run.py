@@ -94,15 +94,15 @@ def _attach(environment: dict[str, str]) -> str:
     Raises:
         ServiceError: None runs.
     """
-    from shim.service.find import find_service
+    from shim.service.find import find_service, without_credentials
 
     base_url = find_service()
-    note(f"Using Foundry Local endpoint at {base_url}/chat/completions")
+    note(f"Using Foundry Local endpoint at {without_credentials(base_url)}/chat/completions")
     for name in _ADDRESS_VARIABLES:
         if not environment.get(name):
             environment[name] = base_url
     environment["OPENAI_API_KEY"] = _NO_KEY
-    return urlsplit(base_url).netloc
+    return urlsplit(without_credentials(base_url)).netloc
 
 
 def _add_repair(environment: dict[str, str], hosts: Iterable[str]) -> None:

@@ -21,7 +21,14 @@ from shim.doctor.request_fields import examine_fields, ignored_problem
 from shim.errors import ServiceError, StreamError
 from shim.repairs import Policy, Repair
 from shim.reports import RepairEvent, RepairReport, capture_repairs
-from shim.service.find import ENDPOINT_VARIABLE, NOTHING_FOUND, known_addresses, normalised, split_credentials
+from shim.service.find import (
+    ENDPOINT_VARIABLE,
+    NOTHING_FOUND,
+    known_addresses,
+    normalised,
+    split_credentials,
+    without_credentials,
+)
 from shim.transport import RepairTransport
 
 if TYPE_CHECKING:
@@ -120,12 +127,14 @@ def _find(named: str | None, authorization: str | None, deadline: float, diagnos
     ignored: list[str] = []
     for _, address in [("", named)] if named else known_addresses(ignored):
         try:
-            url = normalised(address)
+            url = without_credentials(normalised(address))
             with RecordingTransport(verify=url.startswith("https")) as transport:
                 found = identify(transport, url, deadline, authorization)
         except (ValueError, httpx.InvalidURL) as error:
-            diagnosis.base_url = address
-            message = f"{address} is not a valid address: {error}."
+            diagnosis.base_url = without_credentials(address)
+            # The reason may quote a part of the address, and so of a password in it.
+            reason = "" if "@" in address else f": {error}"
+            message = f"{diagnosis.base_url} is not a valid address{reason}."
             diagnosis.problems.append(Problem("bad-address", message, "Use one such as http://localhost:5273."))
             return None
         if not any(problem.is_fatal for problem in found.problems):

@@ -6,6 +6,7 @@ comparison are what a program would really get.
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 MAX_RECORDED_BYTES: Final = 2 * 2**20
 """The longest response that is compared. The client needs some tenths of a millisecond for each chunk."""
+MAX_LINES: Final = 2000
+"""The most lines of an event. The client needs a time that grows with their square."""
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _ADDRESS: Final = "http://recorded/v1"
 _MAX_ERROR_CHARACTERS: Final = 500
 
@@ -52,6 +57,16 @@ class RecordedResponse:
         self.status = response.status_code
         self.headers = response.headers.raw
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the body has to be decompressed, to whatever size."""
+        return any(name.lower() == b"content-encoding" and value != b"identity" for name, value in self.headers)
+
+    @property
+    def longest_event(self) -> int:
+        """The number of lines of its longest event."""
+        return max(len(_LINE_END.findall(event)) for event in _EVENT_END.split(b"".join(self.pieces)))
+
     def add(self, piece: bytes) -> None:
         """Record a piece of the body."""
         self.size += len(piece)
@@ -70,6 +85,10 @@ def compare(received: RecordedResponse, sent: RecordedResponse) -> dict[str, Any
     """
     if max(received.size, sent.size) > MAX_RECORDED_BYTES:
         return {"unavailable": f"The answer is larger than {MAX_RECORDED_BYTES // 2**20} MiB, so it was not recorded."}
+    if received.is_compressed or sent.is_compressed:
+        return {"unavailable": "The answer is compressed, although the shim asks for one that is not."}
+    if max(received.longest_event, sent.longest_event) > MAX_LINES:
+        return {"unavailable": f"An event of the answer has more than {MAX_LINES} lines."}
     import openai  # noqa: PLC0415 - slow, and needed after the first answer only
 
     ways: tuple[tuple[str, Callable[[RecordedResponse], dict[str, Any]]], ...] = (

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import anyio.to_thread
 import httpx
 from starlette.requests import ClientDisconnect
 
@@ -21,6 +20,7 @@ from shim.proxy.capacity import Capacity
 from shim.proxy.client_side import read_body, until_client_leaves
 from shim.proxy.headers import REPAIRS_HEADER, media_type, request_headers, response_headers
 from shim.proxy.metrics import CLIENT_LEFT
+from shim.proxy.threads import run_in_thread
 from shim.proxy.upstream import InvalidResponseError, Upstream, UpstreamTransport, timeouts
 from shim.reports import report
 from shim.transport import AsyncRepairTransport
@@ -155,7 +155,7 @@ class Forwarder:
             if time.monotonic() < self._find_not_before:
                 return False
             with suppress(ServiceError):
-                self.upstream = Upstream.of(await anyio.to_thread.run_sync(self._settings.find))
+                self.upstream = Upstream.of(await run_in_thread(self._settings.find))
                 self._transport.service = self.upstream.origin
             if self.upstream == tried:
                 self._find_not_before = time.monotonic() + _FIND_PAUSE_SECONDS

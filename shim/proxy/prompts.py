@@ -24,7 +24,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 import httpx
 from starlette.requests import ClientDisconnect, Request
 
@@ -35,6 +34,7 @@ from shim.proxy.client_side import read_body, until_client_leaves
 from shim.proxy.comparison import RecordedResponse, compare
 from shim.proxy.forwarding import upstream_failure
 from shim.proxy.metrics import CLIENT_LEFT
+from shim.proxy.threads import run_in_thread
 from shim.proxy.upstream import Upstream, UpstreamTransport, timeouts
 from shim.reports import RepairReport, report
 from shim.transport import AsyncRepairTransport
@@ -206,6 +206,9 @@ class _Prompt:
                 self.first = self.first or self.lines.seconds
                 self._sent.add(piece)
                 await self.lines.write(sent=decode(piece))
+        elif not response.is_error:  # a redirect, which is not followed; its body may be of any size
+            await response.aclose()
+            await self.lines.write(error=_error(response))
         else:
             content = await response.aread()
             self._sent.headers = [(name, value) for name, value in self._sent.headers if name != b"content-encoding"]
@@ -218,7 +221,8 @@ class _Prompt:
     async def _compare(self, wire: _WireTransport, comparing: anyio.CapacityLimiter) -> dict[str, Any]:
         if wire.first_body != self.body:
             return {"unavailable": "The shim has changed the request, so nobody knows the answer to the original one."}
-        return await anyio.to_thread.run_sync(compare, wire.first, self._sent, limiter=comparing)
+        async with comparing:
+            return await run_in_thread(lambda: compare(wire.first, self._sent))
 
 
 class _WireTransport(httpx.AsyncBaseTransport):

@@ -88,7 +88,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
         if self.force_exit:
-            # uvicorn leaves both to the end of the event loop, and logs a traceback for each.
+            # uvicorn leaves these to the end of the event loop, and logs an error for each.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()  # type: ignore[union-attr]
+            await asyncio.sleep(0)  # until they know
             tasks = list(self.server_state.tasks)
             for task in tasks:
                 task.cancel()
@@ -100,8 +103,8 @@ class _Connection(H11Protocol):
     """A connection with a client that may not keep the server waiting for ever.
 
     Attributes:
-        waiting: The connections whose clients owe a request, or a part of one; first the one that was silent longest.
-            All connections of a server share it.
+        waiting: The connections whose clients owe a request or a part of one, or do not read their response; first the
+            one that was silent longest. All connections of a server share it.
     """
 
     def __init__(self, limits: ConnectionLimits, waiting: dict[_Connection, None], **options: Any) -> None:
@@ -170,10 +173,12 @@ class _Connection(H11Protocol):
         super().pause_writing()
         self._cancel_stall_timer()
         self._stall_timer = self._call_later(self._limits.idle_timeout, self.transport.abort)
+        self._move_to_end()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._cancel_stall_timer()
+        self._adjust()
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():
@@ -208,7 +213,9 @@ class _Connection(H11Protocol):
                 self._cancel_header_timer()
                 self._move_to_end()
             case _:
-                self.stop_waiting()
+                self._cancel_header_timer()
+                if not self.flow.write_paused:
+                    self.stop_waiting()
                 self._limit_pipelining()
 
     def _wait_for_headers(self) -> None:

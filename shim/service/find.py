@@ -18,9 +18,11 @@ import httpx
 from shim.core.jsontext import is_object, load
 from shim.errors import ServiceError
 from shim.files import read_small
+from shim.service.deadline import deadline
 from shim.service.state import recorded_addresses
 from shim.transport import hosts
 from shim.transport.addresses import ENDPOINT_VARIABLE, normalised, split_credentials, without_credentials
+from shim.transport.body import has_several_codings
 from shim.transport.lookup import (
     LOADED_PATHS,
     LOCAL_CATALOG,
@@ -40,6 +42,7 @@ __all__ = [
     "NOTHING_FOUND",
     "choose",
     "find_service",
+    "get_json",
     "is_loopback",
     "known_addresses",
     "normalised",
@@ -125,7 +128,7 @@ def _examine(base_url: str, seconds: float, *, is_recorded: bool = False) -> str
     failure: _NotFoundryError | None = None
     listed: list[str] | None = None
     try:
-        listed = read_ids(_get(f"{base_url}/models", None, seconds))
+        listed = read_ids(get_json(f"{base_url}/models", None, seconds))
     except _NotFoundryError as error:
         if not error.has_answered:
             raise
@@ -133,7 +136,7 @@ def _examine(base_url: str, seconds: float, *, is_recorded: bool = False) -> str
     local = origin + LOCAL_CATALOG
     if not listed and base_url != local:
         with suppress(_NotFoundryError):
-            if read_ids(_get(f"{local}/models", None, seconds)):
+            if read_ids(get_json(f"{local}/models", None, seconds)):
                 return local
     if listed is None:
         raise failure or _NotFoundryError(base_url, "", problem="answers, but its response is not a list of models")
@@ -144,7 +147,7 @@ def _lists_loaded_models(origin: str, seconds: float) -> bool:
     """Whether a service lists its loaded models, as every release of Foundry Local does."""
     for path in LOADED_PATHS:
         with suppress(_NotFoundryError):
-            if read_names(_get(origin + path, None, seconds)) is not None:
+            if read_names(get_json(origin + path, None, seconds)) is not None:
                 return True
     return False
 
@@ -288,7 +291,7 @@ def _look_up(base_url: str, authorization: str | None) -> KnownModels:
 
     def get(path: str) -> object:
         try:
-            return _get(f"{parts.scheme}://{parts.netloc}{path}", authorization, _PROBE_SECONDS)
+            return get_json(f"{parts.scheme}://{parts.netloc}{path}", authorization, _PROBE_SECONDS)
         except _NotFoundryError as error:
             failures[path] = error
             return None
@@ -300,7 +303,17 @@ def _look_up(base_url: str, authorization: str | None) -> KnownModels:
     return known
 
 
-def _get(url: str, authorization: str | None, seconds: float) -> Any:
+def get_json(url: str, authorization: str | None, seconds: float) -> Any:
+    """What is at an address of a service, of limited size and in limited time.
+
+    Args:
+        url: The address.
+        authorization: The value of ``Authorization``, where the service wants one.
+        seconds: How long the response may take.
+
+    Raises:
+        ServiceError: It is not JSON, or nothing answers.
+    """
     try:
         with own_requests():
             return load(_read(url, {} if authorization is None else {"Authorization": authorization}, seconds))
@@ -324,18 +337,21 @@ def _read(url: str, headers: dict[str, str], seconds: float) -> bytes:
         httpx.HTTPError: There is none.
         httpx.InvalidURL: The address is malformed.
     """
-    deadline = time.monotonic() + seconds
     content = bytearray()
     # A proxy of the environment is for other machines. Certificates take long to load, and are for https alone.
     options: dict[str, Any] = {"trust_env": not is_loopback(url), "verify": url.startswith("https")}
-    with httpx.Client(timeout=seconds, **options) as http, http.stream("GET", url, headers=headers) as response:
+    with (
+        deadline(seconds) as extensions,
+        httpx.Client(timeout=seconds, **options) as http,
+        http.stream("GET", url, headers=headers, extensions=extensions) as response,
+    ):
         response.raise_for_status()
+        if has_several_codings(response.headers.get("content-encoding", "")):
+            raise httpx.ReadError("its response is compressed more than once")
         for piece in response.iter_bytes():
             content += piece
             if len(content) > _MAX_LISTING_BYTES:
                 raise httpx.ReadError("its response is too large")
-            if time.monotonic() > deadline:
-                raise httpx.ReadTimeout("it does not finish its response")
     return bytes(content)
 
 

@@ -13,6 +13,7 @@ ENDPOINT_VARIABLE: Final = "FOUNDRY_LOCAL_ENDPOINT"
 _VARIABLES: Final = (ENDPOINT_VARIABLE, "OPENAI_BASE_URL", "OPENAI_API_BASE")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"((?:[a-z][a-z0-9+.-]*:)?//|)([^/?#]*)@", re.IGNORECASE)
+_SHOWN: Final = re.compile(r"((?:[a-z][a-z0-9+.-]*:)?//|).*@", re.IGNORECASE | re.DOTALL)
 _VERSION: Final = "v1"
 _CATALOGS: Final = "catalogs"
 
@@ -32,6 +33,9 @@ def normalised(address: str) -> str:
     elif not _SCHEME.match(text):
         text = f"http://{text}"
     parts = urlsplit(text)
+    if "@" in parts.path + parts.query + parts.fragment:
+        # Otherwise a part of the password would be taken for the host or the port, and be shown.
+        raise ValueError("a / ? or # in its password has to be percent-encoded")
     if parts.scheme not in ("http", "https"):
         raise ValueError("its scheme is not http or https")
     if not parts.hostname:
@@ -59,9 +63,8 @@ def variables_naming(origin: str) -> list[str]:
 
 
 def without_credentials(address: str) -> str:
-    """The address without a name and password, as it may be shown."""
-    found = _CREDENTIALS.match(address)
-    return address if found is None else found[1] + address[found.end() :]
+    """The address without a name and password, as it may be shown, even if it is malformed."""
+    return _SHOWN.sub(r"\1", address, count=1)
 
 
 def split_credentials(address: str) -> tuple[str, str | None]:
@@ -69,7 +72,7 @@ def split_credentials(address: str) -> tuple[str, str | None]:
     if (found := _CREDENTIALS.match(address)) is None:
         return address, None
     credentials = b64encode(unquote(found[2]).encode()).decode()
-    return without_credentials(address), f"Basic {credentials}"
+    return found[1] + address[found.end() :], f"Basic {credentials}"
 
 
 def _origin(address: str) -> str | None:

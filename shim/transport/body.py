@@ -130,7 +130,12 @@ class Body:
 
     @classmethod
     def around(cls, response: Response, repairer: StreamRepairer) -> Self:
-        """Create the body for a response, of the family of the response's own stream."""
+        """Create the body for a response, of the family of the response's own stream.
+
+        Raises:
+            StreamError: The response is compressed more than once.
+        """
+        _check_coding(response)
         return _in_family(cls, response.stream.__class__, cls.family_base)(response, repairer)
 
     @classmethod
@@ -412,8 +417,9 @@ def read_all(response: Response, limit: int) -> bytes:
     """Read the whole body of a response, and close it; its connection is not used again if bytes follow the body.
 
     Raises:
-        StreamError: The body has more bytes than the limit.
+        StreamError: The body has more bytes than the limit, or is compressed more than once.
     """
+    _check_coding(response)
     if response.is_stream_consumed:  # a transport underneath has looked at it
         return response.read()
     raw = bytearray()
@@ -431,6 +437,7 @@ def read_all(response: Response, limit: int) -> bytes:
 
 async def aread_all(response: Response, limit: int) -> bytes:
     """The same for an asynchronous client."""
+    _check_coding(response)
     if response.is_stream_consumed:
         return await response.aread()
     raw = bytearray()
@@ -459,6 +466,25 @@ def _extend(content: bytearray, chunk: bytes, limit: int) -> None:
 def _is_encoded(response: Response) -> bool:
     """Whether the bytes are compressed, as some servers do whatever is requested."""
     return response.headers.get("content-encoding", "identity") != "identity"
+
+
+def has_several_codings(content_encoding: str) -> bool:
+    """Whether a body is compressed more than once: a few bytes of it may become gigabytes in one step."""
+    return len([name for name in content_encoding.split(",") if name.strip()]) > 1
+
+
+def _check_coding(response: Response) -> None:
+    """Check that the size of a body can be limited.
+
+    Raises:
+        StreamError: It is compressed more than once.
+    """
+    if has_several_codings(response.headers.get("content-encoding", "")):
+        raise StreamError(
+            "The service's response is compressed more than once, so its size cannot be limited. Switch the "
+            "compression off in the service or in the program in front of it.",
+            code="body_too_large",
+        )
 
 
 def _decode(response: Response, raw: bytes, family_base: Literal["SyncByteStream", "AsyncByteStream"]) -> Response:

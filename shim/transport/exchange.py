@@ -25,7 +25,7 @@ from shim.transport.plain import find_status, is_json, parse_body, repair_body
 from shim.transport.remedies import Cause
 from shim.transport.replies import Replies, is_mislabelled
 from shim.transport.requests import ApiRequest, Kind
-from shim.transport.steps import Abandon, ReadChunk, Send
+from shim.transport.steps import Abandon, Close, ReadChunk, Send
 
 if TYPE_CHECKING:
     from shim.transport.body import Body
@@ -229,7 +229,8 @@ class Exchange:
             self._report.generation = "2.x"
         try:
             return (yield from self._receive_by_kind(api, response))
-        except StreamError as error:  # a body is too large
+        except StreamError as error:  # a body is too large, or may become so
+            yield Close(response)
             return self._replies.fail(response, HTTPStatus.BAD_GATEWAY, error.message, error.code)
 
     def _receive_by_kind(self, api: ApiRequest, response: Response) -> Steps[Response]:

@@ -1,5 +1,8 @@
 """The commands take an address as a person finds it, and finds the models of a local catalog."""
 
+import os
+import sys
+
 import pytest
 
 pytest.importorskip("typer")
@@ -23,6 +26,34 @@ def local_catalog() -> RawServer:
         return inner(connection, request) if request.path.startswith(LOCAL) else plain_response(b"", 404)
 
     return RawServer(script)
+
+
+@pytest.mark.parametrize("command", [("models",), ("chat", "Hi"), ("run", "--attach", "--", sys.executable, "-c", "")])
+def test_commands_do_not_show_a_password(environment, command):
+    """The service gets it, the terminal and its log do not."""
+    with openai_server() as server:
+        address = server.url.replace("http://", "http://user:PASS@")
+        done = run(*command, environment={**environment, "FOUNDRY_LOCAL_ENDPOINT": address})
+        assert done.returncode == 0
+        assert {request.header("authorization") for request in server.requests} == {"Basic dXNlcjpQQVNT"}
+        said = done.stdout + done.stderr
+        assert server.url.removeprefix("http://") in said
+        assert "PASS" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script without an extension is no program there")
+def test_commands_run_no_program_of_the_current_folder(environment, tmp_path, monkeypatch):
+    """Python's own library asks `uname` for the processor, wherever the path finds it."""
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "uname"
+    program.write_text(f"#!/bin/sh\necho x >> {tmp_path}/proof\n", encoding="utf-8")
+    program.chmod(0o755)
+    for path in (".", f".{os.pathsep}{os.defpath}", f"{os.pathsep}{os.defpath}"):
+        assert run("demo", environment={**environment, "PATH": path}).returncode == 0
+        with openai_server() as server:
+            done = run("doctor", "--base-url", server.base_url, environment={**environment, "PATH": path})
+        assert "Python" in done.stdout or done.stdout
+        assert not (tmp_path / "proof").exists()
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,6 @@ def test_what_is_an_address_of_this_machine(address, expected):
         ("http://us%40er:PA%2FSS@host", "http://host", "Basic dXNAZXI6UEEvU1M="),
         ("http://a@b:PASS@host", "http://host", "Basic YUBiOlBBU1M="),
         ("user:PASS@host:1", "host:1", "Basic dXNlcjpQQVNT"),
-        ("http://host/v1?a=b@c", "http://host/v1?a=b@c", None),
         ("http://host", "http://host", None),
         ("http://user:PASS@[", "http://[", "Basic dXNlcjpQQVNT"),
     ],
@@ -173,7 +172,21 @@ def test_name_and_password_are_taken_out_of_an_address(address, shown, authoriza
     assert without_credentials(address) == shown
 
 
-@pytest.mark.parametrize("address", ["http://user:PASS@127.0.0.1:9", "http://user:PASS@[", "http://user:x:PASS@h:port"])
+def test_malformed_address_is_shown_without_what_may_be_a_password():
+    """Everything before the last @, wherever its name and password would end."""
+    for password in ("PASS", "PA/SS", "PA?SS", "PA#SS", "PA\nSS", "1/PASS"):
+        assert without_credentials(f"http://user:{password}@host/v1") == "http://host/v1"
+        assert without_credentials(f"user:{password}@host/v1") == "host/v1"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("http://user:PASS@127.0.0.1:9", "http://user:PASS@[", "http://user:x:PASS@h:port"),
+        *("http://user:PASS/x@127.0.0.1:9", "http://user:PASS#x@127.0.0.1:9", "user:9?PASS@127.0.0.1:9"),
+        *("http://user:PASS@127.0.0.1:99999", "http://user:PASS@\u2100:1"),
+    ],
+)
 def test_no_error_shows_a_password(address):
     """Neither where nothing answers, nor where the address is malformed."""
     with pytest.raises(ServiceError) as caught:
@@ -206,8 +219,9 @@ def test_model_is_resolved_with_the_given_authorization():
         (plain_response(b"[" * 100_000), "not JSON"),
         (plain_response(b'{"data": [{"id": 1}, {"id": null}, 2]}'), None),
         ([Send(response_head(headers=[])), *[Send(http_chunk(b" " * 2**20))] * 20, Hold()], "too large"),
+        (plain_response(b"{}", headers=[("Content-Encoding", "gzip, gzip")]), "more than once"),
     ],
-    ids=["deep", "ids", "large"],
+    ids=["deep", "ids", "large", "compressed"],
 )
 def test_strange_list_of_models_is_a_reason(script, reason):
     """It is read up to a size, and understood as far as it goes."""
@@ -221,12 +235,18 @@ def test_strange_list_of_models_is_a_reason(script, reason):
                 find_service(server.base_url)
 
 
-def test_list_of_models_that_drips_is_given_up(monkeypatch):
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (response_head(headers=[]), http_chunk(b" ")),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "head", "interim responses"],
+)
+def test_response_that_drips_is_given_up(monkeypatch, start, piece):
     """Each of its pieces comes in time, all of them do not."""
     monkeypatch.setattr("shim.service.find._PROBE_SECONDS", 0.5)
-    steps = [
-        Send(response_head(headers=[])),
-        *(step for _ in range(100) for step in (Send(http_chunk(b" ")), Sleep(0.1))),
-    ]
+    steps = [Send(start), *(step for _ in range(600) for step in (Send(piece), Sleep(0.1)))]
     with RawServer(steps) as server, pytest.raises(ServiceError, match="does not finish its response"):
         find_service(server.base_url)

@@ -228,6 +228,15 @@ class TestCompletions:
         assert got.choices[0].message.content == TEXT
         assert "IsDelta" not in got.to_dict()
 
+    @pytest.mark.parametrize("status", [200, 400])
+    def test_body_that_is_compressed_twice_is_an_error(self, client, is_foundry, status):
+        """A few kilobytes of it may be gigabytes, in one step."""
+        packed = gzip.compress(gzip.compress(json.dumps(PLAIN).encode()))
+        headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip, gzip")]
+        got = ask(client, plain_response(packed, status, headers=headers), is_foundry=is_foundry)
+        assert isinstance(got, openai.APIStatusError)
+        assert "compressed more than once" in str(got)
+
     def test_broken_compression_is_an_error(self, client, is_foundry):
         """What cannot be unpacked."""
         headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]

@@ -1,5 +1,6 @@
 """What the page asks the proxy, without a browser."""
 
+import gzip
 import json
 import socket
 
@@ -13,7 +14,8 @@ from shim.proxy import Guard
 from shim.repairs import Policy, Repair
 from support.page import ANSWER, ASKED, ask, joined, nobody
 from support.proxies import wait_until
-from support.raw_server import Hold, marked, plain_response, sse_response
+from support.raw_server import Hold, Send, marked, plain_response, response_head, sse_response
+from support.raw_server import chunk as http_chunk
 from support.scripted_model import SCRIPTS
 from support.streams import conforming, payloads, stream, text_of
 
@@ -157,6 +159,29 @@ def test_redirect_is_an_error(address, upstream):
     (error,) = (line["error"] for line in ask(address) if "error" in line)
     assert error["message"] == "The service answers with status 302."
     assert len(upstream.server.requests) == 1
+
+
+def test_body_of_a_redirect_is_not_read(address, upstream):
+    """Nobody sees it, and it may be endless."""
+    upstream.answer = [Send(response_head(302, [("Location", "/")]) + http_chunk(b"x" * 1000)), Hold()]
+    lines = ask(address)
+    assert lines[-1]["done"] is True
+    assert not joined(lines, "sent")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (sse_response([b": x\n" * 3000]), "more than 2000 lines"),
+        (plain_response(gzip.compress(b"{}"), headers=[("Content-Encoding", "gzip")]), "compressed"),
+    ],
+    ids=["lines", "compressed"],
+)
+def test_answer_whose_comparison_has_no_limit_is_not_compared(address, upstream, answer, reason):
+    """Neither one for which the client needs minutes, nor one that may become gigabytes."""
+    upstream.answer = answer
+    (comparison,) = (line["comparison"] for line in ask(address) if "comparison" in line)
+    assert reason in comparison["unavailable"]
 
 
 def test_refused_connection_is_an_error(serve):

@@ -1,7 +1,6 @@
 """Each attack of ``tests/checks/attacks`` on one proxy: none may succeed."""
 
 import sys
-from itertools import takewhile
 
 import pytest
 
@@ -38,17 +37,9 @@ def cases():
 
 @pytest.mark.parametrize("entry", [*cases()])
 def test_attack_does_not_succeed(target, entry):
-    """See the attack's own docstring. On a busy machine an attack on time may succeed once, but not again and again."""
-    attempts = 3 if entry.group == "load" else 1
-    successes = list(takewhile(bool, (_play(entry, target) for _ in range(attempts))))
-    assert len(successes) < attempts, successes
-
-
-def _play(entry, target):
-    try:
-        return entry.play(target)
-    except TimeoutError as error:
-        return f"no response in time: {error}"
+    """See the attack's own docstring."""
+    success = entry.play(target)
+    assert not success, success
 
 
 @pytest.mark.parametrize(

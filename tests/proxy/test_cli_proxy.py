@@ -21,7 +21,7 @@ from support.commands import command as program
 from support.commands import run as run_command
 from support.openai_server import TEXT, openai_server
 from support.proxies import CHAT, OPTIONS, address_in, proxy_command, wait_until
-from support.raw_server import Send, response_head, sse_response
+from support.raw_server import Hold, RawServer, Send, response_head, sse_response
 from support.raw_server import chunk as http_chunk
 from support.streams import DONE, END, betalgo, conforming, event, payloads, stream, text_of
 from support.terminal import CTRL_C, Terminal, in_terminal
@@ -149,6 +149,17 @@ class TestServing:
         right = {"first", "second", "third"}
         assert statuses == {key: 200 if key in right else 401 for key in statuses}
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="modes are those of POSIX")
+    @pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, True), (0o622, True)])
+    def test_file_of_keys_that_others_may_use_is_named(self, environment, tmp_path, mode, is_open):
+        """The proxy serves all the same: the keys may be shared on purpose."""
+        (tmp_path / "keys").write_text("first\n", encoding="utf-8")
+        (tmp_path / "keys").chmod(mode)
+        with openai_server() as server:
+            options = ["--api-key-file", tmp_path / "keys", "--upstream", server.url]
+            with proxy_command(*options, environment=environment) as proxy:
+                assert ("chmod 600" in "".join(proxy.complaints)) is is_open
+
     def test_limits_are_options(self, environment):
         """Each of them reaches the server."""
         options = ["--header-timeout", 0.5, "--idle-timeout", 0.5, "--body-timeout", 0.5, "--max-held", 1000]
@@ -266,6 +277,29 @@ class TestInterrupt:
         assert "Traceback" not in terminal.output
         assert "Error" not in terminal.output
 
+    def test_second_ctrl_c_does_not_wait_for_a_search(self, environment, tmp_path):
+        """The service is gone, and what is at other addresses does not answer."""
+        daemon = tmp_path / ".foundry" / "daemon.json"
+        daemon.parent.mkdir()
+        with ExitStack() as stack:
+            silent = stack.enter_context(RawServer([Hold()]))
+            with openai_server() as first:
+                daemon.write_text(json.dumps({"web_urls": [first.url]}), encoding="utf-8")
+                terminal = stack.enter_context(Terminal(program("proxy", "--port", 0), environment))
+                terminal.read_until("(Ctrl-C ends)")
+            # Eight addresses, for ten seconds each.
+            named = [f"{silent.url}/{number}" for number in range(8)]
+            daemon.write_text(json.dumps({"web_urls": named}), encoding="utf-8")
+            proxy = address_in(terminal.output)
+            with proxy.asked():
+                wait_until(lambda: silent.requests)
+                terminal.write(CTRL_C)
+                wait_until(lambda: _is_closed(proxy.port))
+                terminal.write(CTRL_C)
+                assert terminal.wait() == 130
+        assert "Traceback" not in terminal.output
+        assert "ERROR" not in terminal.output
+
     def test_idle(self, server, environment):
         """Without a request it ends at once, although a client keeps its connection."""
         with Terminal(program("proxy", "--port", 0, "--upstream", server.url), environment) as terminal:
@@ -316,6 +350,15 @@ class TestRefusals:
         done = run("--port", 0, *([] if "--upstream" in options else ["--upstream", "http://127.0.0.1:9"]), *options)
         assert done.returncode == 2
         assert reason in " ".join(done.stderr.split())
+
+    @pytest.mark.parametrize("line", ["# the keys of the team", "one\x0ctwo", "one\u2028two", "a\x00b", "a\u00a0b"])
+    def test_line_that_is_no_key_is_a_usage_error(self, run, tmp_path, line):
+        """A comment is easy to guess, and half a key easier than a whole one."""
+        (tmp_path / "keys").write_text(f"right\n{line}\n", encoding="utf-8")
+        done = run("--upstream", "http://127.0.0.1:9", "--api-key-file", tmp_path / "keys")
+        assert done.returncode == 2
+        assert "no spaces" in " ".join(done.stderr.split())
+        assert line not in done.stderr
 
     def test_empty_variable_is_a_usage_error(self, run):
         """A key that a script has left empty protects nothing."""

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import openai
 from shim.errors import ServiceError
 from shim.proxy import ConnectionLimits
 from support.openai_server import TEXT, openai_server, whole
-from support.proxies import CHAT, OPTIONS, parsed_metrics, proxying, wait_until
+from support.proxies import CHAT, OPTIONS, SECONDS, parsed_metrics, proxying, wait_until
 from support.raw_server import (
     Close,
     Hold,
@@ -262,6 +263,19 @@ class TestLimits:
                 assert _is_closed(silent)
                 half.sendall(b"alhost\r\n\r\n")
                 assert half.recv(4096).startswith(b"HTTP/1.1 200")
+
+    def test_new_client_replaces_one_that_does_not_read(self):
+        """Its response is under way, but it is the client that keeps the proxy waiting."""
+        # More responses than the buffers of both sides hold, without a byte of them being read.
+        requests = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 1500
+        with RawServer(sse_response([*map(event, conforming())], end="held")) as server:
+            with proxying(server.base_url, limits=ConnectionLimits(max_connections=2)) as proxy:
+                with _slow_reader(proxy) as slow, proxy.asked() as held:
+                    slow.sendall(requests)
+                    assert held.recv(1)
+                    wait_until(lambda: _answers(proxy))
+                    # The other one has a request under way, and reads.
+                    assert held.recv(1)
 
     def test_client_with_a_request_under_way_is_not_replaced(self):
         """Where each connection has one, the new client is disconnected, until another has finished."""
@@ -706,6 +720,14 @@ class TestMetrics:
 def _status(proxy):
     with proxy.stream(CHAT) as answer:
         return answer.status_code
+
+
+def _slow_reader(proxy):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(SECONDS)
+    connection.connect(("127.0.0.1", proxy.port))
+    return connection
 
 
 def _is_closed(connection):

@@ -65,10 +65,13 @@ def test_host_port_and_credentials_are_kept(address, expected):
 
 @pytest.mark.parametrize(
     "address",
-    ["", " ", "http://", "http:///v1", "ftp://localhost/v1", "file:///etc/passwd", "http://[", "http://h:port"],
+    [
+        *("", " ", "http://", "http:///v1", "ftp://localhost/v1", "file:///etc/passwd", "http://[", "http://h:port"),
+        *("http://user:1/PASS@host", "user:1?PASS@host", "http://user:1#PASS@host:1/v1"),
+    ],
 )
 def test_what_is_not_an_address_is_refused(address):
-    """It has no host, another scheme, or a port that is not a number."""
+    """It has no host, another scheme, a port that is not a number, or a password that is cut into its parts."""
     with pytest.raises(ValueError, match=r".+"):
         normalised(address)
 

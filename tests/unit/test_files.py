@@ -76,7 +76,19 @@ def test_folder_that_everybody_may_write_to_is_refused(tmp_path):
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    with pytest.raises(ServiceError, match=r"Every user may write to .*open\. Go away\."):
+    with pytest.raises(ServiceError, match=r"Other users may write to .*open\. Go away\."):
+        require_private([folder], "Go away.")
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can give a folder away")
+def test_folder_that_another_group_may_write_to_is_refused(tmp_path):
+    """The user's own group is often the user's alone, and passes."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o770)
+    require_private([folder], "Go away.")
+    os.chown(folder, -1, 65534)
+    with pytest.raises(ServiceError, match="Other users may write to"):
         require_private([folder], "Go away.")
 
 

@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import re
+from base64 import b64encode
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -553,6 +554,50 @@ def test_bodies_stay_if_they_are_wanted(chunked):
     assert len(kept.answer) == len(original.answer)
     assert not kept.is_redacted
     assert redact(kept, keep_text=True) == kept
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        bytes.upper,
+        b64encode,
+        lambda key: b64encode(b"user:" + key),
+        lambda key: b64encode(b"Bearer " + key),
+        lambda key: key.hex().encode(),
+        lambda key: b"".join(b"%%%02X" % byte for byte in key),
+        lambda key: b"".join(b"\\u%04X" % byte for byte in key),
+    ],
+)
+def test_key_is_masked_in_a_readable_body_however_it_is_spelled(spell):
+    """In another case, encoded, or escaped: a service may show what it has received as it has read it."""
+    key = b"sk-secret-Zq81-Wk02"
+    spelling = spell(key)
+    error = b'{"error": {"message": "Incorrect key %b."}}' % spelling
+    credentials = [("Authorization", f"Bearer {key.decode()}")]
+    kept = redact(recording(plain(error, status=401), headers=credentials), keep_text=True)
+    assert b"Incorrect key" in body_of(kept)
+    # What stands before the key, and the first and last of its own characters, may be left of an encoded one.
+    half = spelling[len(spelling) // 2 :]
+    assert not [at for at in range(len(half) - 7) if half[at : at + 8] in kept.answer]
+
+
+def test_password_of_basic_authentication_is_masked_in_a_readable_body():
+    """The header encodes it, and the service shows it in plain text."""
+    credentials = [("Authorization", f"Basic {b64encode(b'user:Zq81-Wk02-secret').decode()}")]
+    error = b'{"error": {"message": "Zq81-Wk02-secret is wrong"}}'
+    kept = redact(recording(plain(error, status=401), headers=credentials), keep_text=True)
+    assert b"Zq81" not in kept.answer
+    assert b"secret" not in kept.answer
+
+
+def test_compressed_body_is_overwritten_where_text_is_kept():
+    """Nobody sees what is in it: a key, for example."""
+    packed = gzip.compress(b'{"error": {"message": "Incorrect key sk-secret-Zq81"}}')
+    credentials = [("Authorization", "Bearer sk-secret-Zq81")]
+    original = recording(plain(packed, status=401, headers=(("Content-Encoding", "gzip"),)), headers=credentials)
+    kept = redact(original, keep_text=True)
+    assert body_of(kept) == b"x" * len(packed)
+    assert "overwritten" in kept.details["response body"]
 
 
 def test_compressed_bodies_are_overwritten():

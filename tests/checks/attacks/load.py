@@ -78,13 +78,11 @@ def idle_connections(target: Target) -> str:
 def slow_headers(target: Target) -> str:
     """A client that sends its headers byte by byte is never disconnected."""
     with target.connect() as connection:
-        started = time.monotonic()
         with suppress(OSError):
             for byte in target.head("GET /v1/models HTTP/1.1", "X-Long: " + "x" * 200):
                 connection.sendall(bytes([byte]))
                 time.sleep(0.05)
-                if time.monotonic() - started > 4:
-                    return "it is still connected after four times the limit"
+            return "" if connection.recv(12) in (b"", b"HTTP/1.1 408") else "it is answered after ten times the limit"
         return ""
 
 
@@ -106,7 +104,7 @@ def timeouts(target: Target) -> str:
         for name, head in heads.items():
             opened[name] = stack.enter_context(target.connect())
             opened[name].sendall(head)
-        return ", ".join(name for name, connection in opened.items() if not is_closed(connection, 6.0))
+        return ", ".join(name for name, connection in opened.items() if not is_closed(connection, 60.0))
 
 
 @attack("load", own=True)
@@ -116,10 +114,10 @@ def slow_bodies(target: Target) -> str:
         connection.sendall(target.head("POST /v1/none HTTP/1.1", "Content-Length: 1000"))
         started = time.monotonic()
         with suppress(OSError):
-            while time.monotonic() - started < 15:
+            while time.monotonic() - started < 60:
                 connection.sendall(b"x")
                 time.sleep(0.4)
-            return "it is still connected after 15 times the limit"
+            return "it is still connected after 60 times the limit"
     return ""
 
 
@@ -309,15 +307,17 @@ def _left(target: Target, leave: "object") -> str:
     assert target.service
     asked = json.dumps({"model": "evil:held", "messages": [], "stream": True}).encode()
     head = target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(asked)}")
-    before = len(target.service.closed_at)
+    before, left = len(target.service.closed_at), target.clients_left()
     connection = target.connect()
     connection.sendall(head + asked)
     connection.recv(100)
     leave(connection)  # type: ignore[operator]
-    seen = wait_for(lambda: len(target.service.closed_at) > before, 3.0)  # type: ignore[union-attr]
+    ended = wait_for(lambda: len(target.service.closed_at) > before, 30.0)  # type: ignore[union-attr]
+    # Otherwise the silence of the service has ended the request.
+    seen = ended and wait_for(lambda: target.clients_left() > left, 2.0)
     with suppress(OSError):
         connection.close()
-    return "" if seen else "the service is still asked three seconds later"
+    return "" if seen else "the service is asked until it has been silent for too long"
 
 
 @attack("load", own=True)
@@ -380,10 +380,10 @@ def clients_that_do_not_read(target: Target) -> str:
     started = target.memory() or 0
     with connections(target, 20, head):
         wait_for(lambda: len(target.service.requests) >= before + 20, 10.0)  # type: ignore[union-attr]
-        closed = wait_for(lambda: target.service.open_connections == 0, 30.0)  # type: ignore[union-attr]
+        closed = wait_for(lambda: target.service.open_connections == 0, 60.0)  # type: ignore[union-attr]
         grown = (target.memory() or 0) - started
     if not closed:
-        return "the service still sends 30 seconds later"
+        return "the service still sends 60 seconds later"
     return f"the memory grew by {grown // MIB} MB" if grown > 60 * MIB else ""
 
 
@@ -396,7 +396,7 @@ def descriptors(target: Target) -> str:
             pass
         with connections(target, 100, b"\xff"):
             pass
-    wait_for(lambda: (target.descriptors() or 0) <= before + 5, 5.0)
+    wait_for(lambda: (target.descriptors() or 0) <= before + 5, 30.0)
     after = target.descriptors() or 0
     if not target.is_prompt():
         return "nobody else is served"
@@ -466,11 +466,11 @@ def small_headers(target: Target) -> str:
     }
     slow = []
     for name, request in requests.items():
-        started = time.monotonic()
+        started = target.clock()
         for _ in range(5):
-            target.exchange(request.replace(b"Host:", b"connection: close\r\nHost:", 1), seconds=5.0)
-        if time.monotonic() - started > 5:
-            slow.append(f"{name}: {time.monotonic() - started:.1f} s for five")
+            target.exchange(request.replace(b"Host:", b"connection: close\r\nHost:", 1), seconds=30.0)
+        if (seconds := target.clock() - started) > 5:
+            slow.append(f"{name}: {seconds:.1f} s for five")
     return "; ".join(slow + [line.strip() for line in target.log if "Traceback" in line])
 
 
@@ -485,16 +485,16 @@ def lingering_crowd(target: Target) -> str:
 @attack("load", own=True)
 def many_requests(target: Target) -> str:
     """Requests that wait for the service lock others out."""
-    asked = b'{"model": "evil:held", "messages": [], "stream": true}'
+    asked = b'{"model": "evil:kept", "messages": [], "stream": true}'
     head = target.head("POST /v1/chat/completions HTTP/1.1", f"Content-Length: {len(asked)}") + asked
     with connections(target, 290, head) as opened:
-        found = wait_for(lambda: target.chat("surplus").status == 503, 5.0)
+        found = wait_for(lambda: target.chat("surplus").status == 503, 60.0)
         refused = target.chat("surplus")
         health = target.is_prompt()
         codes = {connection.recv(12) for connection in opened}
     if codes != {b"HTTP/1.1 200", b"HTTP/1.1 503"}:
         return str(codes)
-    if not wait_for(lambda: target.chat("surplus").status == 200, 10.0):
+    if not wait_for(lambda: target.chat("surplus").status == 200, 60.0):
         return "their places are not given back"
     right = found and health and refused.code == "too_many_requests" and refused.header("retry-after")
     return "" if right else f"{refused}, health {health}"

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from checks.attacks.target import Target
 from support.commands import command, lonely
 from support.environments import REPOSITORY
 from support.openai_server import openai_server
+from support.raw_server import RawServer, Send, Sleep
 
 FOREIGN = [
     "http://192.0.2.1:5273",
@@ -86,14 +86,18 @@ def program_in_current_folder(_: Target) -> str:
 
 @attack("local", own=True)
 def command_in_current_folder(_: Target) -> str:
-    """A program named foundry in the current folder is run by discovery."""
+    """A program in the current folder is run by a command."""
     with home() as (folder, environment):
-        program = folder / "foundry"
-        program.write_text(f"#!/bin/sh\necho run >> {folder}/proof\n")
-        program.chmod(0o755)
-        for path in (".", "", f":{os.defpath}", f"./:{os.defpath}"):
-            run({**environment, "PATH": path}, "doctor", cwd=folder)
-        return "it was run" if (folder / "proof").exists() else ""
+        # Python's own library and openai's start some of them.
+        for name in ("foundry", "uname", "lsb_release", "git", "node", "sh", "ldconfig", "cc", "objdump", "file"):
+            program = folder / name
+            program.write_text(f"#!/bin/sh\necho {name} >> {folder}/proof\n")
+            program.chmod(0o755)
+        with openai_server() as server:
+            for path in (".", "", f":{os.defpath}", f"./:{os.defpath}"):
+                run({**environment, "PATH": path}, "doctor", cwd=folder)
+            run({**environment, "PATH": "."}, "capture", folder / "capture", "--base-url", server.base_url, cwd=folder)
+        return (folder / "proof").read_text() if (folder / "proof").exists() else ""
 
 
 @attack("local", own=True)
@@ -139,12 +143,12 @@ def daemon_files(_: Target) -> str:
 def _wrong(name: str, environment: dict[str, str]) -> list[str]:
     program = (
         "import time; from shim.service.find import find_service; from shim.errors import ServiceError\n"
-        "started = time.monotonic()\ntry:\n    find_service()\nexcept ServiceError as error:\n    print(error)\n"
-        "print(f'{time.monotonic() - started:.1f}')"
+        "started = time.process_time()\ntry:\n    find_service()\nexcept ServiceError as error:\n    print(error)\n"
+        "print(f'{time.process_time() - started:.1f}')"
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
     except subprocess.TimeoutExpired:
         return [f"{name}: hangs"]
@@ -161,16 +165,47 @@ def foreign_addresses(_: Target) -> str:
     """Discovery asks an address of another machine."""
     with home() as (folder, environment):
         (folder / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": FOREIGN}))
-        started = time.monotonic()
         done = run(environment, "doctor")
         said = (done.stdout + done.stderr).replace("\n", " ")
-        if time.monotonic() - started > 9 or "not of this machine" not in said:
+        if "not of this machine" not in said:
             return said
         program = "from shim.service.find import known_addresses\nprint(list(known_addresses()))"
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
         return "" if done.stdout == "[]\n" else done.stdout + done.stderr
+
+
+@attack("local", own=True)
+def endless_responses(_: Target) -> str:
+    """A program at a recorded address is waited for without end."""
+    pieces = {
+        "head": (b"HTTP/1.1 200 OK\r\n", b"X"),
+        "interim": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "body": (b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    }
+    wrong = []
+    for name, (start, piece) in pieces.items():
+        steps = [Send(start), *(step for _ in range(600) for step in (Send(piece), Sleep(0.5)))]
+        with home() as (folder, environment), RawServer(steps) as server:
+            (folder / ".foundry" / "daemon.json").write_text(json.dumps({"web_urls": [server.url]}))
+            wrong += _wrong(name, environment)
+    return "; ".join(wrong)
+
+
+@attack("local", own=True)
+def passwords(_: Target) -> str:
+    """The password in an address is shown by a command."""
+    wrong = []
+    with home() as (_folder, environment), openai_server() as server:
+        for password in ("PASS", "PASS/x", "PASS#x", "1/PASS", "a@PASS", "PASS%zz", "PASS["):
+            address = f"http://user:{password}@127.0.0.1:{server.port}"
+            run_program = ("run", "--attach", "--", sys.executable, "-c", "")
+            others = (("chat", "Hi"), run_program) if password == "PASS" else ()  # noqa: S105 - not a real one
+            for arguments in (("models",), *others):
+                done = run({**environment, "FOUNDRY_LOCAL_ENDPOINT": address}, *arguments)
+                wrong += [f"{password}: {line}" for line in (done.stdout + done.stderr).splitlines() if "PASS" in line]
+    return "; ".join(wrong)
 
 
 @attack("local", own=True)

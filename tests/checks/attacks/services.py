@@ -1,5 +1,6 @@
 """A service that misbehaves as the model's name or the path of a request says: ``evil:NAME``."""
 
+import gzip
 import json
 import zlib
 from collections.abc import Callable
@@ -142,6 +143,12 @@ BEHAVIOURS: dict[str, Script | Callable[[RawRequest], Script]] = {
     "huge-event": endless(http_chunk(b"x" * MIB), response_head(headers=[EVENTS]) + http_chunk(b"data: ")),
     "huge-line": endless(http_chunk(b"x" * MIB), response_head(headers=[EVENTS])),
     "gzip-bomb": lambda _connection, _request: body(bomb(), JSON, ("Content-Encoding", "gzip")),
+    "gzip-twice": lambda _connection, _request: body(gzip.compress(bomb()), JSON, ("Content-Encoding", "gzip, gzip")),
+    "gzip-headers": lambda _connection, _request: body(
+        gzip.compress(bomb()), EVENTS, ("Content-Encoding", "gzip"), ("Content-Encoding", "gzip")
+    ),
+    "huge-redirect": megabytes(200, response_head(302, [JSON, ("Location", "/")])),
+    "endless-lines": body(b"a\n" * MIB, EVENTS),
     "gzip-lie": body(COMPLETION, JSON, ("Content-Encoding", "gzip")),
     "unknown-coding": body(COMPLETION, JSON, ("Content-Encoding", "x-evil")),
     "deep-json": body(b"[" * 200_000 + b"]" * 200_000),
@@ -188,6 +195,10 @@ BEHAVIOURS: dict[str, Script | Callable[[RawRequest], Script]] = {
         ("Retry-After", "evil"),
     ),
     "held": sse_response(_EVENTS[:2], end="held"),
+    "kept": [
+        Send(response_head(headers=[EVENTS]) + http_chunk(b"".join(_EVENTS[:2]))),
+        *(step for _ in range(600) for step in (Sleep(0.5), Send(http_chunk(b": still here\n\n")))),
+    ],
     "endless-stream": endless(
         http_chunk(event(conforming(["x" * 2**14])[1])), response_head(headers=[EVENTS]) + http_chunk(_EVENTS[0])
     ),

@@ -191,7 +191,8 @@ def header_lines(target: Target) -> str:
 def pipelines(target: Target) -> str:
     """Requests that are sent without waiting are answered wrongly."""
     request = target.head("GET /healthz HTTP/1.1")
-    received = target.exchange(request * 50 + target.head("GET /none HTTP/1.1", "Connection: close"))
+    last = target.head("GET /none HTTP/1.1", "Connection: close")
+    received = target.exchange(request * 50 + last, seconds=30.0)
     statuses = re.findall(rb"HTTP/1\.1 (\d+)", received)
     return "" if statuses == [b"200"] * 50 + [b"404"] else f"{len(statuses)} responses: {statuses[-2:]}"
 
@@ -230,7 +231,7 @@ def head_bodies(target: Target) -> str:
     requests["key"] = target.head("HEAD /v1/models HTTP/1.1", "Connection: close", key=False)
     wrong = []
     for name, request in requests.items():
-        received = target.exchange(request, seconds=1.0)
+        received = target.exchange(request, seconds=30.0)
         if not received.startswith(b"HTTP/1.1 ") or not received.endswith(b"\r\n\r\n"):
             wrong.append(f"{name}: {received[-60:]!r}")
     return "; ".join(wrong)
@@ -241,11 +242,14 @@ def pipelined_bodies(target: Target) -> str:
     """Bodies that are sent without waiting are mixed up."""
     post = target.head("POST /healthz HTTP/1.1", "Content-Length: 5") + b"GET /"
     get = target.head("GET /healthz HTTP/1.1")
+    last = target.head("GET /healthz HTTP/1.1", "Connection: close")
     chunked = target.head("GET /healthz HTTP/1.1", "Transfer-Encoding: chunked") + b"5\r\nGET /\r\n0\r\n\r\n"
     found = {
-        "post": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get + post + get, seconds=1.0)),
-        "chunked": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get + chunked + get, seconds=1.0)),
-        "head": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get.replace(b"GET", b"HEAD") + get + get, seconds=1.0)),
+        "post": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get + post + last, seconds=30.0)),
+        "chunked": re.findall(rb"HTTP/1\.1 (\d+)", target.exchange(get + chunked + last, seconds=30.0)),
+        "head": re.findall(
+            rb"HTTP/1\.1 (\d+)", target.exchange(get.replace(b"GET", b"HEAD") + get + last, seconds=30.0)
+        ),
     }
     # A response to a request whose body was not needed ends the connection.
     right = {"post": [b"200", b"405"], "chunked": [b"200", b"200"], "head": [b"200", b"200", b"200"]}
@@ -264,7 +268,8 @@ def split_anywhere(target: Target) -> str:
     wrong = []
     for request in requests:
         for size in (1, 2, 3, 7, 50):
-            received = target.exchange([request[at : at + size] for at in range(0, len(request), size)])
+            pieces = [request[at : at + size] for at in range(0, len(request), size)]
+            received = target.exchange(pieces, seconds=30.0)
             if not received.startswith(b"HTTP/1.1 404"):
                 wrong.append(f"pieces of {size}: {received[:60]!r}")
     bodies = {request.body for request in target.service.requests if b'"none"' in request.body}  # type: ignore[union-attr]
