@@ -249,7 +249,7 @@ class ChunkRepairer:
         if is_buffered and is_hollow(chunk):
             return before
         chunks = [chunk]
-        if self._request.is_accumulated and len({*self._last_choices}) < len(choices):
+        if len({*self._last_choices}) < len(choices):
             chunks = _split(chunk, choices) if scope.allows(Repair.CHUNK_FORM, choices) else chunks
         return [*before, *chunks] if before or scope.changed else None
 
@@ -532,7 +532,7 @@ def _says_something(chunk: dict[str, Any]) -> bool:
 
 
 def _split(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A chunk for each of the choices: the official client's accumulator takes each for one of its own."""
+    """A chunk for each of the choices: programs read the first one only, and the official accumulator counts them."""
     first = {name: value for name, value in chunk.items() if name != "usage"}
     return [*({**first, "choices": [choice]} for choice in choices[:-1]), {**chunk, "choices": choices[-1:]}]
 

@@ -23,7 +23,9 @@ _TEXTS_OF_A_CHOICE: Final = ("text", "content")
 # Where events of other APIs have their text.
 _TEXTS_OF_AN_EVENT: Final = ("content", "text", "delta", "message", "response", "completion", "generated_text")
 _LISTS_OF_LOGPROBS: Final = ("content", "refusal")
-_FIELDS_OF_A_CHOICE: Final = frozenset([*_CHOICE_ENVELOPE, *_TEXTS_OF_A_CHOICE, "message", "logprobs", "finish_details"])
+_FIELDS_OF_A_CHOICE: Final = frozenset(
+    [*_CHOICE_ENVELOPE, *_TEXTS_OF_A_CHOICE, "message", "logprobs", "finish_details"]
+)
 # Fields of a delta beside its content and its calls, and what each of them has to be.
 _TYPES_OF_A_DELTA: Final = {"function_call": dict, "audio": dict, "refusal": str}
 
@@ -99,7 +101,7 @@ def repair_index(choice: dict[str, Any], position: int, scope: RepairScope, *, i
     """
     wanted = 0 if is_only else position
     index = choice.get("index")
-    if type(index) is int and (index == wanted or (index > 0 and not is_only)):
+    if type(index) is int and (index == wanted if is_only else index >= 0):
         return index
     if choice and _FIELDS_OF_A_CHOICE.isdisjoint(choice):
         raise damaged("a choice has none of the fields of one")
