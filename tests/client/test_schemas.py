@@ -1,4 +1,4 @@
-"""JSON schemas of answers: OpenAI's form reaches Foundry Local in the form that it enforces, and nobody else."""
+"""Contract line 12, JSON schemas: Foundry Local gets OpenAI's form in the one that it enforces, and nobody else does."""
 
 import json
 from typing import Any

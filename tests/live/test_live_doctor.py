@@ -116,9 +116,6 @@ def test_schema_that_cannot_be_enforced_is_no_error(service, stream):
             max_tokens=32,
             stream=stream,
         )
-        text = (
-            "".join(chunk.choices[0].delta.content or "" for chunk in answer)
-            if stream
-            else answer.choices[0].message.content
-        )
-    assert "blossoms fall" in text
+        choices = [chunk.choices[0] for chunk in answer] if stream else answer.choices
+    texts = [(choice.delta if stream else choice.message).content or "" for choice in choices]
+    assert "blossoms fall" in "".join(texts)
