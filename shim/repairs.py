@@ -67,6 +67,7 @@ class Repair(StrEnum):
     RESPONSES_CONTENT = "responses-content"
     REQUEST_TOOLS = "request-tools"
     REQUEST_STRICT = "request-strict"
+    REQUEST_SCHEMA = "request-schema"
     MODEL_ALIAS = "model-alias"
     STALLED = "stalled"
     REQUEST_IGNORED = "request-ignored"
@@ -292,6 +293,11 @@ RULES: Final[Mapping[Repair, Rule]] = {
         "the service refuses `strict: true` of a function",
         "asked again without it, which is remembered for the service",
         "live 2.2.1; openai's `.parse()` and `pydantic_function_tool` and several frameworks send it",
+    ),
+    Repair.REQUEST_SCHEMA: Rule(
+        "the JSON schema of `response_format`, which Foundry Local 2.1 and later look for one level higher than OpenAI",
+        "its fields are put there as well; asked again without them if the service refuses the schema",
+        "live 2.1.0, 2.2.0 and 2.2.1",
     ),
     Repair.MODEL_ALIAS: Rule(
         "the service refuses the name of the model, and it stands for exactly one model that is there",

@@ -18,6 +18,7 @@ from shim.core.chunk_form import (
     repair_choices,
     repair_content,
     repair_delta,
+    repair_fields,
     repair_index,
     repair_logprobs,
     repair_usage,
@@ -247,7 +248,10 @@ class ChunkRepairer:
         before = [self._envelope.new_chunk([_empty_choice(index) for index in missing])] if missing else []
         if is_buffered and is_hollow(chunk):
             return before
-        return [*before, chunk] if before or scope.changed else None
+        chunks = [chunk]
+        if len({*self._last_choices}) < len(choices):
+            chunks = _split(chunk, choices) if scope.allows(Repair.CHUNK_FORM, choices) else chunks
+        return [*before, *chunks] if before or scope.changed else None
 
     def _repair_object(self, chunk: dict[str, Any], scope: RepairScope) -> None:
         """Name a chunk of another service: the official client's accumulator passes over one without its name."""
@@ -401,6 +405,7 @@ class ChunkRepairer:
         joins_parts = is_foundry or state.content is not None
         if not repair_content(delta, Repair.CHUNK_FORM, scope, joins_parts=joins_parts):
             raise damaged("a content is not text")
+        repair_fields(delta, scope)
         if self._request.is_accumulated:
             number_items(delta, state.items, scope)
         return is_buffered
@@ -524,6 +529,12 @@ class ChunkRepairer:
 
 def _says_something(chunk: dict[str, Any]) -> bool:
     return has_content(chunk) or any(choice.get("finish_reason") is not None for choice in chunk["choices"])
+
+
+def _split(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chunk for each of the choices: programs read the first one only, and the official accumulator counts them."""
+    first = {name: value for name, value in chunk.items() if name != "usage"}
+    return [*({**first, "choices": [choice]} for choice in choices[:-1]), {**chunk, "choices": choices[-1:]}]
 
 
 def _empty_choice(index: int) -> dict[str, Any]:

@@ -23,6 +23,11 @@ _TEXTS_OF_A_CHOICE: Final = ("text", "content")
 # Where events of other APIs have their text.
 _TEXTS_OF_AN_EVENT: Final = ("content", "text", "delta", "message", "response", "completion", "generated_text")
 _LISTS_OF_LOGPROBS: Final = ("content", "refusal")
+_FIELDS_OF_A_CHOICE: Final = frozenset(
+    [*_CHOICE_ENVELOPE, *_TEXTS_OF_A_CHOICE, "message", "logprobs", "finish_details"]
+)
+# Fields of a delta beside its content and its calls, and what each of them has to be.
+_TYPES_OF_A_DELTA: Final = {"function_call": dict, "audio": dict, "refusal": str}
 
 
 def is_hollow(chunk: dict[str, Any]) -> bool:
@@ -92,12 +97,14 @@ def repair_index(choice: dict[str, Any], position: int, scope: RepairScope, *, i
     """Make the index of a choice a number, 0 for the only one and the position for one without, and return it.
 
     Raises:
-        StreamError: The policy is strict and a repair is needed.
+        StreamError: It is not a choice, so the chunk is damaged; or the policy is strict and a repair is needed.
     """
     wanted = 0 if is_only else position
     index = choice.get("index")
-    if type(index) is int and (index == wanted or not is_only):
+    if type(index) is int and (index == wanted if is_only else index >= 0):
         return index
+    if choice and _FIELDS_OF_A_CHOICE.isdisjoint(choice):
+        raise damaged("a choice has none of the fields of one")
     if scope.allows(Repair.CHOICE_INDEX, index):
         choice["index"] = wanted
     return wanted
@@ -150,7 +157,7 @@ def repair_usage(chunk: dict[str, Any], scope: RepairScope) -> None:
 
 
 def repair_logprobs(choice: dict[str, Any], scope: RepairScope) -> None:
-    """Remove log probabilities that are not an object of lists, in place: the official client would fail on them.
+    """Remove log probabilities that are not lists of objects in an object, in place: a program would fail on them.
 
     Raises:
         StreamError: The policy is strict and a repair is needed.
@@ -164,8 +171,25 @@ def repair_logprobs(choice: dict[str, Any], scope: RepairScope) -> None:
         return
     for name in _LISTS_OF_LOGPROBS:
         tokens: Any = logprobs.get(name)
-        if tokens is not None and not isinstance(tokens, list) and scope.allows(Repair.CHUNK_FORM, tokens):
+        is_list = isinstance(tokens, list) and all(map(is_object, cast("list[Any]", tokens)))
+        if tokens is not None and not is_list and scope.allows(Repair.CHUNK_FORM, tokens):
             logprobs[name] = None
+
+
+def repair_fields(delta: dict[str, Any], scope: RepairScope) -> None:
+    """Remove empty values of another type than a field of a delta has, in place.
+
+    Raises:
+        StreamError: A value of another type is not empty, so the chunk is damaged; or the policy is strict.
+    """
+    for name in _TYPES_OF_A_DELTA.keys() & delta.keys():
+        value: Any = delta[name]
+        if value is None or isinstance(value, _TYPES_OF_A_DELTA[name]):
+            continue
+        if value:
+            raise damaged(f"its {name} has another type")
+        if scope.allows(Repair.CHUNK_FORM, value):
+            del delta[name]
 
 
 def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope, *, joins_parts: bool) -> bool:
@@ -188,7 +212,7 @@ def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope, *
         return True
     text = join_parts(content)
     if text is None:
-        return isinstance(content, list)
+        return isinstance(content, list) and all(map(is_object, cast("list[Any]", content)))
     if (joins_parts or is_object(content)) and scope.allows(repair, content):
         fields["content"] = text
     return True

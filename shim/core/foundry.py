@@ -93,6 +93,12 @@ _OTHER_USAGE_FIELDS: Final = frozenset(
 _OTHER_FINGERPRINT: Final = re.compile(r"fp_\w+|b\d+-[0-9a-f]{6,}|vllm-.*")
 
 
+def is_native(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the headers of a response are those of Foundry Local's own server, which 2.0 and later have."""
+    servers = (value.decode("latin-1").lower() for name, value in headers if name.lower() == b"server")
+    return any(server.startswith(_FOUNDRY_SERVER) for server in servers)
+
+
 class Owner(Enum):
     """Whose response it is, as far as it shows that."""
 

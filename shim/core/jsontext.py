@@ -325,6 +325,11 @@ def find_fields(data: bytes, value: Span, name: str) -> list[Span]:
     return [field for key, field in _iterate(data, value, is_object=True) if key == name]
 
 
+def list_fields(data: bytes, value: Span) -> dict[str, Span]:
+    """List the fields of an object by their names; of a repeated one the last."""
+    return dict(_iterate(data, value, is_object=True))
+
+
 def find_items(data: bytes, value: Span) -> list[Span]:
     """Find the items of an array."""
     return [item for _, item in _iterate(data, value, is_object=False)]

@@ -400,8 +400,10 @@ class ToolCalls:
         free_id = self._identities.free_id(item.id)
         if item.id != free_id and self._scope.allows(Repair.TOOL_CALL_ID, item.id):
             sent["id"] = free_id
-        # Mistral sends no type, and the official client does without.
-        if self._evidence.is_foundry and not sent.get("type") and self._scope.allows(Repair.TOOL_CALL_ID):
+        kind = sent.get("type")
+        # Mistral sends no type, and the official client does without. It fails on a function that is said to be custom.
+        is_wrong = kind != item.kind if self._evidence.is_foundry else (kind, item.kind) == ("custom", "function")
+        if is_wrong and self._scope.allows(Repair.TOOL_CALL_ID, kind):
             sent["type"] = item.kind
         if call.name and not item.name and self._scope.allows(Repair.TOOL_CALL_ID):
             function["name"] = call.name

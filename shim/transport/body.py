@@ -15,6 +15,7 @@ read timeout of the client ends a complete answer in the same way.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import suppress
 from functools import cache
@@ -254,17 +255,17 @@ class SyncBody(Body):
 
     def __next__(self) -> bytes:
         """The next bytes to emit."""
-        if self._head:
-            return self._take_head()
-        while not (self._is_over or self._repairer.has_ended):
+        out = self._take_head() if self._head else b""
+        while not (out or self._is_over or self._repairer.has_ended):
             chunk = self.read_chunk()
             # Nearly always: bytes that need no more than this.
-            if out := self._repairer.feed(chunk) if isinstance(chunk, bytes) else self._take(chunk):
-                if self._repairer.has_failed:
-                    # openai 1.x raises the error and leaves the stream open. If the garbage collector closed it, it
-                    # might do so while the pool of connections holds its lock, and wait for that lock forever.
-                    self.close()
-                return out
+            out = self._repairer.feed(chunk) if isinstance(chunk, bytes) else self._take(chunk)
+        if out:
+            if self._repairer.has_failed:
+                # openai 1.x raises the error and leaves the stream open. If the garbage collector closed it, it might
+                # do so while the pool of connections holds its lock, and wait for that lock forever.
+                self.close()
+            return out
         self._raise_failure()
         self._settle()
         raise StopIteration
@@ -286,9 +287,9 @@ class SyncBody(Body):
         try:
             return self._connection.read(_COMPLETE_SECONDS)
         except Exception as error:
-            if _is_timeout(error):
-                raise
-            return next(self._chunks, None)  # which raises it again, as an error of the library's own
+            library = sys.modules[type(self._response).__module__.partition(".")[0]]
+            known = getattr(library, type(error).__name__, None)  # those of the layer below have the same names
+            raise error if known is None else known(str(error)) from error
 
     def close(self) -> None:
         """Close the upstream stream, whichever thread reads it."""
@@ -354,11 +355,14 @@ class AsyncBody(Body):
 
     async def __anext__(self) -> bytes:
         """The next bytes to emit."""
-        if self._head:
-            return self._take_head()
-        while not (self._is_over or self._repairer.has_ended):
-            if out := self._take(await self.read_chunk()):
-                return out
+        out = self._take_head() if self._head else b""
+        while not (out or self._is_over or self._repairer.has_ended):
+            out = self._take(await self.read_chunk())
+        if out:
+            if self._repairer.has_failed:
+                # openai 1.x raises the error and leaves the stream open, and with it the connection.
+                await self.aclose()
+            return out
         self._raise_failure()
         await self._settle()
         raise StopAsyncIteration

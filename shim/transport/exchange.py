@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from shim.core.error_bodies import read_message, rebuild_body
 from shim.core.fast_path import FastStreamRepairer
-from shim.core.foundry import generation
+from shim.core.foundry import generation, is_native
 from shim.core.jsontext import dump
 from shim.errors import StreamError, causes
 from shim.repairs import Policy, Repair
@@ -92,6 +92,8 @@ class Exchange:
 
     def run(self) -> Steps[Response]:
         """Yield the steps; the value is the response for the client."""
+        if self._asked.has_schema and self._policy.wants(Repair.REQUEST_SCHEMA):
+            yield from self._peer.look_at()
         try:
             api, response = yield from self._send(self._prepare(self._asked))
         except Exception as error:
@@ -121,6 +123,8 @@ class Exchange:
             api.message.headers["accept-encoding"] = "identity"
         if self._peer.is_foundry:
             api = self._change(api, api.with_required(), Repair.REQUEST_TOOLS)
+        if self._peer.constrains:
+            api = self._change(api, api.with_schema_unwrapped(), Repair.REQUEST_SCHEMA)
         if self._memory.refusing_strict.recall(self._peer.subject):
             api = self._change(api, api.without_strict(), Repair.REQUEST_STRICT)
         model_id = self._memory.model_ids.recall(self._peer.subject)
@@ -225,7 +229,7 @@ class Exchange:
             # Another transport of the shim's is underneath, or its proxy sent the response, or it is this one's error.
             return response
         self._peer.see_headers(response.headers.raw)
-        if response.headers.get("server", "").startswith("oatpp"):
+        if is_native(response.headers.raw):
             self._report.generation = "2.x"
         try:
             return (yield from self._receive_by_kind(api, response))

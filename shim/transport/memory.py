@@ -61,6 +61,7 @@ class Memory:
     Attributes:
         owners: Whose service it is.
         model_ids: The id that the name of a model stands for.
+        constraining: Whether it is of a release that constrains its answers to JSON schemas.
         refusing_strict: Whether it refuses functions with ``strict: true``.
         stalled: Whether streams do not start.
     """
@@ -69,5 +70,6 @@ class Memory:
         """Start empty."""
         self.owners = Facts[Owner]()
         self.model_ids = Facts[str]()
+        self.constraining = Facts[bool]()
         self.refusing_strict = Facts[bool]()
         self.stalled = Facts[bool]()

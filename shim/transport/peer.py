@@ -6,10 +6,10 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from shim.core.foundry import Evidence, Owner
+from shim.core.foundry import Evidence, Owner, is_native
 from shim.core.jsontext import is_object, load
 from shim.transport.hosts import is_cloud, is_near
-from shim.transport.lookup import look_up_models
+from shim.transport.lookup import LOADED_PATHS, look_up_models
 from shim.transport.memory import Subject
 from shim.transport.steps import Close, Read, Send
 
@@ -51,6 +51,7 @@ class Peer:
         self._subject = Subject(api.origin, api.asked.model or "")
         self._has_looked_up = False
         self._models: KnownModels | None = None
+        self._is_foundry_by_policy = policy.foundry is True
         if policy.foundry != "auto":
             self.evidence = Evidence(Owner.FOUNDRY if policy.foundry else Owner.OTHER, is_settled=True)
         elif is_cloud(api.message.url.host):
@@ -89,9 +90,20 @@ class Peer:
         """Whether it may be asked for its models, which shows whose it is."""
         return self.may_be_foundry or (self._is_near and not self.is_other)
 
+    @property
+    def constrains(self) -> bool | None:
+        """Whether it is of a release that constrains its answers to JSON schemas; None if that is not known."""
+        if not (self.is_foundry or self.may_be_asked):
+            return False
+        # Every release accepts what the others need.
+        return self._is_foundry_by_policy or self._memory.constraining.recall(self._subject)
+
     def see_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Look for marks in the headers of a response."""
+        headers = list(headers)
         self.evidence.see_headers(headers)
+        if self.is_foundry and is_native(headers):
+            self._memory.constraining.learn(self._subject, value=True)
         self.remember()
 
     def see_body(self, value: object) -> None:
@@ -110,6 +122,14 @@ class Peer:
         """Remember whose service it is, for later exchanges."""
         if not self._is_settled and self.evidence.owner is not Owner.UNKNOWN:
             self._memory.owners.learn(self._subject, self.evidence.owner)
+
+    def look_at(self) -> Steps[None]:
+        """Find out which release it is by what it answers, if that is not known."""
+        if self.constrains is None:
+            with suppress(Exception):  # whatever it is, the request itself will show it
+                yield from self._get(LOADED_PATHS[0])
+                if self.constrains is None:
+                    self._memory.constraining.learn(self._subject, value=False)
 
     def look_up(self) -> Steps[KnownModels | None]:
         """Find out which models it has, once at most; None if it does not answer."""

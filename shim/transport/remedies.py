@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _STRICT_REFUSED: Final = re.compile(r"'strict' true is not supported")
 # "Provided tools are not defined using an OpenAI-compatible tool definition format per tool" (0.8).
 _TOOLS_REFUSED: Final = re.compile(r"Provided tools are not defined using an OpenAI-compatible")
+# "Error creating grammar: Unimplemented keys: ["uniqueItems"]" (2.1 and later).
+_SCHEMA_REFUSED: Final = re.compile(r"Error creating grammar")
 
 
 class Cause(Enum):
@@ -26,6 +28,7 @@ class Cause(Enum):
     MODEL = auto()
     TOOLS = auto()
     STRICT = auto()
+    SCHEMA = auto()
     EMPTY = auto()
     STALLED = auto()
 
@@ -55,6 +58,8 @@ def without_refused(api: ApiRequest, message: str, memory: Memory, subject: Subj
     """The request without what an error of Foundry Local's refuses; None if it refuses something else."""
     if _TOOLS_REFUSED.search(message) and (changed := api.with_required()):
         return Remedy(Cause.TOOLS, changed, Repair.REQUEST_TOOLS)
+    if _SCHEMA_REFUSED.search(message) and (changed := api.with_schema_wrapped()):
+        return Remedy(Cause.SCHEMA, changed)
     if _STRICT_REFUSED.search(message) and (changed := api.without_strict()):
         return Remedy(
             Cause.STRICT,

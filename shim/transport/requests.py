@@ -17,6 +17,8 @@ from shim.core.jsontext import (
     edit,
     find_fields,
     find_items,
+    is_object,
+    list_fields,
     load_object,
     remove_fields,
     whole,
@@ -36,6 +38,8 @@ _MODELS_PATH: Final = re.compile(r"/models(?:/[^/]+)?$")
 _OF_THE_BODY: Final = (b"content-length", b"content-encoding", b"transfer-encoding")
 _HELPER_HEADER: Final = "x-stainless-helper-method"
 """The official client names the method of its own that reads the response."""
+# What OpenAI's API puts around a JSON schema.
+_OF_THE_WRAPPER: Final = frozenset(["name", "description", "strict", "schema"])
 
 
 class Kind(Enum):
@@ -81,6 +85,15 @@ class ApiRequest:
     def streams(self) -> bool:
         """Whether it asks for a stream that the shim repairs."""
         return self.asked.stream and self.kind in (Kind.CHAT, Kind.RESPONSES)
+
+    @property
+    def has_schema(self) -> bool:
+        """Whether the answer to a chat has to match a JSON schema."""
+        asked: Any = self._fields.get("response_format") if self.kind is Kind.CHAT else None
+        if not is_object(asked) or asked.get("type") != "json_schema":
+            return False
+        wrapper: Any = asked.get("json_schema")
+        return is_object(wrapper) and is_object(schema := wrapper.get("schema")) and bool(schema)
 
     @property
     def body(self) -> bytes:
@@ -144,6 +157,32 @@ class ApiRequest:
         ]
         return self._edited(edits) if edits else None
 
+    def with_schema_unwrapped(self) -> Self | None:
+        """The same request, with the fields of its schema beside the schema as well; None if it has none like that.
+
+        Foundry Local takes the object around a schema for the schema, and passes over fields that mean nothing in one.
+        """
+        wrapper, schema = self._find_schema()
+        names = schema.keys() - _OF_THE_WRAPPER
+        # References may name a field `schema` of a schema. An object with more fields is not OpenAI's wrapper.
+        if wrapper is None or not names or "schema" in schema or self._fields_of(wrapper).keys() - _OF_THE_WRAPPER:
+            return None
+        return self._edited(
+            [add_field(self._body, wrapper, name, self._text_of(schema[name])) for name in schema if name in names]
+        )
+
+    def with_schema_wrapped(self) -> Self | None:
+        """The same request without the copies of the schema's fields beside it; None if there are none."""
+        wrapper, schema = self._find_schema()
+        if wrapper is None:
+            return None
+        copies = {
+            name
+            for name, field in self._fields_of(wrapper).items()
+            if name in schema.keys() - _OF_THE_WRAPPER and self._text_of(field) == self._text_of(schema[name])
+        }
+        return self._edited(remove_fields(self._body, wrapper, copies)) if copies else None
+
     def hurried(self, seconds: float) -> Self:
         """The same request with a shorter read timeout, in seconds, in extensions of its own."""
         timeouts = {**self.message.extensions.get("timeout", {}), "read": seconds}
@@ -160,6 +199,19 @@ class ApiRequest:
         for tools in self._find(whole(self._body), "tools") if self._fields.get("tools") else ():
             for tool in find_items(self._body, tools):
                 yield from self._find(tool, "function") if self.kind is Kind.CHAT else [tool]
+
+    def _find_schema(self) -> tuple[Span | None, dict[str, Span]]:
+        """The object around the JSON schema of the answer, None if there is none, and the fields of the schema."""
+        asked = self._fields_of(whole(self._body)).get("response_format") if self.has_schema else None
+        wrapper = None if asked is None else self._fields_of(asked).get("json_schema")
+        schema = None if wrapper is None else self._fields_of(wrapper).get("schema")
+        return wrapper, {} if schema is None else self._fields_of(schema)
+
+    def _fields_of(self, value: Span) -> dict[str, Span]:
+        return list_fields(self._body, value)
+
+    def _text_of(self, value: Span) -> bytes:
+        return self._body[value.start : value.end]
 
     def _find(self, value: Span, name: str) -> list[Span]:
         return find_fields(self._body, value, name)

@@ -395,6 +395,17 @@ CASES: dict[Repair, Case] = {
     Repair.REQUEST_STRICT: Case(
         without_strict(sse(*GOOD)), says(), {**CHAT, "tools": [{"type": "function", "function": STRICT}]}
     ),
+    Repair.REQUEST_SCHEMA: Case(
+        plain(),
+        lambda reply: json.loads(reply.sent[-1])["response_format"]["json_schema"]["properties"] == {},
+        {
+            **PLAIN,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": {"type": "object", "properties": {}}},
+            },
+        },
+    ),
     Repair.MODEL_ALIAS: Case(with_one_model(sse(*GOOD)), says(), {**CHAT, "model": ALIAS}),
     Repair.REQUEST_IGNORED: Case(sse(*GOOD), lambda reply: "request-ignored" in reply.repairs, {**CHAT, "n": 2}),
     Repair.STALLED: Case(hangs_when_streamed, says(), policy={"stream_deadline": 0.2}, timeout=2.0),

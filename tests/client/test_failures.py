@@ -243,6 +243,26 @@ class TestChoices:
         assert answer.completion is None or answer.completion.choices[1].message.content == "b"
 
     @CLIENTS
+    @pytest.mark.parametrize("is_foundry", [True, False])
+    @pytest.mark.parametrize("index", [-1, -5, "0", None])
+    def test_index_that_is_none_is_the_place_of_the_choice(self, client, is_foundry, index):
+        """The accumulator would fail on it, or count from the end."""
+        answer = ask(client, stream(choices((index, {"content": "b"}, "stop"))), is_foundry=is_foundry, n=2)
+        assert (answer.error, answer.text) == (None, "b")
+        assert {choice.index for chunk in answer.chunks for choice in chunk.choices} == {0}
+
+    @CLIENTS
+    @pytest.mark.parametrize("is_foundry", [True, False])
+    def test_function_that_is_said_to_be_custom_is_a_function(self, client, is_foundry):
+        """The accumulator would look for a custom tool in it."""
+        call = {"index": 0, "id": "c", "type": "custom", "function": {"name": "f", "arguments": "{}"}}
+        chunks = [HEAD, chunk({"tool_calls": [call]}), chunk({}, "tool_calls")]
+        answer = ask(client, stream(chunks), is_foundry=is_foundry, tools=[TOOL])
+        assert answer.error is None
+        [sent] = [call for each in answer.chunks for call in each.choices[0].delta.tool_calls or ()]
+        assert (sent.type, sent.function.name) == ("function", "f")
+
+    @CLIENTS
     def test_index_out_of_all_bounds_is_an_error(self, client):
         """Nobody asked for so many; the accumulator would fail."""
         answer = ask(client, stream(choices((10**9, {"content": "b"}, "stop"))), n=2)
@@ -311,8 +331,22 @@ ODD_CHUNKS = {
             **MIDDLE[0],
             "choices": [{**MIDDLE[0]["choices"][0], "logprobs": logprobs}],
         }
-        for logprobs in ([], "x", 5, True, {"content": "x"}, {"content": {}}, {"content": 5}, {"refusal": 5})
+        for logprobs in (
+            *([], "x", 5, True, {"content": "x"}, {"content": {}}, {"content": 5}, {"refusal": 5}),
+            *({"content": [None]}, {"content": [5]}, {"content": ["a"]}, {"content": [[]]}, {"refusal": ["a"]}),
+        )
     },
+    "choice in two parts": {
+        **MIDDLE[0],
+        "choices": [{**MIDDLE[0]["choices"][0], "delta": {"content": text}} for text in ("Hel", "lo")],
+    },
+    "choice after an empty one": {**MIDDLE[0], "choices": [{}, *MIDDLE[0]["choices"]]},
+    **{
+        f"{name} {value!r}": chunk({"content": "Hello", name: value})
+        for name in ("function_call", "audio", "refusal")
+        for value in ([], 0, False)
+    },
+    "function call empty text": chunk({"content": "Hello", "function_call": ""}),
 }
 
 # Chunks that nobody can read: what they were to say is not known.
@@ -326,6 +360,18 @@ DAMAGED = {
     "choices text": event({**MIDDLE[0], "choices": "Hello"}),
     "choices a list of text": event({**MIDDLE[0], "choices": ["Hello"]}),
     "choices a number": event({**MIDDLE[0], "choices": 7}),
+    "choices by index": event({**MIDDLE[0], "choices": {"0": MIDDLE[0]["choices"][0]}}),
+    "choice in capitals": event({**MIDDLE[0], "choices": [{"Index": 0, "Delta": {"Content": "Hello"}}]}),
+    **{
+        f"{name} {value!r}": event(chunk({name: value}))
+        for name, values in {
+            "function_call": ("f", 5, ["f"]),
+            "audio": ("x", True),
+            "refusal": (5, ["no"], {"text": "no"}),
+            "content": ([5], [[]]),
+        }.items()
+        for value in values
+    },
     "delta a list": event({**MIDDLE[0], "choices": [{"index": 0, "delta": ["Hello"]}]}),
     "text a number": event({**MIDDLE[0], "choices": [{"index": 0, "text": 7}]}),
     "delta outside of choices": event({"delta": {"content": "Hello"}}),
@@ -431,6 +477,11 @@ def assert_readable(answer):
         assert each.usage is None or each.usage.total_tokens is not None
         assert all(isinstance(choice.delta.tool_calls or [], list) for choice in each.choices)
         assert all(choice.delta is not None for choice in each.choices)
+        for choice in each.choices:
+            call = choice.delta.function_call
+            assert call is None or call.name is not None
+            tokens = choice.logprobs.content or [] if choice.logprobs else []
+            assert all(token.token is not None for token in tokens)
     assert not is_crash(answer.error)
 
 

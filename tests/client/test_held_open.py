@@ -17,6 +17,7 @@ from support.either import awaited, each
 from support.raw_server import (
     Hold,
     RawServer,
+    Reset,
     Send,
     Sleep,
     in_turn,
@@ -346,6 +347,58 @@ class TestLeaving:
         with RawServer(held(EVENTS[:2])) as server:
             failure = asyncio.run(run(server))
         assert not isinstance(failure, AttributeError | TypeError | AssertionError)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@MODES
+class TestReportedErrors:
+    """openai 1.x raises an error that a stream reports, and leaves the stream open."""
+
+    @pytest.mark.parametrize("is_apart", [True, False], ids=["later", "in the first packet"])
+    @pytest.mark.parametrize(
+        "error", [event({"error": {"message": "m"}}), b"data: 5\n\n"], ids=["of the service", "of the shim"]
+    )
+    def test_stream_closes_itself_after_an_error(self, family, mode, is_apart, error):
+        """Nobody reads on, and nobody closes it: the garbage collector would, while the pool has its lock."""
+        library = FAMILIES[family]
+
+        async def read_up_to_the_error(base_url, server):
+            inner = library.AsyncHTTPTransport() if mode == "async" else library.HTTPTransport()
+            transport = (shim.AsyncRepairTransport if mode == "async" else shim.RepairTransport)(inner)
+            http = (library.AsyncClient if mode == "async" else library.Client)(transport=transport)
+            request = http.build_request("POST", f"{base_url}/chat/completions", json={**ASK, "stream": True})
+            response = await awaited(http.send(request, stream=True))
+            received = b""
+            pieces = aiter(each(response.aiter_raw() if mode == "async" else response.iter_raw()))
+            while b'"error"' not in received:
+                received += await anext(pieces)
+            if mode == "async":
+                await anyio.to_thread.run_sync(server.wait_for_close)
+            else:
+                server.wait_for_close()
+            assert b"Hello" in received
+            await pieces.aclose()
+            await awaited(response.aclose() if mode == "async" else response.close())
+            await awaited(http.aclose() if mode == "async" else http.close())
+
+        parts = [event(chunk({"content": "Hello"})), error]
+        script = sse_response(parts if is_apart else [b"".join(parts)], end="held")
+        with RawServer(marked(script)) as server:
+            anyio.run(read_up_to_the_error, server.base_url, server)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_connection_that_breaks_before_the_marker_is_named_as_by_the_library(family):
+    """The marker is read past the library; the error is the one that the library would have raised."""
+    library = FAMILIES[family]
+    script = [*sse_response(EVENTS)[:-1], Sleep(0.2), Reset()]
+    with (
+        RawServer(marked(script)) as server,
+        library.Client(transport=shim.RepairTransport(library.HTTPTransport())) as http,
+        http.stream("POST", f"{server.base_url}/chat/completions", json={**ASK, "stream": True}) as response,
+        pytest.raises(library.ReadError),
+    ):
+        response.read()
 
 
 class TestElapsed:

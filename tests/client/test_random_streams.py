@@ -30,6 +30,7 @@ class Event:
         starts: Whether the answer has begun with it.
         finishes: Whether it has the finish reason.
         fails: Whether nothing after it is an answer any more.
+        is_foundrys: Whether it is repaired only where Foundry Local sends it.
     """
 
     data: bytes
@@ -37,6 +38,7 @@ class Event:
     starts: bool = False
     finishes: bool = False
     fails: bool = False
+    is_foundrys: bool = False
 
 
 def odd(**choice: Any) -> bytes:
@@ -69,9 +71,21 @@ WORDS: list[Any] = [
     lambda text: event({**answer_chunk({"content": text}), "object": None}),
     lambda text: event({**answer_chunk({"content": text}), "usage": []}),
     lambda text: event(answer_chunk({"content": text, "tool_calls": {}})),
-    lambda text: odd(index=0, delta={"content": [{"type": "text", "text": text}]}),
+    lambda text: event({**answer_chunk({}), "choices": [{}, *answer_chunk({"content": text})["choices"]]}),
+    lambda text: odd(index=0, delta={"content": text, "refusal": []}),
+    lambda text: odd(index=0, delta={"content": text}, logprobs={"content": [5]}),
 ]
-words = st.builds(lambda write, text: Event(write(text), text, starts=True), st.sampled_from(WORDS), texts)
+
+
+def in_parts(text: str) -> Event:
+    """A content in parts, which other services have for more than text."""
+    return Event(odd(index=0, delta={"content": [{"type": "text", "text": text}]}), text, starts=True, is_foundrys=True)
+
+
+words = st.one_of(
+    st.builds(lambda write, text: Event(write(text), text, starts=True), st.sampled_from(WORDS), texts),
+    st.builds(in_parts, texts),
+)
 silent = st.sampled_from(
     [
         Event(data)
@@ -118,6 +132,7 @@ failures = st.sampled_from(
             *(event({"object": "error", "message": "m", "code": 503}), odd(index=0, delta={"content": 7})),
             *(event({"delta": {"content": "x"}}), event({"response": "x", "done": False}), odd(index=0, text=7)),
             *(odd(index=0, error={"message": "m"}), event({"err": "m"}), b"event: failed\ndata: m\n\n"),
+            *(odd(index=0, delta={"function_call": "f"}), odd(index=0, delta={"refusal": 5}), odd(Index=0, Delta={})),
             event({**HEAD, "x": "@"}).replace(b'"@"', b"[" * 700 + b"]" * 700),
         )
     ]
@@ -156,7 +171,8 @@ def cases(draw) -> Case:
     said = events[:failed]
     starts, finishes = any(each.starts for each in said), any(each.finishes for each in said)
     is_whole = failed is None and starts and (has_marker or (finishes and end == "whole"))
-    marks = [("Server", "oatpp/1.3.0")] if draw(st.booleans()) else []
+    is_foundry = any(each.is_foundrys for each in events) or draw(st.booleans())
+    marks = [("Server", "oatpp/1.3.0")] if is_foundry else []
     cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=4)))
     pieces = [body[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(body)], strict=True) if start < stop]
     script = [

@@ -38,3 +38,57 @@ def test_other_fields_keep_their_bytes():
     assert load_object(plain.body) == {
         name: value for name, value in json.loads(body).items() if not name.startswith("stream")
     }
+
+
+SCHEMA = b'{"type": "object", "properties": {"name": {"const": 1.0}, "schema": {}}, "$defs": {"A": {}}}'
+
+
+def asking(wrapper: bytes) -> bytes:
+    return b'{"model":"m", "response_format": {"type":"json_schema","json_schema":%b}, "n": 1}' % wrapper
+
+
+def test_schema_is_copied_beside_itself():
+    """As it was written, and the rest with it."""
+    wrapper = b'{ "name":"a","strict": true, "schema" : %b }' % SCHEMA
+    api = request(asking(wrapper))
+    changed = api.with_schema_unwrapped()
+    copies = b',"$defs":{"A": {}},"properties":{"name": {"const": 1.0}, "schema": {}},"type":"object" }'
+    assert changed.body == asking(wrapper.removesuffix(b" }") + copies)
+    assert changed.with_schema_unwrapped() is None
+    assert changed.with_schema_wrapped().body == api.body
+    assert api.with_schema_wrapped() is None
+
+
+@pytest.mark.parametrize("field", ["name", "description", "strict"])
+def test_field_of_the_wrapper_is_not_replaced_by_one_of_the_schema(field):
+    """A schema may have fields that mean nothing in one."""
+    wrapper = {"name": "a", "description": "b", "strict": False, "schema": {field: "mine", "type": "object"}}
+    changed = request(asking(json.dumps(wrapper).encode())).with_schema_unwrapped()
+    assert json.loads(changed.body)["response_format"]["json_schema"] == {**wrapper, "type": "object"}
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        {"type": "object", "properties": {}},
+        {"name": "a"},
+        {"name": "a", "schema": None},
+        {"name": "a", "schema": {}},
+        {"name": "a", "schema": {"schema": {}, "$ref": "#/schema"}},
+        {"name": "a", "schema": {"type": "object"}, "type": "array"},
+        {"name": "a", "schema": {"description": "b"}},
+        {"name": "a", "schema": [{"type": "object"}]},
+        ["schema"],
+    ],
+)
+def test_schema_in_another_form_is_left_alone(wrapper):
+    api = request(asking(json.dumps(wrapper).encode()))
+    assert api.with_schema_unwrapped() is None
+    assert api.with_schema_wrapped() is None
+
+
+@pytest.mark.parametrize("response_format", ["json_schema", {"type": "json_object"}, {"type": "text"}, None, []])
+def test_other_formats_have_no_schema(response_format):
+    api = request(json.dumps({"model": "m", "response_format": response_format}).encode())
+    assert not api.has_schema
+    assert api.with_schema_unwrapped() is None
