@@ -23,6 +23,23 @@ def local_catalog() -> RawServer:
     return RawServer(script)
 
 
+@pytest.mark.parametrize("arguments", [["models"], ["chat", "Hi"], ["doctor"], ["capture", "c.json"]])
+def test_empty_address_is_a_usage_error_in_every_command(environment, arguments):
+    """As that of a variable that is not set; another service than the one that was meant is not asked."""
+    done = run(*arguments, "--base-url", "", environment=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--base-url" in done.stderr
+    assert "must not be empty" in done.stderr
+
+
+def test_other_server_is_said_to_answer(environment):
+    """A server that answers 404 is not called unreachable."""
+    with RawServer(plain_response(b"", 404)) as server:
+        done = run("chat", "Hi", "--base-url", server.url, environment=environment)
+    assert done.returncode == 1
+    assert f"{server.url}/v1, answers with status 404)" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "path"),
     [("--base-url", ""), ("--base-url", f"{LOCAL}/chat/completions"), ("FOUNDRY_LOCAL_ENDPOINT", "")],

@@ -150,8 +150,10 @@ class TestStart:
             done = run("chat", "Hi", **stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url))
             assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
             lines = done.stderr.splitlines()
+            assert lines[0] == "No service runs."
+            assert lines[1].startswith(f"Starting Foundry Local with {DEFAULT['alias']}")
             assert lines[2:7] == [
-                *(f"Downloading: {percent} %" for percent in (0, 10, 50, 100)),
+                *(f"{percent:4} %" for percent in (0, 10, 50, 100)),
                 f"Using Foundry Local endpoint at {server.base_url}/chat/completions",
             ]
             assert lines[-1] == "the web service was stopped"
@@ -162,7 +164,9 @@ class TestStart:
         with serving(sse_response(ANSWER[:2], end="held")) as server:
             sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url)
             with Terminal(command("chat", "Hi", "--model", DEFAULT["alias"]), environment | sdk) as terminal:
-                assert "100%" in terminal.read_until("Using Foundry")
+                told = terminal.read_until("Using Foundry")
+                assert f"[{'#' * 20}] 100 % Starting Foundry Local with {DEFAULT['alias']}" in told
+                assert told.endswith("\r\x1b[KUsing Foundry")  # nothing of the bar stays
                 terminal.read_until("Hello")
                 terminal.write(CTRL_C)
                 assert terminal.wait() == 130
