@@ -90,6 +90,7 @@ def _state(model: CatalogModel) -> str:
 
 def _of_catalog(url: str | None) -> list[CatalogModel]:
     from shim.offline.fetch import DEFAULT_MODEL
+    from shim.origin import install_command
     from shim.service.start import FoundryLocal
 
     try:
@@ -97,7 +98,8 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
     except MissingExtraError as error:
         raise ServiceError(
             "No Foundry Local service runs, and foundry-local-sdk is not installed.",
-            remedy=f"Start a service or give its address with --base-url. Or, for Foundry's catalog: {error.remedy}",
+            remedy="Start a service, or give its address with --base-url. To list Foundry's catalog: "
+            f"{install_command('service')}",
         ) from error
     if found:
         note("No service runs; this is Foundry's catalog.", style="dim")

@@ -320,9 +320,9 @@ class TestCapture:
 
     def test_missing_folder_is_named_before_the_service_is_asked(self, environment, tmp_path):
         """An answer that takes minutes is not lost for a misspelt folder."""
-        with openai_server() as service:
-            done = self.captured(environment, tmp_path / "none" / "c.json", service=service, code=2)
-            assert service.requests == []
+        with openai_server() as server:
+            done = run("capture", tmp_path / "none" / "c.json", "--base-url", server.base_url, environment=environment)
+            assert (done.returncode, server.requests) == (2, [])
         assert f"the folder {tmp_path / 'none'} does not exist" in " ".join(done.stderr.split())
 
 

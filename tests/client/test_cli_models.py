@@ -126,10 +126,11 @@ class TestService:
             Terminal(command("models", "--base-url", server.url), environment) as terminal,
         ):
             assert terminal.wait() == 0
-        lines = re.sub(r"\x1b\[\d?m", "", terminal.output).splitlines()
+        told = re.sub(r"\x1b\[[?\d;]*[A-Zhlm]", "", terminal.output)
+        lines = told[re.search(r"^id ", told.replace("\r", "\n"), re.MULTILINE).start() :].splitlines()
         assert max(map(len, lines)) <= 80
-        assert "".join(line.split()[0] for line in lines[2:]) == f"[2J{name}"
-        assert lines[2].split()[1:] == ["-", "-", "-", "-"]
+        assert "".join(line.split()[0] for line in lines[1:]) == f"[2J{name}"
+        assert lines[1].split()[1:] == ["-", "-", "-", "-"]
 
 
 class TestCatalog:

@@ -119,7 +119,7 @@ def test_plain_characters_where_there_are_no_others():
     screen = AsciiScreen()
     with Steps(screen) as steps:
         steps("Fetching …")
-        screen.wait_for("- 0 s Fetching ?")
+        screen.wait_for("- 0 s Fetching ...")
     assert screen.getvalue().isascii()
 
 
