@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def capture(
-    file: Annotated[Path, typer.Argument(help="The file to write.", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.", dir_okay=False)],
     prompt: Annotated[
-        str | None, typer.Argument(show_default=False, help="The question; a harmless one by default.")
+        str | None,
+        typer.Argument(metavar="PROMPT", show_default=False, help="The question; a harmless one by default."),
     ] = None,
     *,
     model: Model = None,
@@ -47,6 +48,10 @@ def capture(
     """
     if os.path.lexists(file) and not force:
         raise typer.BadParameter(f"{file} exists already; --force overwrites it", param_hint="FILE")
+    if not os.access(file.absolute().parent, os.W_OK | os.X_OK):  # before the exchange, which may take minutes
+        raise typer.BadParameter(
+            f"the folder {file.absolute().parent} does not exist or is read-only", param_hint="FILE"
+        )
     api_key = api_key_from(api_key_env, base_url)
     from shim.cli.services import open_service
     from shim.doctor.probes import PROMPT

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from shim.cli.options import BaseUrl, Model, ModelPath
-from shim.cli.output import encodable, note
+from shim.cli.output import encodable, note, waiting
 
 
 def chat(
     prompt: Annotated[
-        str | None, typer.Argument(help="The question. Without it, and without a pipe, a conversation starts.")
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The question. Without it, and without a pipe, a conversation starts."),
     ] = None,
     *,
     model: Model = None,
@@ -49,7 +50,9 @@ def chat(
 
     with open_service(model, base_url, model_path) as foundry:
         note(f"Using Foundry Local endpoint at {without_credentials(foundry.base_url)}/chat/completions")
-        note(f"Model: {foundry.model_id}", style="dim")
+        with waiting("Looking for the model …"):
+            model_id = foundry.model_id
+        note(f"Model: {model_id}", style="dim")
         parameters = {"max_tokens": max_tokens, "temperature": temperature}
         with closing(ChatModel(foundry, parameters, raw=raw)) as chat_model:
             conversation = Conversation(chat_model, encodable(system or ""), show_repairs=show_repairs)

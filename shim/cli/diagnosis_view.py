@@ -12,7 +12,7 @@ from rich.text import Text
 from shim.cli.output import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import Console
 
@@ -22,12 +22,14 @@ _STYLES: Final = {"ok": "green", "repaired": "cyan", "note": "yellow", "failed":
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS: Final = "._-~=+*#"
 _MOST_BARS: Final = 60
+_NARROW: Final = 60
+"""Columns, below which a text beside the longest code would have no room."""
 
 
 def show(diagnosis: Diagnosis, out: Console) -> None:
     """Print the service, a row for each probe, the deviations, the problems, and a summary."""
     _show_service(diagnosis, out)
-    out.print(_findings(diagnosis.findings))
+    _show_rows(_findings(diagnosis.findings), out)
     for finding in diagnosis.findings:
         if finding.probe in {"stream", "recording"} and finding.timing:
             out.print()
@@ -35,12 +37,12 @@ def show(diagnosis: Diagnosis, out: Console) -> None:
     deviations = diagnosis.deviations
     if deviations:
         out.print("\nDeviations from the OpenAI API, all repaired:", style="bold")
-        out.print(_deviations(list(deviations.values())))
+        _show_rows(_deviations(list(deviations.values())), out)
     problems = diagnosis.all_problems
     for title, is_fatal in (("Good to know:", False), ("Not repaired:", True)):
         if chosen := [problem for problem in problems if problem.is_fatal is is_fatal]:
             out.print(f"\n{title}", style="bold")
-            out.print(_problems(chosen))
+            _show_rows(_problems(chosen), out)
     out.print(f"\n{_summary(diagnosis)}")
 
 
@@ -52,16 +54,28 @@ def _show_service(diagnosis: Diagnosis, out: Console) -> None:
     out.print(f"  model: {printable(diagnosis.model)}\n")
 
 
-def _findings(findings: list[Finding]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def _show_rows(rows: Iterable[tuple[tuple[Text, ...], Text]], out: Console) -> None:
+    """Print a few short cells and a text in each row; the text below the cells where the terminal is narrow."""
+    if out.width < _NARROW:
+        for cells, text in rows:
+            out.print(Text("  ").join(cells))
+            out.print(Padding(text, (0, 0, 0, 4)))
+        return
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    for cells, text in rows:
+        if not table.columns:
+            for _ in cells:
+                table.add_column(no_wrap=True)
+            table.add_column(overflow="fold")
+        table.add_row(*cells, text)
+    out.print(table)
+
+
+def _findings(findings: list[Finding]) -> Iterator[tuple[tuple[Text, ...], Text]]:
     for finding in findings:
         verdict = finding.verdict
         lines = [Text(printable(line), style=style) for line, style in _lines(finding)]
-        table.add_row(Text(verdict, style=_STYLES[verdict]), finding.probe, Text("\n").join(lines))
-    return table
+        yield (Text(verdict, style=_STYLES[verdict]), Text(finding.probe)), Text("\n").join(lines)
 
 
 def _lines(finding: Finding) -> Iterator[tuple[str, str]]:
@@ -82,23 +96,15 @@ def _lines(finding: Finding) -> Iterator[tuple[str, str]]:
         yield f"see: {', '.join(problem.code for problem in finding.problems)}", "dim"
 
 
-def _deviations(deviations: list[Deviation]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column()
+def _deviations(deviations: list[Deviation]) -> Iterator[tuple[tuple[Text, ...], Text]]:
+    digits = max(len(str(deviation.count)) for deviation in deviations)
     for deviation in deviations:
-        table.add_row(f"  {deviation.code}", f"{deviation.count}x", deviation.when)
-    return table
+        yield (Text(f"  {deviation.code}"), Text(f"{deviation.count:{digits}}x")), Text(deviation.when)
 
 
-def _problems(problems: list[Problem]) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+def _problems(problems: list[Problem]) -> Iterator[tuple[tuple[Text, ...], Text]]:
     for problem in problems:
-        table.add_row(f"  {problem.code}", f"{printable(problem.message)}\n{printable(problem.remedy)}")
-    return table
+        yield (Text(f"  {problem.code}"),), Text(f"{printable(problem.message)}\n{printable(problem.remedy)}")
 
 
 def _show_timing(timing: Timing, out: Console) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from shim.cli.options import ApiKeyEnv, BaseUrl, Model, api_key_from
-from shim.cli.output import ExitCode, complain, encodable, to_stdout, unpadded, waiting
+from shim.cli.output import LOOKING, ExitCode, complain, encodable, to_stdout, unpadded, waiting
 
 if TYPE_CHECKING:
     from shim.doctor import Diagnosis
@@ -47,7 +47,7 @@ def doctor(
     if replay:
         diagnosis = examine.diagnose_recording(Recording.load(replay))
     else:
-        with waiting("Looking for the service …") as show:
+        with waiting(LOOKING) as show:
             diagnosis = examine.diagnose(
                 base_url,
                 model=model,

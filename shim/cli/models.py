@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from shim.cli.options import BaseUrl  # noqa: TC001 - typer reads the annotation
-from shim.cli.output import note, printable, to_stdout, unpadded
+from shim.cli.output import LOOKING, note, printable, to_stdout, unpadded, waiting
 from shim.core.jsontext import is_object
 from shim.errors import MissingExtraError, ServiceError
 
@@ -46,11 +47,13 @@ def models(
     from shim.service.find import find_service
 
     if base_url:
-        found = _of_service(find_service(base_url))
-    elif running := running_service():
-        found = _of_service(running.base_url)
+        with waiting(LOOKING):
+            address = find_service(base_url)
     else:
-        found = _of_catalog(catalog_url)
+        running = running_service()
+        address = running and running.base_url
+    with waiting("Reading the list of models …"):
+        found = _of_service(address) if address else _of_catalog(catalog_url)
     if as_json:
         typer.echo(json.dumps([model._asdict() for model in found], indent=2))
     elif found:
@@ -87,6 +90,7 @@ def _state(model: CatalogModel) -> str:
 
 def _of_catalog(url: str | None) -> list[CatalogModel]:
     from shim.offline.fetch import DEFAULT_MODEL
+    from shim.origin import install_command
     from shim.service.start import FoundryLocal
 
     try:
@@ -94,13 +98,26 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
     except MissingExtraError as error:
         raise ServiceError(
             "No Foundry Local service runs, and foundry-local-sdk is not installed.",
-            remedy=f"Start a service or give its address with --base-url. Or, for Foundry's catalog: {error.remedy}",
+            remedy="Start a service, or give its address with --base-url. To list Foundry's catalog: "
+            f"{install_command('service')}",
         ) from error
     if found:
         note("No service runs; this is Foundry's catalog.", style="dim")
     else:
         note("No service runs, and Foundry's catalog is empty: it cannot be reached, and no model was downloaded.")
-    return found
+    return [*found, *_offline_model()]
+
+
+def _offline_model() -> list[CatalogModel]:
+    """The offline model, if it was built; it is not in the catalog."""
+    from shim.offline.fetch import MODEL_ID, find_model
+    from shim.service.start import CatalogModel
+
+    if (folder := find_model()) is None:
+        return []
+    name = MODEL_ID.partition(":")[0]
+    note(f"{name} is used where the catalog cannot be reached, or with --model-path {shlex.quote(str(folder))}")
+    return [CatalogModel(MODEL_ID, name, loaded=False, cached=True, tools=False, context_length=None)]
 
 
 # A service, by HTTP.

@@ -8,9 +8,23 @@ from typing import Annotated
 
 import typer
 
+
+def not_empty(text: str | None) -> str | None:
+    """The value of an option, which may be absent.
+
+    Raises:
+        typer.BadParameter: It is empty, as that of a variable that is not set.
+    """
+    if text is not None and not text.strip():
+        raise typer.BadParameter("must not be empty")
+    return text
+
+
 BaseUrl = Annotated[
     str | None,
-    typer.Option("--base-url", metavar="URL", help="A running service, such as http://localhost:5273/v1."),
+    typer.Option(
+        "--base-url", metavar="URL", callback=not_empty, help="A running service, such as http://localhost:5273/v1."
+    ),
 ]
 Model = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME", help="The alias or id of the model, such as phi-4-mini.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PADDING = re.compile(r" +$", re.MULTILINE)
+LOOKING = "Looking for the service …"
 _PIPE_WIDTH = 10_000
 """Lines for another program are not wrapped."""
 
@@ -67,6 +68,8 @@ def failures() -> tuple[type[Exception], ...]:
 def complain(error: Exception | str) -> None:
     """Print in one line on standard error what went wrong."""
     text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}."
     if isinstance(error, Exception) and "APIConnectionError" in {kind.__name__ for kind in type(error).__mro__}:
         text = f"{text} {error.__cause__ or ''}"  # the cause names the address
     to_stderr().print(f"foundry-shim: {' '.join(printable(text).split())}", style="red", soft_wrap=True)

@@ -1,5 +1,6 @@
 """Serve the repaired API at an address, for programs in any language."""
 
+import errno
 import logging
 import os
 import socket
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from shim.cli.options import Model, ModelPath
+from shim.cli.options import Model, ModelPath, not_empty
 from shim.cli.output import note
 from shim.errors import ServiceError, import_extra
 from shim.files import may_others_use
@@ -22,7 +23,10 @@ _MIB = 2**20
 def proxy(  # noqa: PLR0913 - every limit is an option
     *,
     upstream: Annotated[
-        str | None, typer.Option(metavar="URL", help="The service; by default a running one, or one started here.")
+        str | None,
+        typer.Option(
+            metavar="URL", callback=not_empty, help="The service; by default a running one, or one started here."
+        ),
     ] = None,
     model: Model = None,
     model_path: ModelPath = None,
@@ -89,8 +93,6 @@ def proxy(  # noqa: PLR0913 - every limit is an option
     from shim.service.find import find_service, without_credentials
     from shim.service.start import FoundryLocal
 
-    if upstream is not None and not upstream.strip():
-        raise typer.BadParameter("must not be empty", param_hint="--upstream")
     keys = _keys(api_key, api_key_file)
     if not is_local(host) and not keys:
         raise typer.BadParameter(
@@ -109,6 +111,8 @@ def proxy(  # noqa: PLR0913 - every limit is an option
         max_connections=allow_descriptors(max_connections), header_timeout=header_timeout, idle_timeout=idle_timeout
     )
     with open_service(model, upstream, model_path) as foundry:
+        if model:
+            _ = foundry.model_id  # a name that the service does not know fails here, not at each request
         settings = Settings(
             base_url=foundry.base_url,
             find=None if upstream or isinstance(foundry, FoundryLocal) else find_service,
@@ -168,7 +172,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
-        raise ServiceError(
-            f"The proxy cannot listen at {host}, port {port}: {error.strerror or error}.",
-            remedy="Choose another one with --port, or 0 for a free one.",
-        ) from error
+        is_port = error.errno == errno.EADDRINUSE or isinstance(error, PermissionError)
+        remedy = "Choose another one with --port, or 0 for a free one." if is_port else "Correct --host."
+        # Python adds the address to the reason, in its own notation.
+        reason = (error.strerror or str(error)).partition(" (while ")[0]
+        raise ServiceError(f"The proxy cannot listen at {host}, port {port}: {reason}.", remedy=remedy) from error

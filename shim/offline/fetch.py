@@ -109,6 +109,15 @@ def ensure_model(
     return folder
 
 
+def find_model() -> Path | None:
+    """The folder of the model, if it was built and can be served."""
+    try:
+        folder = cache_root().absolute() / "models" / _FOLDER
+    except MissingExtraError:
+        return None
+    return folder if _is_finished(folder) else None
+
+
 def start_default_model(
     *,
     port: int = 0,

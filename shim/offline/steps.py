@@ -105,7 +105,7 @@ class Steps:
 
     def _write(self, text: str) -> None:
         if not _can_encode(self._output, text):
-            text = text.encode("ascii", "replace").decode()
+            text = text.replace("…", "...").encode("ascii", "replace").decode()
         self._output.write(text)
         self._output.flush()
 

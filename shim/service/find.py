@@ -61,6 +61,7 @@ _STATUS_COMMAND: Final = "`foundry service status`"
 _MAX_FILE_BYTES: Final = 2**20
 _MAX_ADDRESSES: Final = 8
 _MAX_LISTING_BYTES: Final = 16 * 2**20
+_NO_LIST: Final = "answers, but its response is not a list of models"
 
 NOTHING_FOUND: Final = f"foundry-shim has started none, and neither {_DAEMON_FILE} nor {_STATUS_COMMAND} names one"
 HOW_TO_START: Final = "Start one with `foundry service start` or `foundry-shim proxy`"
@@ -124,7 +125,7 @@ def _examine(base_url: str, seconds: float, *, is_recorded: bool = False) -> str
     origin = f"{parts.scheme}://{parts.netloc}"
     if is_recorded and not _lists_loaded_models(origin, seconds):
         # Its process has ended, and another one has its id and its port.
-        raise _NotFoundryError(base_url, "it does not answer as Foundry Local")
+        raise _NotFoundryError(base_url, "does not answer as Foundry Local")
     failure: _NotFoundryError | None = None
     listed: list[str] | None = None
     try:
@@ -139,7 +140,7 @@ def _examine(base_url: str, seconds: float, *, is_recorded: bool = False) -> str
             if read_ids(get_json(f"{local}/models", None, seconds)):
                 return local
     if listed is None:
-        raise failure or _NotFoundryError(base_url, "", problem="answers, but its response is not a list of models")
+        raise failure or _NotFoundryError(base_url, _NO_LIST)
     return base_url
 
 
@@ -299,7 +300,7 @@ def _look_up(base_url: str, authorization: str | None) -> KnownModels:
     known = run_lookup(parts.path, get)
     if known.listed is None:
         path = f"{parts.path}/models"
-        raise failures.get(path) or _NotFoundryError(f"{base_url}/models", "the response is not a list of models")
+        raise failures.get(path) or _NotFoundryError(f"{base_url}/models", _NO_LIST)
     return known
 
 
@@ -318,16 +319,14 @@ def get_json(url: str, authorization: str | None, seconds: float) -> Any:
         with own_requests():
             return load(_read(url, {} if authorization is None else {"Authorization": authorization}, seconds))
     except httpx.HTTPStatusError as error:
-        raise _NotFoundryError(
-            url, f"it answers with status {error.response.status_code}", has_answered=True
-        ) from error
+        raise _NotFoundryError(url, f"answers with status {error.response.status_code}", has_answered=True) from error
     except httpx.HTTPError as error:
-        raise _NotFoundryError(url, str(error) or type(error).__name__) from error
+        raise _NotFoundryError(url, f"is unreachable: {str(error) or type(error).__name__}") from error
     except httpx.InvalidURL as error:
         # Its text may quote a part of a password.
-        raise _NotFoundryError(url, "the address is not valid") from error
+        raise _NotFoundryError(url, "is not a valid address") from error
     except ValueError as error:
-        raise _NotFoundryError(url, "the response is not JSON", has_answered=True) from error
+        raise _NotFoundryError(url, "answers, but its response is not JSON", has_answered=True) from error
 
 
 def _read(url: str, headers: dict[str, str], seconds: float) -> bytes:
@@ -363,8 +362,8 @@ class _NotFoundryError(ServiceError):
         has_answered: Whether it has answered at all.
     """
 
-    def __init__(self, url: str, reason: str, *, problem: str = "", has_answered: bool = False) -> None:
-        self.problem = problem or f"is unreachable: {reason}"
+    def __init__(self, url: str, problem: str, *, has_answered: bool = False) -> None:
+        self.problem = problem
         self.has_answered = has_answered
         super().__init__(
             f"{without_credentials(url)} {self.problem}.", remedy="Check that the service runs, and its port."

@@ -411,9 +411,13 @@ class Exchange:
         return is_unknown and self._peer.may_be_foundry and api.api_path != api_path(api.api_path)
 
     def _suggest_address(self, api: ApiRequest) -> str:
-        local = api.origin + LOCAL_CATALOG if self._report.generation == "2.x" else None
         base_url = api.origin + api_path(api.api_path)
-        return explain.wrong_address(self._peer.place, api.line, base_url, None if local == base_url else local)
+        return explain.wrong_address(self._peer.place, api.line, base_url, self._local_catalog_beside(base_url))
+
+    def _local_catalog_beside(self, base_url: str) -> str | None:
+        """The base URL of the local catalog; None if this is it, or the service is of a release without one."""
+        local = self._asked.origin + LOCAL_CATALOG
+        return local if self._report.generation == "2.x" and base_url != local else None
 
     # Models.
 
@@ -461,7 +465,8 @@ class Exchange:
         status = max(response.status_code, HTTPStatus.BAD_REQUEST)
         if status != HTTPStatus.NOT_FOUND and self._report.allow(Repair.ERROR_STATUS):
             status = HTTPStatus.NOT_FOUND
-        message = explain.unknown_model(self._peer.place, name, said or "", matches, known)
+        local = self._local_catalog_beside(api.origin + api.api_path)
+        message = explain.unknown_model(self._peer.place, name, said or "", matches, known, local)
         return self._replies.fail(response, status, message, "model_not_found")
 
 

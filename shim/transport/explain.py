@@ -29,7 +29,9 @@ def is_about_unknown_model(message: str, model: str) -> bool:
     return re.search(_UNKNOWN_NAME.format(re.escape(model)), message, re.IGNORECASE) is not None
 
 
-def unknown_model(place: str, name: str, said: str, matches: Sequence[str], known: KnownModels) -> str:
+def unknown_model(
+    place: str, name: str, said: str, matches: Sequence[str], known: KnownModels, local: str | None
+) -> str:
     """The model is not there.
 
     Args:
@@ -38,12 +40,15 @@ def unknown_model(place: str, name: str, said: str, matches: Sequence[str], know
         said: What the service says of it.
         matches: The ids that the name may stand for.
         known: The models of the service.
+        local: The base URL of the local catalog, if the service may have one.
     """
     details = "; ".join(filter(None, (said, known.describe())))
     several = f", a name that stands for several: {', '.join(sorted(matches))}" if len(matches) > 1 else ""
+    choose = "Use an id from the list exactly as it is written there, or load" if known.names else "Load"
+    more = f", or use {local} as the base URL if a program has registered it" if local else ""
     return (
-        f"{place} does not serve the model '{name}'{several} ({details}). Use an id from the list exactly as it is "
-        "written there, or load the model first with `foundry model run <alias>`."
+        f"{place} does not serve the model '{name}'{several} ({details}). "
+        f"{choose} the model first with `foundry model run <alias>`{more}."
     )
 
 

@@ -52,8 +52,25 @@ def test_commands_run_no_program_of_the_current_folder(environment, tmp_path, mo
         assert run("demo", environment={**environment, "PATH": path}).returncode == 0
         with openai_server() as server:
             done = run("doctor", "--base-url", server.base_url, environment={**environment, "PATH": path})
-        assert "Python" in done.stdout or done.stdout
+        assert done.stdout
         assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["chat", "Hi"], ["doctor"], ["capture", "c.json"]])
+def test_empty_address_is_a_usage_error_in_every_command(environment, arguments):
+    """As that of a variable that is not set; another service than the one that was meant is not asked."""
+    done = run(*arguments, "--base-url", "", environment=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--base-url" in done.stderr
+    assert "must not be empty" in done.stderr
+
+
+def test_other_server_is_said_to_answer(environment):
+    """A server that answers 404 is not called unreachable."""
+    with RawServer(plain_response(b"", 404)) as server:
+        done = run("chat", "Hi", "--base-url", server.url, environment=environment)
+    assert done.returncode == 1
+    assert f"{server.url}/v1, answers with status 404)" in done.stderr
 
 
 @pytest.mark.parametrize(

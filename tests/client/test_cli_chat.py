@@ -154,19 +154,23 @@ class TestStart:
             done = run("chat", "Hi", **stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url))
             assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
             lines = done.stderr.splitlines()
+            assert lines[0] == "No service runs."
+            assert lines[1].startswith(f"Starting Foundry Local with {DEFAULT['alias']}")
             assert lines[2:7] == [
-                *(f"Downloading: {percent} %" for percent in (0, 10, 50, 100)),
+                *(f"{percent:4} %" for percent in (0, 10, 50, 100)),
                 f"Using Foundry Local endpoint at {server.base_url}/chat/completions",
             ]
             assert lines[-1] == "the web service was stopped"
 
     @in_terminal
-    def test_download_draws_a_bar_in_a_terminal(self, environment, tmp_path):
-        """The progress is a bar; Ctrl-C in the middle of the answer stops the service that was started."""
+    def test_start_is_shown_in_a_terminal_and_erased(self, environment, tmp_path):
+        """Nothing of the step stays; Ctrl-C in the middle of the answer stops the service that was started."""
         with serving(sse_response(ANSWER[:2], end="held")) as server:
             sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT], url=server.url)
             with Terminal(command("chat", "Hi", "--model", DEFAULT["alias"]), environment | sdk) as terminal:
-                assert "100%" in terminal.read_until("Using Foundry")
+                told = terminal.read_until("Using Foundry")
+                assert f"Starting Foundry Local with {DEFAULT['alias']}" in told
+                assert told.endswith("\r\x1b[KUsing Foundry")
                 terminal.read_until("Hello")
                 terminal.write(CTRL_C)
                 assert terminal.wait() == 130

@@ -65,6 +65,18 @@ class TestDoctor:
         assert "\nDeviations from the OpenAI API, all repaired:\n" in plain
         assert "kinds of deviation, all repaired." in plain
 
+    @in_terminal
+    def test_narrow_terminal_gets_the_text_below_the_names(self, environment):
+        """Nothing is cropped, and no name is broken."""
+        with old_service() as server:
+            with Terminal(command("doctor", "--base-url", server.base_url), environment, columns=40) as terminal:
+                assert terminal.wait() == 0
+        lines = [line.rstrip() for line in _without_colours(terminal.output).splitlines()]
+        assert max(map(len, lines)) <= 40
+        assert "repaired  stream" in lines
+        assert "    a choice with `message` beside" in lines
+        assert "    `StreamEvent`, `HeaderValues`," in lines
+
     def test_key_is_sent_only_where_a_flag_names_it(self, environment):
         """No key, organization, project or header of the environment is sent to a service otherwise."""
         secrets = {"OPENAI_ORG_ID": "org-secret", "OPENAI_PROJECT_ID": "proj-secret", "OPENAI_ADMIN_KEY": "adm-secret"}
@@ -312,10 +324,12 @@ class TestCapture:
         done = self.captured(environment, tmp_path / "c.json", "--request", tmp_path / "request.json", code=2)
         assert "does not contain a JSON object" in done.stderr
 
-    def test_missing_folder_is_one_line(self, environment, tmp_path):
-        """A file that cannot be written is one line."""
-        done = self.captured(environment, tmp_path / "none" / "c.json", code=1)
-        assert "No such file or directory" in done.stderr
+    def test_missing_folder_is_named_before_the_service_is_asked(self, environment, tmp_path):
+        """An answer that takes minutes is not lost for a misspelt folder."""
+        with openai_server() as server:
+            done = run("capture", tmp_path / "none" / "c.json", "--base-url", server.base_url, environment=environment)
+            assert (done.returncode, server.requests) == (2, [])
+        assert f"the folder {tmp_path / 'none'} does not exist" in " ".join(done.stderr.split())
 
 
 def assert_private(text, *prompt):

@@ -129,10 +129,11 @@ class TestService:
             Terminal(command("models", "--base-url", server.url), environment) as terminal,
         ):
             assert terminal.wait() == 0
-        lines = re.sub(r"\x1b\[\d?m", "", terminal.output).splitlines()
+        told = re.sub(r"\x1b\[[?\d;]*[A-Zhlm]", "", terminal.output)
+        lines = told[re.search(r"^id ", told.replace("\r", "\n"), re.MULTILINE).start() :].splitlines()
         assert max(map(len, lines)) <= 80
-        assert "".join(line.split()[0] for line in lines[2:]) == f"[2J{name}"
-        assert lines[2].split()[1:] == ["-", "-", "-", "-"]
+        assert "".join(line.split()[0] for line in lines[1:]) == f"[2J{name}"
+        assert lines[1].split()[1:] == ["-", "-", "-", "-"]
 
 
 class TestCatalog:
@@ -142,13 +143,26 @@ class TestCatalog:
         """Every variant, with all that the catalog tells."""
         cached = {"id": "qwen-cpu:2", "alias": "qwen", "is_cached": True, "supports_tool_calling": True}
         models = [UNKNOWN, {**UNKNOWN, **cached, "context_length": 32768}]
-        done = run(**stand_in_sdk(tmp_path / "sdk", models))
+        done = run(**stand_in_sdk(tmp_path / "sdk", models), FOUNDRY_SHIM_CACHE=str(tmp_path))
         assert done.returncode == 0
         assert [line.split() for line in done.stdout.splitlines()[1:]] == [
             ["phi-4-cpu:1", "phi-4", "catalog", "-", "-"],
             ["qwen-cpu:2", "qwen", "cached", "yes", "32768"],
         ]
         assert "Foundry's catalog" in done.stderr
+
+    @pytest.mark.parametrize("models", [[], [UNKNOWN]], ids=["unreachable", "reachable"])
+    def test_lists_the_offline_model_that_was_built(self, run, tmp_path, models):
+        """It is in no catalog, and the line above the table has the option that serves it."""
+        folder = tmp_path / "a cache" / "models" / "SmolLM2-135M-Instruct-1"
+        variables = {**stand_in_sdk(tmp_path / "sdk", models), "FOUNDRY_SHIM_CACHE": str(tmp_path / "a cache")}
+        assert "SmolLM2" not in run(**variables).stdout
+        folder.mkdir(parents=True)
+        (folder / "genai_config.json").touch()
+        done = run(**variables)
+        *_, name = done.stdout.splitlines()
+        assert name.split() == ["SmolLM2-135M-Instruct:1", "SmolLM2-135M-Instruct", "cached", "no", "-"]
+        assert f"--model-path '{folder}'" in done.stderr
 
     def test_stand_in_matches_the_real_sdk(self):
         """The properties that are read are those of the real SDK's models."""

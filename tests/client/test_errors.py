@@ -252,7 +252,7 @@ class TestEmptyStream:
         """Nothing loaded is said in a sentence."""
         with RawServer(Foundry(sse_response([]), loaded=(), listed=())) as server:
             answer = SYNC.ask(server.base_url, model="nope")
-        assert "no model loaded" in str(answer.error)
+        assert "no model loaded). Load the model first with" in str(answer.error)
 
     def test_long_list_of_models_is_cut(self):
         """A long list is cut, and says how much."""

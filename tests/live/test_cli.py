@@ -107,20 +107,23 @@ class TestWithoutService:
         assert (done.returncode, done.stdout) == (1, "")
         assert "catalog cannot be reached" in done.stderr.splitlines()[-1]
 
-    def test_models_lists_a_catalog(self, run):
+    def test_models_lists_a_catalog(self, environment, tmp_path):
         """What the SDK reads out of a catalog: every model, and that none is on this machine."""
         names = ("scripted-a-generic-cpu", "scripted-b-generic-cpu")
         catalog = json.dumps({"totalCount": 2, "continuationToken": "", "summaries": [*map(catalog_entry, names)]})
         with RawServer(plain_response(catalog.encode())) as server:
-            done = run("models", "--json", "--catalog-url", f"{server.url}/asset-gallery/v1.0/models")
+            done = run_command(
+                *("models", "--json", "--catalog-url", f"{server.url}/asset-gallery/v1.0/models"),
+                environment={**environment, "FOUNDRY_SHIM_CACHE": str(tmp_path)},
+            )
         assert done.returncode == 0
         found = json.loads(done.stdout)
         assert [model["id"] for model in found] == [f"{name}:1" for name in names]
         assert [model["alias"] for model in found] == ["scripted-a", "scripted-b"]
         assert {(model["loaded"], model["cached"]) for model in found} == {(False, False)}
 
-    def test_empty_catalog_is_explained(self, run):
+    def test_empty_catalog_is_explained(self, environment, tmp_path):
         """The catalog is empty, for a reason."""
-        done = run("models", "--json")
+        done = run_command("models", "--json", environment={**environment, "FOUNDRY_SHIM_CACHE": str(tmp_path)})
         assert (done.returncode, json.loads(done.stdout)) == (0, [])
         assert "catalog is empty: it cannot be reached" in done.stderr

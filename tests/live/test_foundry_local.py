@@ -10,6 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import openai
 import pytest
 
 import shim
@@ -490,3 +491,16 @@ def models(*ids):
 def test_address_becomes_the_base_url(address, base_url):
     """Whatever a person or a status command gives becomes the base URL."""
     assert normalised(address) == base_url
+
+
+def test_error_names_the_local_catalog_if_the_model_may_be_there(service):
+    """A program that asks at ``/v1`` for a registered model is told where 2.1 and later have it."""
+    has_local_catalog = service.base_url.endswith("/catalogs/local/v1")
+    model = service.model_id if has_local_catalog else "no-such-model"
+    with (
+        shim.OpenAI(base_url=service.base_url.replace("/catalogs/local", "")) as client,
+        pytest.raises(openai.NotFoundError) as caught,
+    ):
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": "x"}])
+    assert ("or use" in str(caught.value)) is has_local_catalog
+    assert (f"{service.base_url} as the base URL" in str(caught.value)) is has_local_catalog

@@ -123,6 +123,20 @@ def test_variables_of_the_environment_go_nowhere(address, upstream, monkeypatch)
 # In the browser.
 
 
+@pytest.mark.parametrize("width", [400, 1000, 1280])
+def test_settings_and_tabs_have_their_rows(address, upstream, open_page, width):
+    """The two numbers are side by side below the model, and all tabs are visible with their badges."""
+    upstream.answer = ANSWERS["usage without choices"]
+    page = open_page(address, width=width)
+    send(page)
+    page.wait("document.querySelector('#comparison-tab .badge')")
+    tops = "['model', 'temperature', 'limit'].map((id) => document.getElementById(id).getBoundingClientRect().top)"
+    model, temperature, limit = page.evaluate(tops)
+    assert model < temperature == limit
+    tabs = "document.querySelector('.tabs')"
+    assert page.evaluate(f"{tabs}.scrollWidth <= {tabs}.clientWidth")
+
+
 def test_view_shows_the_exception_and_the_text_before_it(address, upstream, open_page):
     """The view, and a mark at its tab; the next prompt takes both away."""
     upstream.answer = ANSWERS["usage without choices"]

@@ -356,7 +356,7 @@ def test_stop_keeps_the_text_and_closes_the_connection(address, upstream, open_p
     upstream.server.wait_for_close()
     page.wait(IS_OVER)
     assert page.text("#state") == "Stopped."
-    assert "did not come to its end" in page.text("#comparison")
+    assert "the answer is not complete" in page.text("#comparison")
     assert page.text(ANSWER_BOX) == "An old "
     assert is_hidden(page, "error-part")
     assert page.evaluate("document.activeElement.id") == "prompt"

@@ -374,8 +374,23 @@ class TestRefusals:
             done = run("--port", port, "--upstream", server.url)
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
-        assert f"127.0.0.1, port {port}: " in line
+        assert f"127.0.0.1, port {port}: Address already in use." in line
         assert "--port" in line
+
+    def test_address_of_another_machine_is_not_blamed_on_the_port(self, run):
+        """192.0.2.1 is of a network for documentation, which no machine has."""
+        with openai_server() as server:
+            done = run("--host", "192.0.2.1", "--api-key", "key", "--upstream", server.url)
+        assert done.returncode == 1
+        assert "192.0.2.1, port 5270: " in done.stderr
+        assert done.stderr.endswith("Correct --host.\n")
+
+    def test_misspelt_model_is_refused_before_the_first_request(self, run):
+        """The line names those that the service has."""
+        with openai_server() as server:
+            done = run("--model", "typo", "--upstream", server.url)
+        assert done.returncode == 1
+        assert "does not have the model 'typo'. It has: " in done.stderr
 
     def test_no_service(self, run):
         """Nothing answers at the address that is given."""

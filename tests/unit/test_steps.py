@@ -38,6 +38,14 @@ class AsciiScreen(Screen):
     encoding = "ascii"
 
 
+def test_text_that_cannot_be_encoded_is_replaced_by_what_can():
+    """An ellipsis by three full stops, not by a question mark."""
+    log = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
+    with Steps(log) as steps:
+        steps("Waiting …")
+    assert log.buffer.getvalue() == b"Waiting ...\n"
+
+
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
@@ -111,7 +119,7 @@ def test_plain_characters_where_there_are_no_others():
     screen = AsciiScreen()
     with Steps(screen) as steps:
         steps("Fetching …")
-        screen.wait_for("- 0 s Fetching ?")
+        screen.wait_for("- 0 s Fetching ...")
     assert screen.getvalue().isascii()
 
 

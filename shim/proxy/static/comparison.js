@@ -24,7 +24,7 @@ function forgetComparison() {
 
 function missComparison() {
   const waiting = document.querySelector("#comparison .waiting");
-  if (waiting) waiting.textContent = "Nothing to compare: the answer did not come to its end.";
+  if (waiting) waiting.textContent = "Nothing to compare: the answer is not complete.";
 }
 
 function sectionOf(reading) {
