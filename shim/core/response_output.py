@@ -283,7 +283,8 @@ class OutputRepairer:
         if is_object(item):
             ended = enumerate(objects(item.get("content"))) if item.get("type") == "message" else ()
         else:
-            ended = [(_number(event.get("content_index")), event.get("part") or event)]
+            part: Any = event.get("part")
+            ended = [(_number(event.get("content_index")), part if is_object(part) else event)]
         return any(
             self._text(self._message(event), number).is_left_over(part["text"])
             for number, part in ended
