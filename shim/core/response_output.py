@@ -204,7 +204,10 @@ class OutputRepairer:
             self._held.append((event, kind))
             self._numbering.leave_out()
             return []
-        released = self._release(is_before_call=_brings_call(event))
+        if _brings_call(event):
+            for text in self._texts():
+                text.note_structured_call()
+        released = self._release()
         emitted = self._emit(event, kind)
         if not released:
             return emitted
@@ -225,7 +228,7 @@ class OutputRepairer:
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return what is buffered, at the end of the stream."""
-        released = self._release(is_before_call=False)
+        released = self._release()
         events = self._end_all(is_cut_off=not complete)
         for event in events:
             self._numbering.add(event)
@@ -290,14 +293,15 @@ class OutputRepairer:
             if isinstance(part.get("text"), str) and part.get("type") in ("output_text", _TEXT_ENDS[0])
         )
 
-    def _release(self, *, is_before_call: bool) -> list[dict[str, Any]]:
+    def _texts(self) -> Iterator[_Text]:
+        for message in self._messages.values():
+            yield from message.texts.values()
+
+    def _release(self) -> list[dict[str, Any]]:
         """Emit the events that wait."""
         held, self._held = self._held, []
         released: list[dict[str, Any]] = []
         for event, kind in held:
-            message = self._messages.get(event.get("output_index", self._last_index))
-            for text in message.texts.values() if message and is_before_call else ():
-                text.note_structured_call()
             emitted = self._emit(event, kind)
             released += [event] if emitted is None else emitted
         return released
