@@ -282,15 +282,8 @@ class OutputRepairer:
         if self._held:
             return index == self._held[0][0].get("output_index")
         self._last_index = index if type(index) is int else self._last_index
-        item: Any = event.get("item")
-        if is_object(item):
-            ended = enumerate(objects(item.get("content"))) if item.get("type") == "message" else ()
-        else:
-            ended = [(_number(event.get("content_index")), event.get("part") or event)]
         return any(
-            self._text(self._message(event), number).is_left_over(part["text"])
-            for number, part in ended
-            if isinstance(part.get("text"), str) and part.get("type") in ("output_text", _TEXT_ENDS[0])
+            self._text(self._message(event), number).is_left_over(text) for number, text in _texts_ended_by(event, kind)
         )
 
     def _texts(self) -> Iterator[_Text]:
@@ -506,6 +499,18 @@ class OutputRepairer:
         if self._calls.has_any:
             content.note_structured_call()
         return content
+
+
+def _texts_ended_by(event: dict[str, Any], kind: str) -> Iterator[tuple[int, str]]:
+    """The texts that an event gives whole, with their places in the message."""
+    number, item, part = _number(event.get("content_index")), event.get("item"), event.get("part")
+    if kind == "response.output_text.done" and isinstance(event.get("text"), str):
+        yield number, event["text"]
+    elif kind == "response.content_part.done" and _is_text(part):
+        yield number, part["text"]
+    elif is_object(item) and item.get("type") == "message":
+        parts = enumerate(objects(item.get("content")))
+        yield from ((place, each["text"]) for place, each in parts if _is_text(each))
 
 
 def _brings_call(event: dict[str, Any]) -> bool:
