@@ -89,7 +89,7 @@ _CHARS: Final = "".join(sorted({each[0] for each in _OPENINGS}))
 _STOPS: Final = Stops(_CHARS, _WORDS)
 _STOP: Final = re.compile("|".join((f"[{re.escape(_CHARS)}]", *map(tag, _WORDS))))
 _LAST_CHARS: Final = frozenset(each[-1] for each in _STOPS.at_end)
-_SPACE: Final = re.compile(r"[ \t\r\n\ufeff]*")
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
 _BRACKETS: Final = re.compile(r"[\]}]*")
 
 

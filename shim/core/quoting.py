@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _FENCE: Final = 3
 _INDENTED_CODE: Final = 4
-_BLANKS: Final = re.compile(r"[ \t\r]*")
+_BLANKS: Final = re.compile(r"[ \t\r\ufeff]*")
 _RUN: Final = {char: re.compile(f"{char}*") for char in "`~\"'"}
 _MARKS: Final = {"\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
 """What opens a quotation, and what closes it, beside `"` and `'`. The latter opens one after a blank or bracket."""

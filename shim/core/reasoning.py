@@ -191,7 +191,7 @@ class ReasoningSplitter:
         if not start:
             return ""
         marks = (*((_OPEN,) if waits else ()), *((_CLOSE,) if self._is_after_reasoning else ()))
-        messages = _MESSAGES if Wants.CHANNELS in self._wants and not self._pieces else ()
+        messages = _MESSAGES if Wants.CHANNELS in self._wants else ()
         marker = next(filter(start.startswith, (*marks, *messages)), None)
         # A token of harmony is one token of the model: no service cuts it after its first character. Where nothing else
         # is looked for, an answer that begins with `<` is emitted at once.
@@ -199,6 +199,7 @@ class ReasoningSplitter:
             self._tail = start
             return ""
         if marker in _MESSAGES:
+            self._add(Kind.CONTENT, self._take_buffered())
             self._state = _State.HEADER
             return start
         if marker is None:
@@ -230,9 +231,14 @@ class ReasoningSplitter:
         return answer
 
     def _read_unopened(self, text: str) -> str:
-        thought, marker, rest = text.partition(_CLOSE)
+        end = text.find(_CLOSE)
+        while end >= 0 and self._is_quoted(text, end) and end + len(_CLOSE) < len(text):
+            end = text.find(_CLOSE, end + 1)
+        thought, marker, rest = (text, "", "") if end < 0 else (text[:end], _CLOSE, text[end + len(_CLOSE) :])
         if not marker:
             thought = self._without_tail(text, _CLOSE)
+        elif not rest and self._is_quoted(text, end):
+            marker, self._tail = "", _CLOSE  # the next character tells
         self._buffer(thought)
         if self._size > self._limit:
             self._state = _State.ANSWER
@@ -245,6 +251,11 @@ class ReasoningSplitter:
         self._remove(marker, Repair.REASONING)
         self._state = _State.AFTER_THOUGHT
         return rest
+
+    def _is_quoted(self, text: str, at: int) -> bool:
+        """Whether the end of a thought is only written about, or may be: between backticks."""
+        before = text[at - 1 : at] if at else "".join(self._pieces[-1:])[-1:]
+        return before == "`" and text[at + len(_CLOSE) : at + len(_CLOSE) + 1] in ("", "`")
 
     def _read_header(self, text: str) -> str:
         text = self._take_buffered() + text
@@ -340,8 +351,9 @@ class ReasoningSplitter:
         return parts
 
     def _buffer(self, text: str) -> None:
-        self._pieces.append(text)
-        self._size += len(text)
+        if text:
+            self._pieces.append(text)
+            self._size += len(text)
 
     def _take_buffered(self) -> str:
         buffered = "".join(self._pieces)

@@ -204,7 +204,10 @@ class OutputRepairer:
             self._held.append((event, kind))
             self._numbering.leave_out()
             return []
-        released = self._release(is_before_call=_brings_call(event))
+        if _brings_call(event):
+            for text in self._texts():
+                text.note_structured_call()
+        released = self._release()
         emitted = self._emit(event, kind)
         if not released:
             return emitted
@@ -225,7 +228,7 @@ class OutputRepairer:
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return what is buffered, at the end of the stream."""
-        released = self._release(is_before_call=False)
+        released = self._release()
         events = self._end_all(is_cut_off=not complete)
         for event in events:
             self._numbering.add(event)
@@ -279,26 +282,19 @@ class OutputRepairer:
         if self._held:
             return index == self._held[0][0].get("output_index")
         self._last_index = index if type(index) is int else self._last_index
-        item: Any = event.get("item")
-        if is_object(item):
-            ended = enumerate(objects(item.get("content"))) if item.get("type") == "message" else ()
-        else:
-            part: Any = event.get("part")
-            ended = [(_number(event.get("content_index")), part if is_object(part) else event)]
         return any(
-            self._text(self._message(event), number).is_left_over(part["text"])
-            for number, part in ended
-            if isinstance(part.get("text"), str) and part.get("type") in ("output_text", _TEXT_ENDS[0])
+            self._text(self._message(event), number).is_left_over(text) for number, text in _texts_ended_by(event, kind)
         )
 
-    def _release(self, *, is_before_call: bool) -> list[dict[str, Any]]:
+    def _texts(self) -> Iterator[_Text]:
+        for message in self._messages.values():
+            yield from message.texts.values()
+
+    def _release(self) -> list[dict[str, Any]]:
         """Emit the events that wait."""
         held, self._held = self._held, []
         released: list[dict[str, Any]] = []
         for event, kind in held:
-            message = self._messages.get(event.get("output_index", self._last_index))
-            for text in message.texts.values() if message and is_before_call else ():
-                text.note_structured_call()
             emitted = self._emit(event, kind)
             released += [event] if emitted is None else emitted
         return released
@@ -503,6 +499,18 @@ class OutputRepairer:
         if self._calls.has_any:
             content.note_structured_call()
         return content
+
+
+def _texts_ended_by(event: dict[str, Any], kind: str) -> Iterator[tuple[int, str]]:
+    """The texts that an event gives whole, with their places in the message."""
+    number, item, part = _number(event.get("content_index")), event.get("item"), event.get("part")
+    if kind == "response.output_text.done" and isinstance(event.get("text"), str):
+        yield number, event["text"]
+    elif kind == "response.content_part.done" and _is_text(part):
+        yield number, part["text"]
+    elif is_object(item) and item.get("type") == "message":
+        parts = enumerate(objects(item.get("content")))
+        yield from ((place, each["text"]) for place, each in parts if _is_text(each))
 
 
 def _brings_call(event: dict[str, Any]) -> bool:

@@ -143,6 +143,23 @@ def test_a_thought_without_its_start(text, parts):
     assert parts_of(text, SPLIT | Wants.WAIT) == parts
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("It ends with `</think>`.", [("content", "It ends with `</think>`.")]),
+        ("It is `</think>", [("content", "It is `</think>")]),
+        (
+            "`</think>` `x`</think>\nb",
+            [("reasoning", "`</think>` `x`"), ("removed", "</think>\n"), ("content", "b")],
+        ),
+        ("`</think>b", [("reasoning", "`"), ("removed", "</think>"), ("content", "b")]),
+    ],
+)
+def test_the_end_of_a_thought_that_is_only_written_about_is_none(text, parts):
+    """Where the start is in the prompt, the end alone tells an answer from a thought."""
+    assert parts_of(text, EVERYTHING) == parts
+
+
 def test_what_waits_for_the_end_of_a_thought_is_bounded():
     """Past the limit it is the answer, wherever the text is cut."""
     assert parts_of("12345</think>b", SPLIT | Wants.WAIT, limit=5)[0] == ("reasoning", "12345")
@@ -206,6 +223,11 @@ def test_what_waits_for_the_end_of_a_thought_is_bounded():
                 ("content", " and more"),
             ],
             id="text after a message",
+        ),
+        pytest.param(
+            " \n<|channel|>final<|message|>b",
+            [("content", " \n"), ("removed", "<|channel|>final<|message|>"), ("content", "b")],
+            id="white space before the first message",
         ),
         pytest.param("<|channel|>", [("content", "<|channel|>")], id="only a token"),
         pytest.param("<|channel|>" + "x" * 400, [("content", "<|channel|>" + "x" * 400)], id="no message"),

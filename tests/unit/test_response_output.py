@@ -217,6 +217,13 @@ def test_what_is_left_of_the_spelling_beside_a_call_of_the_service_is_dropped(si
         assert own in output
 
 
+def test_what_is_left_of_the_spelling_is_dropped_where_the_items_overlap():
+    """The call begins before the message ends."""
+    own = function_call("get_weather", '{"city": "Paris"}')
+    text, call = message_events(["I look.\n", "<tool_call>"]), call_events(own, 1)
+    assert _said(read(whole([*text[:4], call[0], *text[4:], *call[1:]]))) == "I look."
+
+
 def _said(output):
     return "".join(part["text"] for item in output for part in item.get("content", ())).strip()
 
