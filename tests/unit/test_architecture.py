@@ -16,7 +16,7 @@ LAYERS = (
     VOCABULARY | FILES,
     {"shim.core"},
     {"shim.transport", "shim.fast"},
-    {"shim.raw", "shim.service.find", "shim.service.state", "shim.service.locator"},
+    {"shim.raw", "shim.service.deadline", "shim.service.find", "shim.service.state", "shim.service.locator"},
     {"shim.client", "shim.installation", "shim._startup"},
     {"shim.service.start", "shim.offline", "shim.capture"},
     {"shim.demo", "shim.doctor", "shim.proxy", "shim.cli"},
