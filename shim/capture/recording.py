@@ -25,6 +25,7 @@ import httpx
 from shim.core.jsontext import is_object
 from shim.errors import ServiceError
 from shim.files import write_private
+from shim.transport.body import has_several_codings
 
 if TYPE_CHECKING:
     import os
@@ -245,6 +246,18 @@ def _pool(backend: httpcore.NetworkBackend, context: ssl.SSLContext) -> httpcore
     )
 
 
+def _bounded(response: httpx.Response) -> httpx.Response:
+    """The response, if a few bytes of it cannot become gigabytes in one step.
+
+    Raises:
+        httpx.RemoteProtocolError: They may.
+    """
+    if has_several_codings(response.headers.get("content-encoding", "")):
+        response.close()
+        raise httpx.RemoteProtocolError("the response is compressed more than once")
+    return response
+
+
 class RecordingTransport(httpx.HTTPTransport):
     """A transport of httpx that records every exchange; for sequential requests over HTTP/1.1.
 
@@ -274,7 +287,7 @@ class RecordingTransport(httpx.HTTPTransport):
                 body=request.read(),
             )
         )
-        return super().handle_request(request)
+        return _bounded(super().handle_request(request))
 
     def time_left(self, timeout: float | None, error: type[Exception]) -> float | None:
         """Shorten a timeout to the time before the deadline.
@@ -384,6 +397,10 @@ class ReplayTransport(httpx.HTTPTransport):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().__init__(verify=context)
         self._pool = _pool(_ReplayBackend(recording, timed=timed), context)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer the request."""
+        return _bounded(super().handle_request(request))
 
 
 class _ReplayBackend(httpcore.NetworkBackend):

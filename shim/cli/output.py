@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _PADDING = re.compile(r" +$", re.MULTILINE)
 LOOKING = "Looking for the service …"
+_DIRECTIONS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Embeddings, overrides and isolates of bidirectional text."""
 _PIPE_WIDTH = 10_000
 """Lines for another program are not wrapped."""
 
@@ -126,8 +128,15 @@ def unpadded(out: Console) -> Generator[Console]:
 
 
 def printable(text: str) -> str:
-    """The text without control characters except newlines and tabs: safe for a terminal."""
-    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+    """The text without control characters except newlines and tabs: safe for a terminal.
+
+    Nor has it characters that change the direction of writing: a name could be shown as another one.
+    """
+    return "".join(
+        letter
+        for letter in text
+        if letter in "\n\t" or not (unicodedata.category(letter) == "Cc" or letter in _DIRECTIONS)
+    )
 
 
 def encodable(text: str) -> str:

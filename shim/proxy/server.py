@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from functools import partial
 from http import HTTPStatus
@@ -25,6 +26,8 @@ _GRACE_SECONDS: Final = 5
 _READ_BYTES: Final = 16 * 2**10
 _FRAMING_BYTES: Final = 64 * 2**10
 _FRAMING_SHARE: Final = 4
+_HEADER_ENDS: Final = (b"\n\r\n", b"\n\n")
+_LENIENT: Final = re.compile(rb"(?<!\r)\n|\n[ \t]")
 _OTHER_DESCRIPTORS: Final = 128
 _MAX_DESCRIPTORS: Final = 8192
 
@@ -99,6 +102,12 @@ class _Server(uvicorn.Server):
             await self.lifespan.shutdown()
 
 
+def _is_ambiguous(received: bytes) -> bool:
+    """Whether another program in between may read other headers in what was received than h11, which is lenient."""
+    ends = [end for end in (received.find(mark) for mark in _HEADER_ENDS) if end >= 0]
+    return bool(ends) and _LENIENT.search(received, 0, min(ends) + 1) is not None
+
+
 class _Connection(H11Protocol):
     """A connection with a client that may not keep the server waiting for ever.
 
@@ -159,6 +168,13 @@ class _Connection(H11Protocol):
         if data and not self._is_refused and not self.transport.is_closing():
             self._receive(data)
         self._adjust()
+
+    def handle_events(self) -> None:
+        if self.conn.their_state is h11.IDLE and _is_ambiguous(self.conn.trailing_data[0]):
+            message = "The request's headers have a folded line, or a line that does not end with CRLF."
+            self._refuse(HTTPStatus.BAD_REQUEST, message, "bad_request")
+        else:
+            super().handle_events()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from shim.errors import StreamError
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shim.core.stream import StreamRepairer
-    from shim.transport.messages import Response
+    from shim.transport.messages import ByteStream, Extensions, Response
 
 _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
@@ -43,7 +43,7 @@ _READ_BYTES: Final = 2**16
 class Connection:
     """The connection that a response is read from, as far as it can be reached below the HTTP library."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response | _Received) -> None:
         """Take the response while its body is read."""
         self._response = response
 
@@ -202,6 +202,47 @@ class Body:
         self._is_settled = True
         self._repairer.report.log()
         return self._connection.is_own and self._repairer.is_complete and not self._is_over
+
+
+class PassingBody:
+    """A body that passes through, for both kinds of client; its connection is not used again if bytes follow it."""
+
+    def __init__(self, response: Response) -> None:
+        """Take the body of a response."""
+        self._stream = response.stream
+        # The response gets this body, and so no longer shows its connection.
+        self._connection = Connection(_Received(response.stream, response.extensions))
+
+    @classmethod
+    def put_into(cls, response: Response, family_base: str) -> None:
+        """Put the body into a response, as one of the family of the response's own stream."""
+        response.stream = _in_family(cls, response.stream.__class__, family_base)(response)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The bytes as they are received."""
+        yield from self._stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The bytes as they are received."""
+        async for chunk in self._stream:
+            yield chunk
+
+    def close(self) -> None:
+        """Close the upstream stream."""
+        self._connection.drop_surplus()
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        """Close the upstream stream."""
+        self._connection.drop_surplus()
+        await self._stream.aclose()
+
+
+class _Received(NamedTuple):
+    """What a connection is found by."""
+
+    stream: ByteStream
+    extensions: Extensions
 
 
 class Bytes:

@@ -19,6 +19,7 @@ from shim.repairs import Policy, Repair
 from shim.reports import EXTENSION, RepairReport, new_report, remember
 from shim.transport import explain, remedies
 from shim.transport.addresses import api_path, variables_naming
+from shim.transport.body import PassingBody
 from shim.transport.lookup import LOCAL_CATALOG, KnownModels, find_matches
 from shim.transport.peer import Peer, read
 from shim.transport.plain import find_status, is_json, parse_body, repair_body
@@ -244,6 +245,8 @@ class Exchange:
             return (yield from self._receive_error(api, response, response.status_code, content))
         if not response.is_success or api.kind is Kind.EMBEDDINGS:
             self._restore_headers()
+            if not response.is_stream_consumed:
+                PassingBody.put_into(response, self._body.family_base)
             response.extensions[EXTENSION] = self._report
             return response
         if self._asked.streams:

