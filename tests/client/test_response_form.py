@@ -46,13 +46,10 @@ ODD = {
     "empty event first": [{}, *EVENTS],
     "null": [*EVENTS[:DELTA], None, *EVENTS[DELTA:]],
     "delta null": [*EVENTS[:DELTA], {**EVENTS[DELTA], "delta": None}, *EVENTS[DELTA:]],
-    "delta missing": [*EVENTS[:DELTA], {**EVENTS[DELTA], "delta": None}, *EVENTS[DELTA:]],
+    "delta missing": [*EVENTS[:DELTA], {n: v for n, v in EVENTS[DELTA].items() if n != "delta"}, *EVENTS[DELTA:]],
     "empty announcement": [*EVENTS[:ADDED], {**EVENTS[ADDED], "item": None}, *EVENTS[ADDED:]],
-    **{
-        f"{name} {value}": changed(DELTA, **{name: value})
-        for name in ("output_index", "content_index")
-        for value in (None, ...)
-    },
+    **{f"{name} null": changed(DELTA, **{name: None}) for name in ("output_index", "content_index")},
+    **{f"{name} missing": changed(DELTA, **{name: ...}) for name in ("output_index", "content_index")},
     "no place in the part": changed(PART, output_index=...),
 }
 DAMAGED = {
@@ -95,9 +92,8 @@ def ask(mode: str, script: Any, helper: str, *, is_foundry: bool) -> tuple[str, 
                 if helper == "plain":
                     return "", (await awaited(client.responses.create(model="m", input="Hi"))).output_text
                 if helper == "create":
-                    async with entered(
-                        await awaited(client.responses.create(model="m", input="Hi", stream=True))
-                    ) as got:
+                    created = await awaited(client.responses.create(model="m", input="Hi", stream=True))
+                    async with entered(created) as got:
                         async for one in each(got):
                             text += one.delta if one.type == "response.output_text.delta" else ""
                             end = one.response.output_text if one.type == "response.completed" else None
