@@ -41,6 +41,7 @@ MARK_HEADER: Final = "x-foundry-shim"
 _MOST_REPEATS: Final = 3
 # Statuses that Foundry Local gives an unknown model; any other says something of its own.
 _UNKNOWN_MODEL_STATUSES: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+_LARGEST_LOOKED_AT: Final = 2**20
 _CUTS: Final = ("RemoteProtocolError", "ReadError")
 
 
@@ -241,7 +242,7 @@ class Exchange:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             content = yield from read(response, self._policy.max_event_bytes)
             return (yield from self._receive_error(api, response, response.status_code, content))
-        if not response.is_success or api.kind is Kind.EMBEDDINGS:
+        if not response.is_success or (api.kind is Kind.EMBEDDINGS and not _is_small(response)):
             self._restore_headers()
             response.extensions[EXTENSION] = self._report
             return response
@@ -462,6 +463,13 @@ class Exchange:
             status = HTTPStatus.NOT_FOUND
         message = explain.unknown_model(self._peer.place, name, said or "", matches, known)
         return self._replies.fail(response, status, message, "model_not_found")
+
+
+def _is_small(response: Response) -> bool:
+    """Whether a response is a page or an error rather than many numbers, which pass through unread."""
+    size = response.headers.get("content-length", "")
+    is_json = "json" in response.headers.get("content-type", "")
+    return not is_json or (size.isascii() and size.isdigit() and int(size) <= _LARGEST_LOOKED_AT)
 
 
 def _is_out_of_descriptors(error: BaseException) -> bool:
