@@ -279,7 +279,7 @@ class Exchange:
             return (yield from self._receive_error(api, response, status, dump(error)))
         if repairer.is_empty or self._is_cut_before_its_start(body):
             yield Abandon(body)
-            return (yield from self._receive_nothing(api, response))
+            return (yield from self._receive_nothing(api, response, is_empty=not body.has_content))
         remember(repairer.identity, self._report)
         return self._replies.stream(response, body, relabel=relabel)
 
@@ -345,8 +345,8 @@ class Exchange:
 
     # Errors.
 
-    def _receive_nothing(self, api: ApiRequest, response: Response) -> Steps[Response]:
-        """The response was empty. Repeat the request without streaming to learn why."""
+    def _receive_nothing(self, api: ApiRequest, response: Response, *, is_empty: bool = True) -> Steps[Response]:
+        """The response was empty, or has no event. Repeat the request without streaming to learn why."""
         self._replies.may_retry = False
         known: KnownModels | None = None
         if self._peer.may_be_asked:
@@ -360,6 +360,9 @@ class Exchange:
             again = yield from self._try(remedies.without_streaming(api))
             if again is not None:
                 return again
+        if not is_empty:
+            message = explain.no_stream(self._peer.place, response.status_code)
+            return self._replies.fail(response, HTTPStatus.INTERNAL_SERVER_ERROR, message, "empty_stream")
         return self._fail_without_reason(response, HTTPStatus.INTERNAL_SERVER_ERROR, known)
 
     def _fail_without_reason(self, response: Response, status: int, known: KnownModels | None) -> Response:
