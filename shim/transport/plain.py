@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
 from shim.core.error_bodies import find_error_status
@@ -84,8 +84,8 @@ def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: E
                 raise _damaged(api, "a list of models")
             return evidence.is_foundry and repair_models(body, report)
         case Kind.EMBEDDINGS:
-            data: Any = body.get("data")
-            if not isinstance(data, list) or not data or not all(map(is_object, cast("list[Any]", data))):
+            data: object = body.get("data")
+            if not isinstance(data, list) or not data or not all(map(is_object, cast("list[object]", data))):
                 raise _damaged(api, "a list of embeddings")
             return False
 
