@@ -131,7 +131,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
     Repair.CHUNK_FORM: Rule(
         "an event that the official client cannot read as a chunk: `choices` or `delta` null, missing, an object or a "
         "text; a content in parts; `usage`, `logprobs` or `tool_calls` of another type; a list of chunks; an event "
-        "without data; for `.stream()`, objects without an index in the lists of several deltas",
+        "without data; several parts of one choice; for `.stream()`, objects without an index in the lists of several "
+        "deltas; in `/v1/responses`, an event without its item, its place or its text",
         "the form that OpenAI sends; what has no data is removed, and an event without data becomes a comment",
         "precaution",
     ),

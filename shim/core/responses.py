@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shim.core.jsontext import is_object
 from shim.core.request import ChatRequest
+from shim.core.response_form import is_silent, kind_of, repair_body, repair_event
 from shim.core.response_items import ENDS, OF_THE_END, objects
 from shim.core.response_output import OutputRepairer
 from shim.errors import without_source_location
@@ -92,16 +93,17 @@ class ResponsesRepairer:
             The events to emit instead, or None if nothing had to be changed.
 
         Raises:
-            StreamError: The policy is strict and a repair is needed.
+            StreamError: The policy is strict and a repair is needed, or the event is damaged.
         """
-        kind: Any = event.get("type")
-        if not isinstance(kind, str):
-            return None
+        kind = kind_of(event)
         self._has_started = True
+        if is_silent(event, kind) and self._report.allow(Repair.CHUNK_FORM, event):
+            return []
+        is_reformed = repair_event(event, kind, self._report, output_index=self._output_index)
         self._is_finished = self._is_finished or kind in ENDS
         self._is_opening = self._is_opening and kind in _OPENINGS
         response: Any = event.get("response")
-        changed = False
+        changed = is_reformed
         if is_object(response):
             changed |= self._is_opening and self._reset(response)
             changed |= kind in ENDS and self._add_output(response)
@@ -206,12 +208,10 @@ def repair_response(
         Whether anything was changed.
 
     Raises:
-        StreamError: The policy is strict and a repair is needed.
+        StreamError: The policy is strict and a repair is needed, or it is not a response.
     """
     changed = _cut_source_location(body, report)
-    if body.get("output", []) is None and report.allow(Repair.RESPONSES_CONTENT, {"output missing"}):
-        body["output"] = []
-        changed = True
+    changed |= repair_body(body, report)
     if evidence.is_foundry:
         changed |= _add_lists(list(_missing_lists(_parts_of_items(body.get("output")))), report)
     return OutputRepairer(request or ChatRequest(), report, evidence).rewrite(body) or changed

@@ -224,7 +224,7 @@ class StreamRepairer:
             self.report.generation = self.report.generation or generation(payload)
         if (status := self._find_error(payload)) is not None:
             self._fail(status, payload, frame, out, is_valid=is_valid)
-        elif self._is_chat and not payload.get("choices") and self._is_keep_alive(payload):
+        elif self._is_keep_alive(payload):
             self._keep_alive(frame, out)
         elif self._is_chat and has_text_without_choices(payload):
             raise damaged("it has a text and no choices")
@@ -256,7 +256,11 @@ class StreamRepairer:
         return None if isinstance(payload.get("type"), str) else find_error_status(payload, (), in_stream=True)
 
     def _is_keep_alive(self, payload: dict[str, Any]) -> bool:
-        """Whether a chunk without choices says nothing, and a program could fail on it."""
+        """Whether a chunk without choices, or an event, says nothing, and a program could fail on it."""
+        if not self._is_chat:
+            return not any(payload.values())
+        if payload.get("choices"):
+            return False
         is_valid = isinstance(payload.get("choices"), list) and not self._evidence.is_foundry
         return not is_valid and (is_alive_sign(payload) or is_hollow(payload))
 

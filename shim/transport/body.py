@@ -116,6 +116,8 @@ class Connection:
 class Body:
     """The I/O-free part shared by sync and async."""
 
+    has_content: bool
+    """Whether anything but white space was received before the client reads."""
     family_base: str
     """The name of the class, in either library, that the client asserts of a response's stream."""
 
@@ -125,6 +127,7 @@ class Body:
         self._repairer = repairer
         self._connection = Connection(response)
         self._head = b""
+        self.has_content = False
         self._is_over = False
         self._is_settled = False
         self._failure: Exception | None = None
@@ -179,6 +182,7 @@ class Body:
     def _take(self, chunk: bytes | Exception | None) -> bytes:
         """Return the bytes to emit after a read that gave a chunk, an error, or None for the end."""
         if isinstance(chunk, bytes):
+            self.has_content = self.has_content or not chunk.isspace()
             return self._repairer.feed(chunk)
         if self._awaits_marker and _is_timeout(chunk):
             self._connection.shut_down()

@@ -42,6 +42,7 @@ MARK_HEADER: Final = "x-foundry-shim"
 _MOST_REPEATS: Final = 3
 # Statuses that Foundry Local gives an unknown model; any other says something of its own.
 _UNKNOWN_MODEL_STATUSES: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+_LARGEST_LOOKED_AT: Final = 2**20
 _CUTS: Final = ("RemoteProtocolError", "ReadError")
 
 
@@ -243,7 +244,7 @@ class Exchange:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             content = yield from read(response, self._policy.max_event_bytes)
             return (yield from self._receive_error(api, response, response.status_code, content))
-        if not response.is_success or api.kind is Kind.EMBEDDINGS:
+        if not response.is_success or (api.kind is Kind.EMBEDDINGS and not _is_small(response)):
             self._restore_headers()
             if not response.is_stream_consumed:
                 PassingBody.put_into(response, self._body.family_base)
@@ -282,7 +283,7 @@ class Exchange:
             return (yield from self._receive_error(api, response, status, dump(error)))
         if repairer.is_empty or self._is_cut_before_its_start(body):
             yield Abandon(body)
-            return (yield from self._receive_nothing(api, response))
+            return (yield from self._receive_nothing(api, response, is_empty=not body.has_content))
         remember(repairer.identity, self._report)
         return self._replies.stream(response, body, relabel=relabel)
 
@@ -348,8 +349,8 @@ class Exchange:
 
     # Errors.
 
-    def _receive_nothing(self, api: ApiRequest, response: Response) -> Steps[Response]:
-        """The response was empty. Repeat the request without streaming to learn why."""
+    def _receive_nothing(self, api: ApiRequest, response: Response, *, is_empty: bool = True) -> Steps[Response]:
+        """The response was empty, or has no event. Repeat the request without streaming to learn why."""
         self._replies.may_retry = False
         known: KnownModels | None = None
         if self._peer.may_be_asked:
@@ -363,6 +364,9 @@ class Exchange:
             again = yield from self._try(remedies.without_streaming(api))
             if again is not None:
                 return again
+        if not is_empty:
+            message = explain.no_stream(self._peer.place, response.status_code)
+            return self._replies.fail(response, HTTPStatus.INTERNAL_SERVER_ERROR, message, "empty_stream")
         return self._fail_without_reason(response, HTTPStatus.INTERNAL_SERVER_ERROR, known)
 
     def _fail_without_reason(self, response: Response, status: int, known: KnownModels | None) -> Response:
@@ -471,6 +475,13 @@ class Exchange:
         local = self._local_catalog_beside(api.origin + api.api_path)
         message = explain.unknown_model(self._peer.place, name, said or "", matches, known, local)
         return self._replies.fail(response, status, message, "model_not_found")
+
+
+def _is_small(response: Response) -> bool:
+    """Whether a response is a page or an error rather than many numbers, which pass through unread."""
+    size = response.headers.get("content-length", "")
+    is_json = "json" in response.headers.get("content-type", "")
+    return not is_json or (size.isascii() and size.isdigit() and int(size) <= _LARGEST_LOOKED_AT)
 
 
 def _is_out_of_descriptors(error: BaseException) -> bool:

@@ -68,6 +68,14 @@ def empty_answer(place: str, status: int, *, may_be_another: bool) -> str:
     )
 
 
+def no_stream(place: str, status: int) -> str:
+    """The service accepted the request, and sent something else than a stream."""
+    return (
+        f"{place} answered with status {status} and a body that has no event of a stream, such as the page of another "
+        "program. Check the address, and the service's log."
+    )
+
+
 def service_gone(place: str) -> str:
     """The service ended the connection, and cannot be reached since."""
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
 from shim.core.error_bodies import find_error_status
@@ -11,6 +11,7 @@ from shim.core.jsontext import is_object, load, load_object, parse
 from shim.core.responses import repair_response
 from shim.core.sse import DONE, Framer
 from shim.core.stream import StreamRepairer
+from shim.errors import StreamError
 from shim.repairs import Repair
 from shim.reports import RepairReport
 from shim.transport.requests import Kind
@@ -27,6 +28,7 @@ _ANSWER_FIELDS: Final = {
     Kind.CHAT: ("choices",),
     Kind.RESPONSES: ("output", "type", "object"),
     Kind.MODELS: ("data", "id", "object"),
+    Kind.EMBEDDINGS: ("data",),
 }
 
 
@@ -78,9 +80,20 @@ def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: E
         case Kind.RESPONSES:
             return repair_response(body, report, evidence, api.asked)
         case Kind.MODELS:
+            if not isinstance(body.get("data"), list | None):
+                raise _damaged(api, "a list of models")
             return evidence.is_foundry and repair_models(body, report)
-        case Kind.EMBEDDINGS:  # large, and passed through unread
+        case Kind.EMBEDDINGS:
+            data: object = body.get("data")
+            if not isinstance(data, list) or not data or not all(map(is_object, cast("list[object]", data))):
+                raise _damaged(api, "a list of embeddings")
             return False
+
+
+def _damaged(api: ApiRequest, promised: str) -> StreamError:
+    return StreamError(
+        f"The response to {api.line} is not {promised}. Check the address, and the service's log.", code="damaged_body"
+    )
 
 
 def is_json(content: bytes) -> bool:

@@ -89,10 +89,10 @@ class ApiRequest:
     @property
     def has_schema(self) -> bool:
         """Whether the answer to a chat has to match a JSON schema."""
-        asked = self._fields.get("response_format") if self.kind is Kind.CHAT else None
+        asked: object = self._fields.get("response_format") if self.kind is Kind.CHAT else None
         if not is_object(asked) or asked.get("type") != "json_schema":
             return False
-        wrapper = asked.get("json_schema")
+        wrapper: object = asked.get("json_schema")
         return is_object(wrapper) and is_object(schema := wrapper.get("schema")) and bool(schema)
 
     @property

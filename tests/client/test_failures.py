@@ -512,3 +512,4 @@ def test_page_in_the_place_of_a_stream_is_an_error(client, name, kind):
         answer = client.ask(server.base_url, **WITH_USAGE)
     assert isinstance(answer.error, openai.APIError)
     assert answer.text == ""
+    assert ("empty body" in str(answer.error)) is (name == "blank")

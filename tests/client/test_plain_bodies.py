@@ -309,3 +309,45 @@ def test_bytes_beyond_a_body_are_not_the_next_response(client, method, parameter
 
     with RawServer(script) as server:
         assert anyio.run(run, server.base_url) == ["right"]
+
+
+NUMBERS = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5]}], "model": "m"}
+# Bodies that the official client fails on, each as it is sent and labelled.
+NO_EMBEDDINGS = {
+    "HTML": plain_response(b"<html></html>", headers=[("Content-Type", "text/html")]),
+    "HTML as JSON": plain_response(b"<html></html>"),
+    "nothing": plain_response(b""),
+    "half": plain_response(b'{"data": ['),
+    "a list": as_json([]),
+    "no data": as_json({}),
+    "data null": as_json({**NUMBERS, "data": None}),
+    "data a number": as_json({**NUMBERS, "data": 5}),
+    "empty data": as_json({**NUMBERS, "data": []}),
+    "data of numbers": as_json({**NUMBERS, "data": [0.5]}),
+    "error": as_json({"error": {"message": "too long", "code": 400}}),
+}
+
+
+@CLIENTS
+@OWNERS
+class TestOtherAnswers:
+    """Embeddings and lists of models: what the official client would fail on is an error, whoever sends it."""
+
+    @pytest.mark.parametrize("name", NO_EMBEDDINGS)
+    def test_body_without_embeddings_is_an_error(self, client, name, is_foundry):
+        """A page, an error with status 200, or something else."""
+        got = ask(client, NO_EMBEDDINGS[name], "embeddings.create", is_foundry=is_foundry, model="m", input="x")
+        # What another service does not call JSON may be meant for another program.
+        assert isinstance(got, openai.APIStatusError) or (name == "HTML" and not is_foundry)
+
+    def test_embeddings_arrive(self, client, is_foundry):
+        """As they were sent."""
+        got = ask(client, as_json(NUMBERS), "embeddings.create", is_foundry=is_foundry, model="m", input="x")
+        assert [each.embedding for each in got.data] == [[0.5]]
+
+    @pytest.mark.parametrize("data", [5, True, "x", {"id": "m"}], ids=str)
+    def test_models_that_are_no_list_are_an_error(self, client, data, is_foundry):
+        """The client would go through them."""
+        got = ask(client, as_json({"object": "list", "data": data}), "models.list", is_foundry=is_foundry)
+        assert isinstance(got, openai.InternalServerError)
+        assert got.code == "damaged_body"

@@ -1,4 +1,4 @@
-"""Contract line 12, JSON schemas: Foundry Local gets them in the form that it enforces, and nobody else does."""
+"""Contract line 12, JSON schemas: Foundry Local gets OpenAI's form as it can enforce it, and nobody else does."""
 
 import json
 from typing import Any

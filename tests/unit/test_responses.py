@@ -450,9 +450,16 @@ class TestBody:
         assert not repair_response(body, RepairReport(Policy(off=frozenset({Repair.RESPONSES_CONTENT}))), FOUNDRY)
         assert body == sent
 
-    @pytest.mark.parametrize("body", [FINAL, {}, {"output": []}, {"output": [1, {"content": "x"}, {"content": [7]}]}])
+    @pytest.mark.parametrize("body", [{}, {"output": [1]}, {"output": {}}, {"output": [{"type": "message"}]}])
+    def test_body_that_is_no_response_is_damaged(self, body):
+        """The official client would fail on it."""
+        with pytest.raises(StreamError) as failure:
+            repair_response(body, RepairReport(), FOUNDRY)
+        assert failure.value.code == "damaged_body"
+
+    @pytest.mark.parametrize("body", [FINAL, {"output": []}, {"output": [{"type": "x", "content": 7}]}])
     def test_conforming_body_passes(self, body):
-        """A conforming body, and anything that is none, is left alone."""
+        """A conforming body, and items that nobody knows, are left alone."""
         sent = copy.deepcopy(body)
         assert not repair_response(sent, RepairReport(Policy(strict=True)), FOUNDRY)
         assert sent == body
@@ -465,7 +472,8 @@ class TestFailure:
     off = Policy(off=frozenset({Repair.ERROR_BODY}))
 
     def failed(self, message):
-        return {"id": "r", "object": "response", "status": "failed", "error": {"code": "x", "message": message}}
+        error = {"code": "x", "message": message}
+        return {"id": "r", "object": "response", "status": "failed", "error": error, "output": []}
 
     def test_in_a_stream(self):
         """The event keeps everything but the place."""
@@ -482,7 +490,7 @@ class TestFailure:
         assert body == self.failed("temperature must be in the range")
         assert not repair_response(self.failed(self.message), RepairReport(self.off), FOUNDRY)
 
-    @pytest.mark.parametrize("response", [None, {"error": None}, {"error": {"message": None}}, {"error": "x"}])
+    @pytest.mark.parametrize("response", [{"error": None}, {"error": {"message": None}}, {"error": "x"}])
     def test_without_such_a_message(self, response):
         """Anything else is left alone."""
         assert repair([{"type": "response.failed", "response": response}])[0][0]["response"] == response
@@ -504,7 +512,7 @@ any_event = st.dictionaries(
 
 @given(st.lists(any_event, max_size=4), st.frozensets(st.sampled_from(list(Repair)), max_size=2))
 def test_any_event(events, off):
-    """Nothing is raised; an event is reported as changed exactly if it is; repairing twice is repairing once."""
+    """Only damage is raised; an event is reported as changed exactly if it is; repairing twice is repairing once."""
     report = RepairReport(Policy(off=off))
     repairer, again = (
         ResponsesRepairer(report, FOUNDRY),
@@ -512,7 +520,12 @@ def test_any_event(events, off):
     )
     for event in events:
         before = copy.deepcopy(event)
-        left = repairer.repair(event)
+        try:
+            left = repairer.repair(event)
+        except StreamError:
+            break
+        if left == []:  # it said nothing
+            continue
         assert (left is None) == (event == before)
         assert left in (None, [event])
         assert again.repair(event) is None

@@ -1,0 +1,158 @@
+"""Contract line 3, /v1/responses: the answer is right, or an exception of openai's; never one of the client's code."""
+
+import json
+from typing import Any
+
+import anyio
+import openai
+import pytest
+
+from support.either import awaited, each, entered
+from support.raw_server import RawServer, marked, plain_response, sse_response
+from support.response_events import message, message_events, response
+from support.streams import chunk, event
+from support.talk import Client, default_family
+
+WORDS = ["Hello", " world"]
+TEXT = "".join(WORDS)
+FINAL = response("completed", message(TEXT))
+EVENTS = [
+    {"type": "response.created", "response": response("in_progress")},
+    *message_events(WORDS),
+    {"type": "response.completed", "response": FINAL},
+]
+CREATED, ADDED, PART, DELTA, _, END, PART_END, DONE, COMPLETED = range(9)
+WRONG: tuple[Any, ...] = ("x", 5, True, [])
+MODES = pytest.mark.parametrize("mode", ["sync", "async"])
+HELPERS = pytest.mark.parametrize("helper", ["create", "stream"])
+OWNERS = pytest.mark.parametrize("is_foundry", [True, False], ids=["foundry", "other"])
+
+
+def changed(at: int, **fields: Any) -> list[Any]:
+    """The events of an answer, with other fields in one of them; `...` leaves one out."""
+    fields = {**EVENTS[at], **fields}
+    one = {name: value for name, value in fields.items() if value is not ...}
+    return [*EVENTS[:at], one, *EVENTS[at + 1 :]]
+
+
+def final(**fields: Any) -> list[Any]:
+    return changed(COMPLETED, response={**FINAL, **fields})
+
+
+# What is missing, or says nothing, has one meaning.
+ODD = {
+    "good": EVENTS,
+    "empty event": [*EVENTS[:DELTA], {}, *EVENTS[DELTA:]],
+    "empty event first": [{}, *EVENTS],
+    "null": [*EVENTS[:DELTA], None, *EVENTS[DELTA:]],
+    "delta null": [*EVENTS[:DELTA], {**EVENTS[DELTA], "delta": None}, *EVENTS[DELTA:]],
+    "delta missing": [*EVENTS[:DELTA], {n: v for n, v in EVENTS[DELTA].items() if n != "delta"}, *EVENTS[DELTA:]],
+    "empty announcement": [*EVENTS[:ADDED], {**EVENTS[ADDED], "item": None}, *EVENTS[ADDED:]],
+    **{f"{name} null": changed(DELTA, **{name: None}) for name in ("output_index", "content_index")},
+    **{f"{name} missing": changed(DELTA, **{name: ...}) for name in ("output_index", "content_index")},
+    "no place in the part": changed(PART, output_index=...),
+}
+DAMAGED = {
+    "no type": changed(DELTA, type=...),
+    "type null": changed(DELTA, type=None),
+    "chunks of a chat": [chunk({"content": TEXT}), chunk({}, "stop")],
+    **{
+        f"{name} of {EVENTS[at]['type']} {value!r}": changed(at, **{name: value})
+        for at, name in (
+            *((CREATED, "response"), (COMPLETED, "response"), (ADDED, "item"), (DONE, "item"), (PART, "part")),
+            *((DELTA, "output_index"), (DELTA, "content_index")),
+            *((DELTA, "delta"), (END, "text")),
+        )
+        for value in WRONG
+        if not (isinstance(value, str) and name in ("delta", "text"))
+        and not (type(value) is int and name.endswith("_index"))
+    },
+    "place before the first": changed(DELTA, output_index=-1),
+    "part before the first": changed(DELTA, content_index=-1),
+    "no response": changed(COMPLETED, response=None),
+    "part null": changed(PART, part=None),
+    **{f"output {value!r}": final(output=value) for value in ("x", 5, {})},
+    **{f"item {value!r}": final(output=[value]) for value in (*WRONG, None, {})},
+    **{f"content {value!r}": final(output=[{**message(TEXT), "content": value}]) for value in ("x", 5, None)},
+    **{f"content [{value!r}]": final(output=[{**message(TEXT), "content": [value]}]) for value in (*WRONG, None, {})},
+    **{
+        f"text {value!r}": final(output=[{**message(TEXT), "content": [{"type": "output_text", "text": value}]}])
+        for value in (5, [], None)
+    },
+}
+
+
+def ask(mode: str, script: Any, helper: str, *, is_foundry: bool) -> tuple[str, Any]:
+    """Ask as a program does; return the text, and the error or the final text."""
+
+    async def run(base_url):
+        text = ""
+        async with entered(Client(default_family(), mode).make(base_url)) as client:
+            try:
+                if helper == "plain":
+                    return "", (await awaited(client.responses.create(model="m", input="Hi"))).output_text
+                if helper == "create":
+                    created = await awaited(client.responses.create(model="m", input="Hi", stream=True))
+                    async with entered(created) as got:
+                        async for one in each(got):
+                            text += one.delta if one.type == "response.output_text.delta" else ""
+                            end = one.response.output_text if one.type == "response.completed" else None
+                    return text, end
+                async with entered(client.responses.stream(model="m", input="Hi")) as got:
+                    async for one in each(got):
+                        text += one.delta if one.type == "response.output_text.delta" else ""
+                    return text, (await awaited(got.get_final_response())).output_text
+            except Exception as error:  # noqa: BLE001 - the test looks at it
+                return text, error
+
+    with RawServer(marked(script) if is_foundry else script) as server:
+        return anyio.run(run, server.base_url)
+
+
+@MODES
+@HELPERS
+@OWNERS
+class TestStream:
+    """Whoever sends it, and however it is read."""
+
+    @pytest.mark.parametrize("name", ODD)
+    def test_what_has_one_meaning_is_right(self, mode, helper, is_foundry, name):
+        """All of the text, and the answer at the end."""
+        script = sse_response(list(map(event, ODD[name])))
+        assert ask(mode, script, helper, is_foundry=is_foundry) == (TEXT, TEXT)
+
+    @pytest.mark.parametrize("name", DAMAGED)
+    def test_damage_is_an_error(self, mode, helper, is_foundry, name):
+        """After the text that was received before it."""
+        text, error = ask(mode, sse_response(list(map(event, DAMAGED[name]))), helper, is_foundry=is_foundry)
+        assert isinstance(error, openai.APIError)
+        assert error.code == "damaged_event"
+        assert TEXT.startswith(text)
+
+
+BODIES = {
+    **{f"output {value!r}": {**FINAL, "output": value} for value in ("x", 5, {})},
+    **{f"item {value!r}": {**FINAL, "output": [value]} for value in (*WRONG, None, {})},
+    **{f"content {value!r}": {**FINAL, "output": [{**message(TEXT), "content": value}]} for value in ("x", 5, None)},
+    "answer of another API": {"id": "x", "object": "chat.completion", "choices": [{"message": {"content": TEXT}}]},
+    "nothing": {},
+}
+
+
+@MODES
+@OWNERS
+@pytest.mark.parametrize("name", BODIES)
+def test_plain_body_that_is_no_response_is_an_error(mode, is_foundry, name):
+    """The official client would fail on it, or return an answer that has none."""
+    body = plain_response(json.dumps(BODIES[name]).encode())
+    _, error = ask(mode, body, "plain", is_foundry=is_foundry)
+    assert isinstance(error, openai.InternalServerError)
+    assert error.code == "damaged_body"
+
+
+@MODES
+@OWNERS
+def test_plain_response_without_an_output_has_none(mode, is_foundry):
+    """One that failed has no text."""
+    body = {name: value for name, value in response("failed").items() if name != "output"}
+    assert ask(mode, plain_response(json.dumps(body).encode()), "plain", is_foundry=is_foundry) == ("", "")
