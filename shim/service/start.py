@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
@@ -128,7 +130,7 @@ class FoundryLocal(Service):
             model_path: Instead of an alias, a folder with a model of your own: ``genai_config.json`` and its files. It
                 is served, not copied.
             port: The port to listen on at 127.0.0.1; 0 takes a free one.
-            progress: Called during a download with its progress in percent.
+            progress: Called during a download with its progress in percent, from another thread.
             app_name: The name under which Foundry Local keeps its models and logs.
             app_data_dir: That folder, instead of the default one for the name.
             catalog_url: Another catalog than Foundry's own, such as a mirror.
@@ -293,7 +295,7 @@ class FoundryLocal(Service):
             variants = {variant.id: variant for group in listed for variant in group.variants}
             model = variants[choose(name, variants, "Foundry's catalog")]
         if not model.is_cached:
-            model.download(self._progress)
+            _download(model, self._progress)
         return model, "/v1"
 
     def _own_model(self, sdk: Any, manager: Any) -> tuple[Any, str]:
@@ -311,6 +313,17 @@ def _sdk() -> Any:
     for part in ("catalog", "exception", "logging_helper"):
         import_extra("service", f"foundry_local_sdk.{part}")
     return sdk
+
+
+def _download(model: Any, progress: Callable[[float], None] | None) -> None:
+    """Download a model; Ctrl-C ends it, which native code in this thread would not notice before its end."""
+    cancelled = Event()
+    with ThreadPoolExecutor(1, "shim-download") as pool:
+        try:
+            pool.submit(model.download, progress, cancelled).result()
+        except BaseException:
+            cancelled.set()
+            raise
 
 
 @contextmanager

@@ -73,12 +73,15 @@ class Replies:
         headers.append((b"Content-Length", str(len(content)).encode()))
         if status >= HTTPStatus.BAD_REQUEST and not self.may_retry:
             headers.append(_NO_RETRY)
+        extensions = {} if response is None else dict(response.extensions)
+        if response is not None and status != response.status_code:
+            extensions.pop("reason_phrase", None)  # that of the other status, which the HTTP library would log
         self._report.log()
         return self._response_class(response)(
             status,
             headers=headers,
             stream=self._body.of_bytes(self._request.stream if response is None else response.stream, content),
-            extensions={**({} if response is None else response.extensions), EXTENSION: self._report},
+            extensions={**extensions, EXTENSION: self._report},
         )
 
     def fail(self, response: Response | None, status: int, message: str, code: str) -> Response:

@@ -176,6 +176,17 @@ class TestStart:
                 assert terminal.wait() == 130
         assert "the web service was stopped" in terminal.output
 
+    @in_terminal
+    def test_interrupt_ends_a_download(self, environment, tmp_path):
+        """Of two gigabytes nobody waits for the rest."""
+        sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT])
+        with Terminal(command("chat", "Hi"), environment | sdk | {"STAND_IN_ENDLESS": "1"}) as terminal:
+            terminal.read_until("0 s Starting Foundry Local")
+            terminal.read_until("1 s Starting Foundry Local")
+            terminal.write(CTRL_C)
+            assert terminal.wait() == 130
+        assert "Stopped." in terminal.output
+
 
 class TestFailures:
     """Each is one line on standard error and an exit code, never a traceback."""

@@ -254,6 +254,13 @@ class TestEmptyStream:
             answer = SYNC.ask(server.base_url, model="nope")
         assert "no model loaded). Load the model first with" in str(answer.error)
 
+    @pytest.mark.parametrize("client", clients(), ids=str)
+    def test_another_status_has_its_own_reason_phrase(self, client):
+        """A log of the HTTP library shows "404 Not Found", and not "404 OK"."""
+        with RawServer(Foundry(sse_response([]), loaded=["m"])) as server:
+            [answer] = client.ask_often(server.base_url, 1, model="nope")
+        assert (answer.error.response.status_code, answer.error.response.reason_phrase) == (404, "Not Found")
+
     def test_long_list_of_models_is_cut(self):
         """A long list is cut, and says how much."""
         with RawServer(Foundry(sse_response([]), loaded=[f"m{number}" for number in range(20)])) as server:

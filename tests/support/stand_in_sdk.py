@@ -12,7 +12,7 @@ from typing import Any
 from support.environments import REPOSITORY
 
 _PACKAGE = """
-import json, os, sys
+import json, os, sys, time
 
 class Configuration:
     class WebService:
@@ -25,7 +25,14 @@ class Model:
         self.__dict__.update(told)
         self.variants = [self]
 
-    def download(self, progress):
+    def download(self, progress, cancel_event=None):
+        while "STAND_IN_ENDLESS" in os.environ:
+            try:
+                time.sleep(0.05)
+            except KeyboardInterrupt:  # native code does not notice it
+                pass
+            if cancel_event is not None and cancel_event.is_set():
+                raise RuntimeError("cancelled")
         for percent in (0.0, 4.0, 10.5, 55.0, 55.9, 100.0):
             progress(percent)
 
