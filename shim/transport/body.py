@@ -334,6 +334,8 @@ class SyncBody(Body):
         except Exception as error:
             library = sys.modules[type(self._response).__module__.partition(".")[0]]
             known = getattr(library, type(error).__name__, None)  # those of the layer below have the same names
+            # The library's own generator has not seen the error, so it is not at its end; see `__next__`.
+            self._response.close()
             raise error if known is None else known(str(error)) from error
 
     def close(self) -> None:
