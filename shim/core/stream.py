@@ -101,6 +101,11 @@ class StreamRepairer:
         return self.state in (State.FAILED, State.BROKEN)
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether nothing after the emitted error matters: it is the shim's own, or Foundry Local's."""
+        return self.state is State.BROKEN or (self.state is State.FAILED and self._evidence.is_foundry)
+
+    @property
     def has_ended(self) -> bool:
         """Whether the end marker or an error of the shim's own was emitted. Nothing follows it."""
         return self.state in _ENDED

@@ -306,10 +306,8 @@ class SyncBody(Body):
             # Nearly always: bytes that need no more than this.
             out = self._repairer.feed(chunk) if isinstance(chunk, bytes) else self._take(chunk)
         if out:
-            if self._repairer.has_failed:
-                # openai 1.x raises the error and leaves the stream open. If the garbage collector closed it, it might
-                # do so while the pool of connections holds its lock, and wait for that lock forever.
-                self.close()
+            if self._repairer.has_failed and not self._is_over:
+                out += self._close_after_error()
             return out
         self._raise_failure()
         self._settle()
@@ -324,6 +322,28 @@ class SyncBody(Body):
         except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             return error
         return chunk
+
+    def _close_after_error(self) -> bytes:
+        """Close a stream in which an error was emitted; return what else another service has sent until then.
+
+        openai 1.x raises the error and leaves the stream open. If the garbage collector closed it, it might do so while
+        the pool of connections holds its lock, and wait for that lock forever.
+        """
+        rest = b"" if self._repairer.is_given_up else self._read_rest()
+        if self._repairer.is_given_up or self._is_over:
+            self.close()
+        return rest
+
+    def _read_rest(self) -> bytes:
+        """Read the end of the body if it is there."""
+        rest: list[bytes] = []
+        if self._needs_library or not self._connection.can_be_read:
+            return b""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        with suppress(Exception):  # the body is not at its end yet
+            while (left := deadline - time.monotonic()) > 0 and not self._is_over:
+                rest.append(self._take(self._connection.read(left)))
+        return b"".join(rest)
 
     def _read_marker(self) -> bytes | None:
         """Read once, with the answer complete but for its end marker; None also if nothing is received in time."""
@@ -406,7 +426,7 @@ class AsyncBody(Body):
         while not (out or self._is_over or self._repairer.has_ended):
             out = self._take(await self.read_chunk())
         if out:
-            if self._repairer.has_failed:
+            if self._repairer.is_given_up:
                 # openai 1.x raises the error and leaves the stream open, and with it the connection.
                 await self.aclose()
             return out
