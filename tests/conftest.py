@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shim import installation
-from support import hypothesis_profiles, selection
+from support import bytecode, hypothesis_profiles, selection
 from support.commands import lonely
 from support.service import TOOLS_AND_REASONING, LiveService, Service
 from support.service_pool import ServicePool
@@ -23,7 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples Hypothesis tries."""
+    """Choose how many examples Hypothesis tries; share what is compiled."""
+    config.add_cleanup(bytecode.keep_for_this_run())
     if not config.getoption("--hypothesis-profile", default=None):
         hypothesis_profiles.load(thorough=config.getoption("--all"))
 
