@@ -282,6 +282,7 @@ class TestEquality:
         # Otherwise the official path would have been compared with itself. No release builds all that it knows fast.
         assert built_fast > 0 or wildness > 0.01 or cast_to is Response
 
+    @pytest.mark.extended
     @pytest.mark.parametrize("mode", MODES)
     def test_every_stream_of_the_repository(self, mode):
         """Recorded, quoted and composed, repaired and as they were sent: the same chunks, and the same end."""

@@ -86,7 +86,6 @@ class TestRepair:
             done = run_command(environment=environment, program=[PYTHON, write(PROGRAM), server.base_url])
         assert done.stdout.startswith("chat.id.")
 
-    @pytest.mark.always
     def test_file(self, run, write):
         """Started by its name, behind the two dashes or without them; its options are its own."""
         path = write(PROGRAM)

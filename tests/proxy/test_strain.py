@@ -31,6 +31,7 @@ BATCH = 50
 LISTING = plain_response(b'{"object":"list","data":[{"id":"m","object":"model"}]}')
 
 
+@pytest.mark.programs
 def test_streams_at_once():
     """Two hundred streams, all open at the same time, and each client gets its own text."""
 
@@ -64,6 +65,7 @@ def test_streams_at_once():
         assert proxy.settled_metrics()["streams_total"] == STREAMS
 
 
+@pytest.mark.programs
 def test_leavers(tmp_path):
     """A thousand clients leave in the middle, and nothing of them stays: no connection, no request, no memory."""
     events = [*map(event, betalgo(["Hello " * 200, " world"]))][:2]

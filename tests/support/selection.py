@@ -95,19 +95,15 @@ def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
     """Return whether a test runs only with ``--all``, or tries more there than elsewhere.
 
     The programs of tests/checks are tried with ``--all``. Of the combinations of HTTP library, mode and helper, a test
-    for all of them runs half each time.
+    for all of them runs with a few each time.
     """
     is_slow = SLOW_FIXTURE in getattr(item, "fixturenames", ()) or item.get_closest_marker(PROGRAMS) is not None
     fixtures = set(getattr(item, "fixturenames", ()))
-    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    names = {
-        name
-        for each in parameters
-        for name in (each.names if isinstance(each, Client) else (each,))
-        if isinstance(name, str)
-    }
+    parameters = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+    names = {each for each in parameters if isinstance(each, str)}
     return (
         item.path.is_relative_to(_CHECKS)
+        or not all(each.is_in_every_run for each in parameters if isinstance(each, Client))
         or (not FAMILIES.keys().isdisjoint(names) and not is_in_every_run(names))
         or item.get_closest_marker(EXTENDED) is not None
         or (is_slow and item.get_closest_marker(ALWAYS) is None)

@@ -1103,7 +1103,14 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize("size", [ROOMY, 1, 7], ids=["at once", "in characters", "in pieces"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(ROOMY, id="at once"),
+        pytest.param(1, id="in characters", marks=pytest.mark.extended),
+        pytest.param(7, id="in pieces", marks=pytest.mark.extended),
+    ],
+)
 @pytest.mark.parametrize("unit", UNITS)
 def test_twice_the_text_takes_twice_the_steps(unit, size):
     """The unit again and again, alone and after something that is still open."""

@@ -112,7 +112,10 @@ def recorded_answers():
             yield pytest.param(sent, id=f"{release}-{case}")
 
 
-@pytest.mark.parametrize("tools", [(), (WEATHER, MULTIPLY)], ids=["text", "tools"])
+@pytest.mark.parametrize(
+    "tools",
+    [pytest.param((), id="text", marks=pytest.mark.extended), pytest.param((WEATHER, MULTIPLY), id="tools")],
+)
 @pytest.mark.parametrize("answer", list(recorded_answers()))
 def test_recorded_and_composed_answers_are_repaired_alike(answer, tools):
     """Statuses, headers, repairs and structure are the same."""
