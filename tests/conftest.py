@@ -49,6 +49,11 @@ def _release(config: pytest.Config, version: str) -> object:
     return pytest.param(version, marks=pytest.mark.extended if is_extra else ())
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without ``--all`` do not even read files that have nothing else in them: some look through all documents."""
+    return True if not config.getoption("--all") and selection.is_wholly_extended(collection_path) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that talk to a service or install something; without ``--all`` leave the latter out."""

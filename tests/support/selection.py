@@ -36,6 +36,7 @@ _ADDED = (
     "the programs of tests/checks, every combination of client, all of the commands and of the page"
 )
 _CHECKS = Path(__file__).parents[1] / "checks"
+_DOCUMENTS = Path(__file__).parents[1] / "project" / "test_documents.py"
 _MEGABYTES_A_MINUTE = 300
 
 
@@ -89,6 +90,11 @@ def chosen_releases(config: pytest.Config) -> Sequence[str]:
 def is_extra_release(config: pytest.Config, version: str) -> bool:
     """Return whether a release is one that only ``--all`` asks for."""
     return version != HERE and version not in named_releases(config) and version not in running_services()
+
+
+def is_wholly_extended(path: Path) -> bool:
+    """Return whether nothing in a file or folder runs without ``--all``."""
+    return path in (_CHECKS, _DOCUMENTS)
 
 
 def is_extended(config: pytest.Config, item: pytest.Item) -> bool:

@@ -200,7 +200,7 @@ def default_family() -> str:
 
 
 def is_in_every_run(names: Collection[str]) -> bool:
-    """Whether a combination of library and mode, or of library, mode and helper, is in the half that is always tried."""
+    """Whether a combination of library and mode, or of these and helper, is in the half that is always tried."""
     return sum(each in names for each in (*(FAMILIES.keys() - {default_family()}), "async", "stream")) % 2 == 0
 
 
