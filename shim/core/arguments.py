@@ -133,7 +133,7 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
 
 
 def _decoded(arguments: Any) -> tuple[Any, Any]:
-    """The value of arguments, and the text that it was written as; a value that is no text if they are unreadable."""
+    """The value of arguments, and the text that it was written as; a value that is not text if they are unreadable."""
     value = written = arguments
     for _ in range(2):  # once more for text that was encoded twice
         if isinstance(value, str):
