@@ -150,7 +150,11 @@ def tells_the_opposite(repair):
         (encoded("content", b"Hello!", request=1), "ContentText", LosesText),
         (encoded("completion", COMPLETION), "repair_completion", tells_the_opposite(target.repair_completion)),
         (encoded("models", b'{"id":"m"}'), "repair_models", tells_the_opposite(target.repair_models)),
-        (encoded("response", b"{}"), "repair_response", tells_the_opposite(target.repair_response)),
+        (
+            encoded("response", b'{"output":[]}'),
+            "repair_response",
+            tells_the_opposite(target.repair_response),
+        ),
         (encoded("error body", b"x"), "rebuild_body", lambda *error, **asked: b'{"error":{"message":""}}'),
         (encoded("request", b'{"n": 1}'), "start_exchange", asks_otherwise),
         (encoded("filler", KEY), "redact", lambda recording, **options: recording),

@@ -432,7 +432,7 @@ _CODINGS = {
     "gzip twice": _one(
         "gzip in deflate",
         _sends(_encoded("gzip, deflate") + chunk(_packed(_packed(BODY), 15)) + last_chunk()),
-        COMPLETE,
+        "InternalServerError body_too_large",
     ),
     "gzip cut": _one(
         "half of a gzip stream, properly ended",
