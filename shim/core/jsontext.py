@@ -220,7 +220,7 @@ def decode_stray_bytes(text: str) -> str:
 
 
 _STRAY_RUN: Final = re.compile("[\udb80-\udbff]+")
-_ESCAPED_STRAY_BYTES: Final = re.compile(r"(?:\\udb[89a-f][0-9a-f])+")
+_ESCAPED_STRAY_BYTES: Final = re.compile(r"(?:\\udb[89a-f][0-9a-f](?!\\ud[c-f]))+")
 
 
 def _decode_escaped(run: re.Match[str]) -> str:

@@ -503,3 +503,9 @@ def test_completion_assembled_from_pieces():
     assert completion["usage"] == USAGE
     assert completion["created"] == NOW
     assert END not in completion
+
+
+def test_half_of_a_pair_before_a_private_character_is_written_as_it_was():
+    """Two halves that belong together are not the placeholder of a byte."""
+    text = "\ud83c\U000f0000"
+    assert load(dump({"content": text}))["content"] == text
