@@ -252,7 +252,7 @@ def _bounded(response: httpx.Response) -> httpx.Response:
     Raises:
         httpx.RemoteProtocolError: They may.
     """
-    if has_several_codings(response.headers.get("content-encoding", "")):
+    if has_several_codings(response.headers):
         response.close()
         raise httpx.RemoteProtocolError("the response is compressed more than once")
     return response

@@ -99,11 +99,10 @@ class ResponsesRepairer:
         self._has_started = True
         if is_silent(event, kind) and self._report.allow(Repair.CHUNK_FORM, event):
             return []
-        is_reformed = repair_event(event, kind, self._report, output_index=self._output_index)
+        changed = repair_event(event, kind, self._report, output_index=self._output_index)
         self._is_finished = self._is_finished or kind in ENDS
         self._is_opening = self._is_opening and kind in _OPENINGS
         response: Any = event.get("response")
-        changed = is_reformed
         if is_object(response):
             changed |= self._is_opening and self._reset(response)
             changed |= kind in ENDS and self._add_output(response)

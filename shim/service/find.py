@@ -345,7 +345,7 @@ def _read(url: str, headers: dict[str, str], seconds: float) -> bytes:
         http.stream("GET", url, headers=headers, extensions=extensions) as response,
     ):
         response.raise_for_status()
-        if has_several_codings(response.headers.get("content-encoding", "")):
+        if has_several_codings(response.headers):
             raise httpx.ReadError("its response is compressed more than once")
         for piece in response.iter_bytes():
             content += piece

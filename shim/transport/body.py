@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from shim.core.stream import StreamRepairer
-    from shim.transport.messages import ByteStream, Extensions, Response
+    from shim.transport.messages import ByteStream, Extensions, Headers, Response
 
 _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
@@ -539,9 +539,9 @@ def _is_encoded(response: Response) -> bool:
     return response.headers.get("content-encoding", "identity") != "identity"
 
 
-def has_several_codings(content_encoding: str) -> bool:
+def has_several_codings(headers: Headers) -> bool:
     """Whether a body is compressed more than once: a few bytes of it may become gigabytes in one step."""
-    return len([name for name in content_encoding.split(",") if name.strip()]) > 1
+    return len([name for name in headers.get("content-encoding", "").split(",") if name.strip()]) > 1
 
 
 def _check_coding(response: Response) -> None:
@@ -550,7 +550,7 @@ def _check_coding(response: Response) -> None:
     Raises:
         StreamError: It is compressed more than once.
     """
-    if has_several_codings(response.headers.get("content-encoding", "")):
+    if has_several_codings(response.headers):
         raise StreamError(
             "The service's response is compressed more than once, so its size cannot be limited. Switch the "
             "compression off in the service or in the program in front of it.",

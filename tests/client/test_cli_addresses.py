@@ -41,7 +41,7 @@ def test_commands_do_not_show_a_password(environment, command):
         assert "PASS" not in said
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a script without an extension is no program there")
+@pytest.mark.skipif(sys.platform == "win32", reason="a script without an extension is not a program there")
 def test_commands_run_no_program_of_the_current_folder(environment, tmp_path, monkeypatch):
     """Python's own library asks `uname` for the processor, wherever the path finds it."""
     monkeypatch.chdir(tmp_path)

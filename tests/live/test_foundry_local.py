@@ -494,7 +494,7 @@ def test_address_becomes_the_base_url(address, base_url):
 
 
 def test_error_names_the_local_catalog_if_the_model_may_be_there(service):
-    """A program that asks at ``/v1`` for a registered model is told where 2.1 and later have it."""
+    """A program that asks at ``/v1`` for a registered model gets the address at which 2.1 and later have it."""
     has_local_catalog = service.base_url.endswith("/catalogs/local/v1")
     model = service.model_id if has_local_catalog else "no-such-model"
     with (

@@ -243,7 +243,7 @@ class TestParse:
         assert message.parsed == Calls([Call(name="get_weather", parameters=Weather(city="Paris"))])
 
     def test_content_that_does_not_fit_is_an_error(self, service, use):
-        """What is no such model is Pydantic's error, as with OpenAI. Releases that enforce a schema never send that."""
+        """What does not fit is Pydantic's error, as with OpenAI. Releases that enforce a schema never send that."""
         policy = shim.Policy(off={shim.Repair.REQUEST_SCHEMA})
 
         async def scenario(client):

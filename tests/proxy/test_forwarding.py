@@ -524,7 +524,7 @@ class TestClientsThatLeave:
                 wait_until(lambda: proxy.metrics().get('failures_total{reason="client_left"}') == 1)
 
     def test_in_a_plain_answer(self):
-        """The same in what is no stream, and too large to be read as a whole."""
+        """The same in a response that is not a stream, and too large to be read as a whole."""
         headers = [("Content-Type", "application/json"), ("Content-Length", str(2**21))]
         begun = [Send(response_head(headers=headers, chunked=False) + b"{" * 10), Hold()]
         with RawServer(begun) as server, proxying(server.base_url) as proxy:

@@ -13,7 +13,7 @@ from support.browser import find_browser
 from support.clients import AIOHTTP, CLIENTS, INSTALLED_MAJOR
 from support.releases import DEFAULT_VERSIONS, HERE, RELEASES
 from support.service import running_services
-from support.talk import FAMILIES, Client, is_in_every_run
+from support.talk import FAMILIES, Client, is_in_usual_half
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,14 +103,14 @@ def is_extended(config: pytest.Config, item: pytest.Item) -> bool:
     The programs of tests/checks are tried with ``--all``. Of the combinations of HTTP library, mode and helper, a test
     for all of them runs with a few each time.
     """
-    is_slow = SLOW_FIXTURE in getattr(item, "fixturenames", ()) or item.get_closest_marker(PROGRAMS) is not None
     fixtures = set(getattr(item, "fixturenames", ()))
+    is_slow = SLOW_FIXTURE in fixtures or item.get_closest_marker(PROGRAMS) is not None
     parameters = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     names = {each for each in parameters if isinstance(each, str)}
     return (
         item.path.is_relative_to(_CHECKS)
         or not all(each.is_in_every_run for each in parameters if isinstance(each, Client))
-        or (not FAMILIES.keys().isdisjoint(names) and not is_in_every_run(names))
+        or (not FAMILIES.keys().isdisjoint(names) and not is_in_usual_half(names))
         or item.get_closest_marker(EXTENDED) is not None
         or (is_slow and item.get_closest_marker(ALWAYS) is None)
         or (config.getoption("--all") and getattr(getattr(item, "obj", None), "is_hypothesis_test", False))

@@ -90,11 +90,6 @@ class Client:
     def __str__(self):
         return f"{self.family}-{self.mode}-{self.helper}"
 
-    @property
-    def names(self) -> tuple[str, str, str]:
-        """The library, the mode and the helper."""
-        return self.family, self.mode, self.helper
-
     def make(self, base_url: str, **options: Any):
         """Make the client. The default family is taken the way a person takes it, the other one by its transport."""
         asynchronous = self.mode == "async"
@@ -199,7 +194,7 @@ def default_family() -> str:
     return "httpx2" if MAJOR > 2 else "httpx"
 
 
-def is_in_every_run(names: Collection[str]) -> bool:
+def is_in_usual_half(names: Collection[str]) -> bool:
     """Whether a combination of library and mode, or of these and helper, is in the half that is always tried."""
     return sum(each in names for each in (*(FAMILIES.keys() - {default_family()}), "async", "stream")) % 2 == 0
 
