@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 _OUTSIDE_STRING: Final = re.compile(rb'["{}\[\]]')
-_INSIDE_STRING: Final = re.compile(rb'["\\]')
 # What a document consists of, as far as that matters for its numbers: digits, exponents, signs and separators.
 _KINDS: Final = {
     **dict.fromkeys(b"0123456789.", b"0"),
@@ -254,16 +253,17 @@ class DocumentScanner:
         if self._escaped and position < len(data):
             self._escaped = False
             position += 1
-        while match := (_INSIDE_STRING if self._in_string else _OUTSIDE_STRING).search(data, position):
+        while position < len(data):
+            if self._in_string:
+                position = self._leave_string(data, position)
+                continue
+            match = _OUTSIDE_STRING.search(data, position)
+            if match is None:
+                break
             position = match.end()
             mark = match.group()
             if mark == b'"':
-                self._in_string = not self._in_string
-            elif mark == b"\\":
-                if position == len(data):
-                    self._escaped = True
-                    return -1
-                position += 1
+                self._in_string = True
             elif mark in b"{[":
                 self._depth += 1
             else:
@@ -272,6 +272,27 @@ class DocumentScanner:
                     self.ended = True
                     return position
         return -1
+
+    def _leave_string(self, data: bytes, position: int) -> int:
+        """The offset after the quote that ends the string, or the end of the data if the string continues."""
+        quote, self._escaped = _find_quote(data, position)
+        self._in_string = quote < 0
+        return len(data) if self._in_string else quote + 1
+
+
+def _find_quote(data: bytes, position: int) -> tuple[int, bool]:
+    """Find the quote that ends a string, from a place within the string.
+
+    Returns:
+        Its offset, or -1 if the data ends before, and whether the data ends within an escape.
+    """
+    # A search for one byte is far faster than a pattern, and a string may be an image of megabytes.
+    quote = data.find(b'"', position)
+    while (backslash := data.find(b"\\", position, len(data) if quote < 0 else quote)) >= 0:
+        position = backslash + 2
+        if 0 <= quote < position:
+            quote = data.find(b'"', position)
+    return quote, position > len(data)
 
 
 def split_documents(data: bytes) -> list[bytes]:
@@ -302,7 +323,6 @@ Edit = tuple[int, int, bytes]
 """The offsets of a part of a text, and the bytes that replace it."""
 
 _SPACE: Final = re.compile(rb"[ \t\r\n]*")
-_STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\s,\]}]+")
 
 
@@ -338,7 +358,7 @@ def find_items(data: bytes, value: Span) -> list[Span]:
 def whole(data: bytes) -> Span:
     """The document itself."""
     start = _skip_space(data, 0)
-    return Span(start, _value_end(data, start), start)
+    return Span(start, len(data.rstrip(b" \t\r\n")), start)
 
 
 def remove_fields(data: bytes, value: Span, names: Container[str]) -> list[Edit]:
@@ -399,5 +419,7 @@ def _skip_space(data: bytes, position: int) -> int:
 def _value_end(data: bytes, start: int) -> int:
     if data[start : start + 1] in (b"{", b"["):
         return DocumentScanner().scan(data, start)
-    match = (_STRING if data[start : start + 1] == b'"' else _SCALAR).match(data, start)
+    if data[start : start + 1] == b'"':
+        return _find_quote(data, start + 1)[0] + 1 or start
+    match = _SCALAR.match(data, start)
     return match.end() if match else start

@@ -21,6 +21,7 @@ def is_cloud(host: str) -> bool:
     return _CLOUD.fullmatch(host.rstrip(".")) is not None
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine by its loopback interface, which no other machine answers."""
     try:

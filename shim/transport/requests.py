@@ -38,6 +38,7 @@ _MODELS_PATH: Final = re.compile(r"/models(?:/[^/]+)?$")
 _OF_THE_BODY: Final = (b"content-length", b"content-encoding", b"transfer-encoding")
 _HELPER_HEADER: Final = "x-stainless-helper-method"
 """The official client names the method of its own that reads the response."""
+_MEDIA: Final = b";base64,"
 # What OpenAI's API puts around a JSON schema.
 _OF_THE_WRAPPER: Final = frozenset(["name", "description", "strict", "schema"])
 
@@ -78,7 +79,7 @@ class ApiRequest:
         if kind is Kind.MODELS:
             return cls(message, kind, b"", {})
         body = _read_body(message)
-        fields = None if body is None else load_object(body)
+        fields = None if body is None else load_object(_without_media(body))
         return None if body is None or fields is None else cls(message, kind, body, fields)
 
     @property
@@ -254,3 +255,17 @@ def _read_body(message: Request) -> bytes | None:
     except RuntimeError:
         # RequestNotRead: after a redirect the bytes are there, unread.
         return message.read() if type(message.stream).__name__ == "ByteStream" else None
+
+
+def _without_media(body: bytes) -> bytes:
+    """The body without the contents of its images and files: megabytes of which nothing is read here.
+
+    In JSON, the mark of a `data:` URL (RFC 2397) can only stand in a string. What follows it without a backslash until
+    the next quote is the rest of that string.
+    """
+    parts: list[bytes] = []
+    position = 0
+    while (start := body.find(_MEDIA, position) + 1) and (end := body.find(b'"', start)) >= 0:
+        parts.append(body[position:start] if body.find(b"\\", start, end) < 0 else body[position:end])
+        position = end
+    return b"".join((*parts, body[position:])) if parts else body

@@ -4,8 +4,10 @@ import json
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shim.core.jsontext import load_object
+from shim.core.jsontext import DocumentScanner, list_fields, load_object, whole
 from shim.transport.requests import ApiRequest
 
 URL = "http://127.0.0.1:5273/v1/chat/completions"
@@ -92,3 +94,52 @@ def test_other_formats_have_no_schema(response_format):
     api = request(json.dumps({"model": "m", "response_format": response_format}).encode())
     assert not api.has_schema
     assert api.with_schema_unwrapped() is None
+
+
+IMAGE = b"data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        IMAGE,
+        b"see ;base64, and",
+        b'a quote \\" after ;base64,AAAA\\" and more',
+        b";base64,;base64,",
+        b";base64,\\\\",
+        b"\xff;base64,\xff",
+        b";base64,}]",
+    ],
+)
+def test_what_surrounds_an_image_is_read_and_kept(text):
+    """Images are not read, so nothing else may go with them."""
+    parts = b'[{"type":"image_url","image_url":{"url":"%b"}},{"type":"text","text":"%b"}]' % (IMAGE, text)
+    body = b'{"messages":[{"role":"user","content":%b}],"n":3,"stream":true,"model":"m","tools":[%b]}'
+    api = request(body % (parts, STRICT_TOOL))
+    assert (api.asked.model, api.asked.n, api.asked.stream, list(api.asked.tools)) == ("m", 3, True, ["add"])
+    assert api.body == body % (parts, STRICT_TOOL)
+    assert api.without_strict().body == api.body.replace(b',"strict":true', b"")
+    assert api.with_model("other").body == api.body.replace(b'"m"', b'"other"')
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='a"\\\n{}[],:; \N{BLACK HEART SUIT}', max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\', max_size=3), inner, max_size=3),
+)
+
+
+@given(fields=st.dictionaries(st.text('ab"\\', max_size=4), VALUES, max_size=5), indent=st.sampled_from([None, 1]))
+def test_every_field_is_found_where_it_stands(fields, indent):
+    body = b" " + json.dumps(fields, indent=indent, ensure_ascii=False).encode() + b"\n"
+    found = list_fields(body, whole(body))
+    assert {name: json.loads(body[field.start : field.end]) for name, field in found.items()} == fields
+
+
+@given(document=VALUES.filter(lambda value: isinstance(value, (dict, list))), cut=st.integers(0, 200))
+def test_end_of_a_document_is_found_wherever_it_is_cut(document, cut):
+    data = json.dumps(document).encode()
+    scanner = DocumentScanner()
+    head = data[: cut % len(data)]
+    assert (scanner.scan(head) if head else -1) == -1
+    rest = data[len(head) :]
+    assert scanner.scan(rest + b'"x{"') == len(rest)

@@ -16,8 +16,20 @@ from functools import partial
 from typing import Any, TypeVar
 
 import shim
-from checks.benchmarks.corpus import RELEASES, REPAIRED
-from checks.benchmarks.harness import Measured, NotMeasuredError, Row, Samples, Settings, Subject, compared, interleaved
+from checks.benchmarks.core import repaired
+from checks.benchmarks.corpus import RELEASES, REPAIRED, events
+from checks.benchmarks.harness import (
+    Measured,
+    NotMeasuredError,
+    Row,
+    Samples,
+    Settings,
+    Subject,
+    compared,
+    interleaved,
+    timed,
+    told,
+)
 from checks.benchmarks.replay import replay_server
 from support.environments import Unprovisioned
 from support.service import LiveService, Service, ServiceFailedError, running_services
@@ -28,6 +40,8 @@ ALONE, SHIM, TRANSPORT, AGAIN = "alone", "shim.OpenAI", "shim.http_client()", "a
 MENDED = "alone, if the service sent what the shim makes of it"
 """What no repair in Python can do better than, as long as the official client builds the chunks."""
 BESIDE = (AGAIN, MENDED)
+REPAIR = "to repair its events alone"
+"""What of a request's time the core takes."""
 MOST = {("1.x", "sync"): 0.25, ("2.x", "sync"): 0.20, ("1.x", "async"): 0.35, ("2.x", "async"): 0.30}
 MOST_TRANSPORT = {"1.x": 0.97, "2.x": 1.05}
 MOST_REQUEST = 1.05
@@ -145,13 +159,17 @@ def _compare_request(
     times: int = TIMES_MAIN,
 ) -> None:
     how = partial(_whole_reader, asked=asked), partial(_async_whole_reader, asked=asked)
+    received = list(events(asked["model"], asked["max_tokens"]))
     with readers((ALONE, SHIM, TRANSPORT), url, default_family(), mode, *how) as subjects:
+        subjects[REPAIR] = timed(partial(repaired, received), 1)
         samples = interleaved(subjects, settings.times(times))
     measured.samples[f"client CPU per request, {what}"] = samples
+    beside = told(samples, REPAIR)
     for name in (SHIM, TRANSPORT):
         title = f"client CPU per request with {name}, {what}"
         detail = mode != "sync" or times != TIMES_MAIN
-        measured.rows.append(compared(title, samples, name, ALONE, most=MOST_REQUEST, detail=detail))
+        row = compared(title, samples, name, ALONE, most=MOST_REQUEST, detail=detail)
+        measured.rows.append(replace(row, figures=f"{row.figures}; {beside}"))
 
 
 def _told_ratio(samples: Samples, name: str) -> str:
@@ -260,8 +278,8 @@ def _async_whole_reader(runner: asyncio.Runner, client, asked: Mapping[str, obje
 def _same_bytes(url: str, chunks: int) -> Row:
     """Compare what the two clients get of a conforming stream, to the byte."""
     bodies = []
-    for repaired in (False, True):
-        with Client(default_family(), "sync", repaired=repaired).make(url) as client:
+    for is_repaired in (False, True):
+        with Client(default_family(), "sync", repaired=is_repaired).make(url) as client:
             create = client.chat.completions.with_streaming_response.create
             with create(stream=True, model=RELEASES["2.x"], messages=[], max_tokens=chunks) as response:
                 bodies.append(b"".join(response.iter_bytes()))
