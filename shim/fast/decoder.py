@@ -102,19 +102,26 @@ class EventDecoder:
         """The usual events that end in a piece. What follows them stays in the buffer."""
         buffer = self._buffer
         start, end = 0, max(len(buffer) - 1, 0)
-        buffer += piece
+        # Usually nothing is left of the piece before, and this one need not be copied.
+        received: bytes | bytearray = piece
+        if buffer:
+            buffer += piece
+            received = buffer
         # A carriage return ends a line, too, so an event may end earlier than a search for line feeds shows.
         self._is_usual = b"\r" not in piece
-        while self._is_usual and (end := buffer.find(_END, end)) >= 0:
+        while self._is_usual and (end := received.find(_END, end)) >= 0:
             end += len(_END)
-            block = bytes(buffer[start:end])
+            block = bytes(received[start:end])
             if event := parse(block):
                 yield event
             elif not _is_comment(block):
                 self._is_usual = False
                 break
             start = end
-        del buffer[:start]
+        if received is buffer:
+            del buffer[:start]
+        else:
+            buffer += received[start:]
 
 
 def parse(block: bytes) -> Event | None:

@@ -105,7 +105,7 @@ class Forwarder:
                 seconds=time.monotonic() - started,
                 repairs=found.repairs if found else {},
                 failure=answer.failure,
-                chunks=answer.chunks,
+                events=found.events if found else 0,
                 first=answer.first,
             )
 
@@ -170,14 +170,12 @@ class _Answer:
 
     Attributes:
         response: The service's, repaired.
-        chunks: How many pieces of a stream were sent.
-        first: After how many seconds the first of them was.
+        first: After how many seconds the first piece of a stream was sent.
         failure: How it ended, in a word, if not well.
         is_stream: Whether it is a stream of events.
     """
 
     response: httpx.Response
-    chunks: int = 0
     first: float | None = None
     failure: str = "client_left"
     is_stream: bool = field(init=False)
@@ -196,7 +194,6 @@ class _Answer:
         try:
             async for piece in self.response.aiter_raw():
                 if self.is_stream:
-                    self.chunks += 1
                     self.first = self.first or time.monotonic() - started
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except httpx.HTTPError as error:

@@ -38,7 +38,7 @@ class Metrics:
         self._repairs: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._streams = 0
-        self._chunks = 0
+        self._events = 0
         self._first = [0] * (len(_BUCKETS) + 1)
         self._first_sum = 0.0
 
@@ -50,7 +50,7 @@ class Metrics:
         seconds: float = 0.0,
         repairs: Mapping[Repair, int] = MappingProxyType({}),
         failure: str = "",
-        chunks: int = 0,
+        events: int = 0,
         first: float | None = None,
     ) -> None:
         """Count a request that was answered, or refused.
@@ -61,7 +61,7 @@ class Metrics:
             seconds: How long it took; 0 for a refused request.
             repairs: What was repaired.
             failure: Why it failed, in a word, if it did.
-            chunks: How many pieces of a stream were sent.
+            events: How many events of a stream the service has sent.
             first: For a stream, after how many seconds the first one was sent.
         """
         self._requests[status] += 1
@@ -70,11 +70,11 @@ class Metrics:
             self._failures[failure] += 1
         if first is not None:
             self._streams += 1
-            self._chunks += chunks
+            self._events += events
             self._first[bisect_left(_BUCKETS, first)] += 1
             self._first_sum += first
         counts = "".join(f" {code}={count}" for code, count in sorted(repairs.items()))
-        logger.info("%s %d %.3fs chunks=%d %s%s", request, status, seconds, chunks, failure or "ok", counts)
+        logger.info("%s %d %.3fs events=%d %s%s", request, status, seconds, events, failure or "ok", counts)
 
     def text(self) -> str:
         """All counters, for Prometheus."""
@@ -89,8 +89,8 @@ class Metrics:
         yield f"foundry_shim_open_requests {self.open}"
         yield from _metric("streams_total", "counter", "Streams that were started.")
         yield f"foundry_shim_streams_total {self._streams}"
-        yield from _metric("chunks_total", "counter", "Pieces of streams that were sent.")
-        yield f"foundry_shim_chunks_total {self._chunks}"
+        yield from _metric("events_total", "counter", "Events of streams that the service has sent.")
+        yield f"foundry_shim_events_total {self._events}"
         yield from _metric("repairs_total", "counter", "Repairs, by code.")
         yield from (f'foundry_shim_repairs_total{{code="{code}"}} {n}' for code, n in sorted(self._repairs.items()))
         yield from _metric("failures_total", "counter", "Requests that failed or were refused, by reason.")

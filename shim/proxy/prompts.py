@@ -132,8 +132,7 @@ class _Prompt:
         upstream: Where the service is.
         status: That of the response, or of the failure to get one.
         failure: Why it failed, in a word, if it did.
-        chunks: How many pieces of the stream were sent.
-        first: After how many seconds the first one was.
+        first: After how many seconds the first piece of the stream was sent.
     """
 
     body: bytes
@@ -143,7 +142,6 @@ class _Prompt:
     upstream: Upstream
     status: int = CLIENT_LEFT
     failure: str = "client_left"
-    chunks: int = 0
     first: float | None = None
     _sent: RecordedResponse = field(init=False, default_factory=RecordedResponse)
 
@@ -175,7 +173,7 @@ class _Prompt:
                 seconds=self.lines.seconds,
                 repairs=found.repairs,
                 failure=self.failure,
-                chunks=self.chunks,
+                events=found.events,
                 first=self.first,
             )
         await self.lines.write(comparison=await self._compare(wire, comparing))
@@ -202,7 +200,6 @@ class _Prompt:
         decode = _decoder()
         if response.is_success:
             async for piece in response.aiter_raw():
-                self.chunks += 1
                 self.first = self.first or self.lines.seconds
                 self._sent.add(piece)
                 await self.lines.write(sent=decode(piece))
