@@ -155,8 +155,9 @@ class TestStart:
             assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
             lines = done.stderr.splitlines()
             assert lines[0] == "No service runs."
-            assert lines[1].startswith(f"Starting Foundry Local with {DEFAULT['alias']}")
-            assert lines[2:7] == [
+            assert lines[1].startswith(f"The first start with {DEFAULT['alias']} downloads ")
+            assert lines[2] == f"Starting Foundry Local with {DEFAULT['alias']} …"
+            assert lines[3:8] == [
                 *(f"{percent:4} %" for percent in (0, 10, 50, 100)),
                 f"Using Foundry Local endpoint at {server.base_url}/chat/completions",
             ]
