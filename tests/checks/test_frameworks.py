@@ -44,7 +44,7 @@ class TestExamples:
         """With the package that the table names."""
         path = EXAMPLES / f"with_{name}.py"
         said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        assert f"python {path.name}" in said
+        assert f"python {path.relative_to(REPOSITORY).as_posix()} " in said
         assert "pip install -e ." in said or 'pip install -e ".[' in said
         assert FRAMEWORKS[name].package in said
         assert ("foundry-shim proxy" in said) == (FRAMEWORKS[name].way is Way.PROXY)

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -158,6 +159,8 @@ class TestNothingFound:
         assert "FOUNDRY_LOCAL_ENDPOINT" in caught.value.remedy
 
     @by_backend
+        assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1  # nothing to scroll through
+
     def test_asynchronous_client_raises_it_at_the_first_request(self, backend):
         """Its constructor asks nobody, and later a service may run."""
 
