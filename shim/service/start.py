@@ -315,9 +315,14 @@ class FoundryLocal(Service):
         catalog = manager.get_catalog(sdk.catalog.CatalogType.LOCAL)
         with sdk.ModelInfoBuilder() as metadata:
             metadata.set_string_property("task", "chat-completion")
-            name = re.sub(r"[^\w.-]+", "-", path.name) or "model"
-            model = catalog.register_model(model_path=path, model_id=f"{name}:1", metadata=metadata)
+            model = catalog.register_model(model_path=path, model_id=own_model_id(path), metadata=metadata)
         return model, "/catalogs/local/v1"
+
+
+def own_model_id(folder: Path) -> str:
+    """The id under which a model folder is served."""
+    name = re.sub(r"[^\w.-]+", "-", folder.name) or "model"
+    return f"{name}:1"
 
 
 def _sdk() -> Any:
