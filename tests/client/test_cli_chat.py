@@ -188,6 +188,18 @@ class TestStart:
             assert terminal.wait() == 130
         assert "Stopped." in terminal.output
 
+    @in_terminal
+    @pytest.mark.parametrize("arguments", [["chat", "Hi"], ["models"]], ids=["chat", "models"])
+    def test_interrupt_ends_what_the_runtime_does_not_end(self, environment, tmp_path, arguments):
+        """Its look for the catalog cannot be cancelled; nobody waits for its end."""
+        sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT])
+        with Terminal(command(*arguments), environment | sdk | {"STAND_IN_HANGS": "1"}) as terminal:
+            terminal.read_until("1 s Starting" if arguments[0] == "chat" else "Reading the list of models")
+            terminal.write(CTRL_C)
+            assert terminal.wait() == 130
+        assert "Stopped." in terminal.output
+        assert "Traceback" not in terminal.output
+
 
 class TestFailures:
     """Each is one line on standard error and an exit code, never a traceback."""

@@ -12,9 +12,9 @@ from shim.offline import fetch as offline
 from support.commands import command
 from support.commands import run as run_command
 from support.foundry_catalog import catalog_entry
-from support.raw_server import Hold, RawServer, plain_response
+from support.raw_server import RawServer, plain_response
 from support.scripted_model import SCRIPTS, ensure_scripted_model
-from support.terminal import CTRL_C, CTRL_D, Terminal, in_terminal
+from support.terminal import CTRL_C, CTRL_D, Terminal
 
 pytestmark = pytest.mark.programs
 
@@ -123,20 +123,6 @@ class TestWithoutService:
         assert [model["id"] for model in found] == [f"{name}:1" for name in names]
         assert [model["alias"] for model in found] == ["scripted-a", "scripted-b"]
         assert {(model["loaded"], model["cached"]) for model in found} == {(False, False)}
-
-    @in_terminal
-    def test_interrupt_ends_a_native_call(self, environment, tmp_path):
-        """Ctrl-C while the runtime waits for a catalog ends the command, though nothing can end the call."""
-        with RawServer([Hold()]) as server:
-            address = f"{server.url}/asset-gallery/v1.0/models"
-            cache = {"FOUNDRY_SHIM_CACHE": str(tmp_path)}
-            with Terminal(command("models", "--catalog-url", address), environment | cache) as terminal:
-                terminal.read_until("Reading the list of models")
-                server.wait_for_requests()
-                terminal.write(CTRL_C)
-                assert terminal.wait() == 130
-        assert "Stopped." in terminal.output
-        assert "Traceback" not in terminal.output
 
     def test_empty_catalog_is_explained(self, environment, tmp_path):
         """The catalog is empty, for a reason."""
