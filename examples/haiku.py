@@ -20,6 +20,7 @@ import openai
 import shim
 from shim.offline import fetch as offline
 from shim.offline.steps import Steps
+from shim.service.native import exit_if_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -52,6 +53,8 @@ def main() -> int:
                 asyncio.run(stream_async(foundry, steps))
             else:
                 show(stream_raw(foundry) if options.raw else stream(foundry), steps)
+            if isinstance(foundry, shim.FoundryLocal):  # it was started here
+                steps("Stopping Foundry Local …")
     except shim.ServiceError as error:
         return failed(str(error))
     except openai.APIConnectionError as error:
@@ -60,6 +63,7 @@ def main() -> int:
         return failed(str(error))
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
+        exit_if_interrupted(130)
         return 130
     return 0
 
@@ -104,7 +108,8 @@ def service(options: argparse.Namespace, steps: Steps) -> Service:
         steps(f"Starting Foundry Local with the model in {options.model_path} …")
         return shim.FoundryLocal(model_path=options.model_path, port=options.port)
     if options.model:
-        steps(f"Starting Foundry Local with {options.model}, which is downloaded the first time …")
+        steps("The first start with a model downloads it.")
+        steps(f"Starting Foundry Local with {options.model} …")
         return shim.FoundryLocal(options.model, port=options.port, progress=steps.show_percent)
     return offline.start_default_model(port=options.port, progress=steps.show_percent, report=steps)
 

@@ -293,7 +293,7 @@ def _as_openai_error() -> Generator[None]:
     try:
         yield
     except ServiceError as error:
-        raise ServiceNotFoundError(error.message, remedy=error.remedy) from error
+        raise ServiceNotFoundError(error.message, remedy=error.remedy) from error.__cause__
 
 
 def _take_locator(options: dict[str, Any]) -> Locator | None:

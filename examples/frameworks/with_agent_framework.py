@@ -1,7 +1,7 @@
 """Microsoft Agent Framework: `OpenAIChatCompletionClient` takes the client of the shim.
 
 pip install -e . agent-framework-openai
-python with_agent_framework.py "Write me a haiku"
+python examples/frameworks/with_agent_framework.py "Write me a haiku"
 """
 
 import asyncio

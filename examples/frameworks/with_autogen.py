@@ -1,7 +1,7 @@
 """AutoGen, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
 pip install -e ".[cli]" autogen-agentchat "autogen-ext[openai]"
-foundry-shim run --attach -- python with_autogen.py "Write me a haiku"
+foundry-shim run --attach -- python examples/frameworks/with_autogen.py "Write me a haiku"
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """CrewAI, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
 pip install -e ".[cli]" crewai
-foundry-shim run --attach -- python with_crewai.py "Write me a haiku"
+foundry-shim run --attach -- python examples/frameworks/with_crewai.py "Write me a haiku"
 """
 
 import os

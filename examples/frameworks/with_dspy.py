@@ -1,7 +1,7 @@
 """DSPy takes an address only: that of the proxy. Start `foundry-shim proxy` first.
 
 pip install -e ".[cli,proxy]" dspy
-python with_dspy.py "Write me a haiku"
+python examples/frameworks/with_dspy.py "Write me a haiku"
 """
 
 import os

@@ -1,7 +1,7 @@
 """DSPy with LiteLLM as its engine, unchanged: `foundry-shim run` puts the repair under it, and names the service.
 
 pip install -e ".[cli]" dspy
-foundry-shim run --attach -- python with_dspy_litellm.py "Write me a haiku"
+foundry-shim run --attach -- python examples/frameworks/with_dspy_litellm.py "Write me a haiku"
 """
 
 import os

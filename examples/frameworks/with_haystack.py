@@ -1,7 +1,7 @@
 """Haystack, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
 pip install -e ".[cli]" haystack-ai
-foundry-shim run --attach -- python with_haystack.py "Write me a haiku"
+foundry-shim run --attach -- python examples/frameworks/with_haystack.py "Write me a haiku"
 """
 
 import os

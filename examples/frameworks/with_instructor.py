@@ -1,7 +1,7 @@
 """instructor: `from_openai` takes the client of the shim. What it streams are the fields of an object.
 
 pip install -e . instructor
-python with_instructor.py "Is it warmer in Paris today?"
+python examples/frameworks/with_instructor.py "Is it warmer in Paris today?"
 """
 
 import os

@@ -1,7 +1,7 @@
 """LangChain: `ChatOpenAI` takes the HTTP clients of the shim.
 
 pip install -e . langchain-openai
-python with_langchain.py "Write me a haiku"
+python examples/frameworks/with_langchain.py "Write me a haiku"
 """
 
 import os

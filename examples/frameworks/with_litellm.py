@@ -1,7 +1,7 @@
 """LiteLLM: `completion` takes the client of the shim.
 
 pip install -e . litellm
-python with_litellm.py "Write me a haiku"
+python examples/frameworks/with_litellm.py "Write me a haiku"
 """
 
 import os

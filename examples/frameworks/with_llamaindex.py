@@ -1,7 +1,7 @@
 """LlamaIndex: `OpenAILike` takes the HTTP clients of the shim.
 
 pip install -e . llama-index-llms-openai-like
-python with_llamaindex.py "Write me a haiku"
+python examples/frameworks/with_llamaindex.py "Write me a haiku"
 """
 
 import os

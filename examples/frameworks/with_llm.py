@@ -1,7 +1,7 @@
 """The library `llm`, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
 pip install -e ".[cli]" llm
-foundry-shim run --attach -- python with_llm.py "Write me a haiku"
+foundry-shim run --attach -- python examples/frameworks/with_llm.py "Write me a haiku"
 """
 
 import os

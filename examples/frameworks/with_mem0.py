@@ -1,7 +1,7 @@
 """mem0, unchanged: `foundry-shim run` puts the repair under it, and names the service in OPENAI_BASE_URL.
 
 pip install -e ".[cli]" mem0ai
-foundry-shim run --attach -- python with_mem0.py "Write me a haiku"
+foundry-shim run --attach -- python examples/frameworks/with_mem0.py "Write me a haiku"
 """
 
 import os

@@ -1,7 +1,7 @@
 """OpenAI Agents SDK: its model for chat completions takes the client of the shim.
 
 pip install -e . openai-agents
-python with_openai_agents.py "Write me a haiku"
+python examples/frameworks/with_openai_agents.py "Write me a haiku"
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Pydantic AI: its provider for OpenAI takes the client of the shim.
 
 pip install -e . "pydantic-ai-slim[openai]"
-python with_pydantic_ai.py "Write me a haiku"
+python examples/frameworks/with_pydantic_ai.py "Write me a haiku"
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Semantic Kernel: `OpenAIChatCompletion` takes the client of the shim.
 
 pip install -e . semantic-kernel
-python with_semantic_kernel.py "Write me a haiku"
+python examples/frameworks/with_semantic_kernel.py "Write me a haiku"
 """
 
 import asyncio

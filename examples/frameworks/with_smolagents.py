@@ -1,7 +1,7 @@
 """smolagents: `OpenAIModel` hands what `openai.OpenAI` takes on to it, and so the HTTP client of the shim.
 
 pip install -e . "smolagents[openai]"
-python with_smolagents.py "Write me a haiku"
+python examples/frameworks/with_smolagents.py "Write me a haiku"
 """
 
 import os

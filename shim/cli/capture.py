@@ -109,7 +109,8 @@ def _save(recording: "Recording", file: Path, *, keep_text: bool, force: bool) -
     from shim.capture.redaction import redact
 
     redact(recording, keep_text=keep_text).save(file, overwrite=force)
-    note(f"Recorded {len(recording.answer)} bytes in {len(recording.pieces)} pieces into {file}")
+    pieces = len(recording.pieces)
+    note(f"Recorded {len(recording.answer)} bytes in {pieces} piece{'' if pieces == 1 else 's'} into {file}")
     if keep_text:
         note("The file contains the prompt and the answer, but no keys.")
     else:

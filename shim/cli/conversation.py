@@ -22,8 +22,8 @@ _HELP: Final = '''\
 /help         show this help
 /exit         end the conversation; so does Ctrl-D, and Ctrl-C at an empty question
 
-Ctrl-C stops an answer. A line that ends with \\ continues on the next one, and """
-starts and ends a question of several lines.'''
+Ctrl-C stops an answer. A line that ends with \\ continues on the next one.
+""" starts and ends a question of several lines.'''
 
 
 def message(role: str, text: str) -> dict[str, str]:

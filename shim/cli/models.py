@@ -111,13 +111,13 @@ def _of_catalog(url: str | None) -> list[CatalogModel]:
 def _offline_model() -> list[CatalogModel]:
     """The offline model, if it was built; it is not in the catalog."""
     from shim.offline.fetch import MODEL_ID, find_model
-    from shim.service.start import CatalogModel
+    from shim.service.start import CatalogModel, own_model_id
 
     if (folder := find_model()) is None:
         return []
-    name = MODEL_ID.partition(":")[0]
+    name, served = MODEL_ID.partition(":")[0], own_model_id(folder)
     note(f"{name} is used where the catalog cannot be reached, or with --model-path {shlex.quote(str(folder))}")
-    return [CatalogModel(MODEL_ID, name, loaded=False, cached=True, tools=False, context_length=None)]
+    return [CatalogModel(served, served.partition(":")[0], loaded=False, cached=True, tools=False, context_length=None)]
 
 
 # A service, by HTTP.

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from shim.errors import ServiceError, StreamError
+from shim.service.native import exit_if_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -48,6 +49,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             note("\nStopped.")
+            exit_if_interrupted(ExitCode.INTERRUPTED)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except failures() as error:
             complain(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,14 +15,28 @@ from shim.offline.steps import Steps
 from shim.service.find import ENDPOINT_VARIABLE
 from shim.service.start import FoundryLocal, Service
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
-def open_service(model: str | None, base_url: str | None, model_path: str | None) -> Service:
-    """A service that answers, for a ``with`` block: what is started here stops with the block.
+
+@contextmanager
+def open_service(model: str | None, base_url: str | None, model_path: str | None) -> Generator[Service]:
+    """A service that answers: what is started here stops with the block.
 
     Raises:
         ServiceError: None answers or starts.
         typer.BadParameter: The options exclude each other.
     """
+    service = _find_or_start(model, base_url, model_path)
+    try:
+        yield service
+    finally:
+        if isinstance(service, FoundryLocal):  # it was started here
+            with waiting("Stopping Foundry Local …"):
+                service.stop()
+
+
+def _find_or_start(model: str | None, base_url: str | None, model_path: str | None) -> Service:
     if model_path and (base_url or model):
         raise typer.BadParameter("cannot be combined with --base-url or --model", param_hint="--model-path")
     if base_url:
@@ -34,7 +50,8 @@ def open_service(model: str | None, base_url: str | None, model_path: str | None
             return FoundryLocal(model_path=model_path).start()
         note("No service runs.", style="dim")
         if model:
-            steps(f"Starting Foundry Local with {printable(model)}, which is downloaded the first time …")
+            steps("The first start with a model downloads it.")
+            steps(f"Starting Foundry Local with {printable(model)} …")
             return FoundryLocal(model, progress=steps.show_percent).start()
         return offline.start_default_model(progress=steps.show_percent, report=steps)
 

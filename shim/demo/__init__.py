@@ -10,9 +10,6 @@ import sys
 from importlib.util import find_spec
 from io import TextIOWrapper
 
-from shim.demo.scenes import SCENES, play_server
-from shim.demo.sides import Side
-
 
 def run() -> int:
     """Show every scene on standard output; return the exit code: 0 if the shim did what each scene promises."""
@@ -20,10 +17,14 @@ def run() -> int:
         output.reconfigure(errors="replace")  # a pipe may not know every character
     # The columns need rich, of the extra `cli`.
     if find_spec("rich"):
-        from shim.demo.columns import show_columns as show  # noqa: PLC0415 - imports rich
+        from shim.demo import columns as view  # noqa: PLC0415 - imports rich
     else:
-        from shim.demo.plain import show_plain as show  # noqa: PLC0415 - the other one of two
-    with play_server() as base_url:
-        scenes = [(scene, Side("openai.OpenAI", base_url), Side("shim.OpenAI", base_url)) for scene in SCENES]
-        show(scenes)
-    return 0 if all(after.is_right for _, _, after in scenes) else 1
+        from shim.demo import plain as view  # noqa: PLC0415 - the other one of two
+    view.show_introduction()  # before openai is imported, which takes most of a second
+    from shim.demo import scenes  # noqa: PLC0415
+    from shim.demo.sides import Side  # noqa: PLC0415
+
+    with scenes.play_server() as base_url:
+        shown = [(scene, Side("openai.OpenAI", base_url), Side("shim.OpenAI", base_url)) for scene in scenes.SCENES]
+        view.show_scenes(shown)
+    return 0 if all(after.is_right for _, _, after in shown) else 1

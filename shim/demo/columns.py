@@ -12,7 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from shim.demo.scenes import CLOSING, INTRODUCTION
+from shim.demo.words import CLOSING, INTRODUCTION
 
 if TYPE_CHECKING:
     from shim.demo.scenes import Scene
@@ -22,11 +22,14 @@ _MAX_WIDTH: Final = 100
 _FRAME_SECONDS: Final = 0.04
 
 
-def show_columns(scenes: list[tuple[Scene, Side, Side]]) -> None:
+def show_introduction() -> None:
+    """Print what is shown."""
+    _console().print(Text(INTRODUCTION, style="dim"))
+
+
+def show_scenes(scenes: list[tuple[Scene, Side, Side]]) -> None:
     """Play the scenes, one after another."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, _MAX_WIDTH)
-    console.print(Text(INTRODUCTION, style="dim"))
+    console = _console()
     for number, (scene, before, after) in enumerate(scenes, 1):
         title = f"{number}  {scene.title}"
         threads = [threading.Thread(target=side.play, args=(scene,), daemon=True) for side in (before, after)]
@@ -40,6 +43,12 @@ def show_columns(scenes: list[tuple[Scene, Side, Side]]) -> None:
             console.print(_draw(title, scene, before, after))
     console.print()
     console.print(Text(CLOSING, style="bold"))
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.width = min(console.width, _MAX_WIDTH)
+    return console
 
 
 def _follow(

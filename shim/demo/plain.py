@@ -6,7 +6,7 @@ import sys
 from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
-from shim.demo.scenes import CLOSING, INTRODUCTION
+from shim.demo.words import CLOSING, INTRODUCTION
 
 if TYPE_CHECKING:
     from shim.demo.scenes import Scene
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 _WIDTH: Final = 80
 
 
-def show_plain(scenes: list[tuple[Scene, Side, Side]]) -> None:
-    """Play the scenes and print what is received, as it is received."""
+def show_introduction() -> None:
+    """Print what is shown."""
     _print(INTRODUCTION)
+
+
+def show_scenes(scenes: list[tuple[Scene, Side, Side]]) -> None:
+    """Play the scenes and print what is received, as it is received."""
     for number, (scene, before, after) in enumerate(scenes, 1):
         _print(f"\n{number}. {scene.title}\n   {scene.cause}\n")
         for side in (before, after):

@@ -15,8 +15,6 @@ from shim.demo.server import ReplayServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-INTRODUCTION: Final = "A recording of Foundry Local 1.2.4, played to both clients on this machine."
-CLOSING: Final = "In your program: shim.OpenAI(…) instead of openai.OpenAI(…)"
 FOLDER: Final = Path(__file__).with_name("recorded")
 
 

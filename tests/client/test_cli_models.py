@@ -161,7 +161,7 @@ class TestCatalog:
         (folder / "genai_config.json").touch()
         done = run(**variables)
         *_, name = done.stdout.splitlines()
-        assert name.split() == ["SmolLM2-135M-Instruct:1", "SmolLM2-135M-Instruct", "cached", "no", "-"]
+        assert name.split() == ["SmolLM2-135M-Instruct-1:1", "SmolLM2-135M-Instruct-1", "cached", "no", "-"]
         assert f"--model-path '{folder}'" in done.stderr
 
     def test_stand_in_matches_the_real_sdk(self):

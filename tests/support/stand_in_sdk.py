@@ -42,6 +42,11 @@ class Model:
 
 class Catalog:
     def list_models(self):
+        while "STAND_IN_HANGS" in os.environ:
+            try:
+                time.sleep(0.05)
+            except KeyboardInterrupt:  # native code does not notice it
+                pass
         return [Model(told) for told in json.loads(os.environ["STAND_IN_MODELS"])]
 
     def get_model(self, alias):

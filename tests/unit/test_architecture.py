@@ -18,7 +18,7 @@ LAYERS = (
     {"shim.transport", "shim.fast"},
     {"shim.raw", "shim.service.deadline", "shim.service.find", "shim.service.state", "shim.service.locator"},
     {"shim.client", "shim.installation", "shim._startup"},
-    {"shim.service.start", "shim.offline", "shim.capture"},
+    {"shim.service.start", "shim.service.native", "shim.offline", "shim.capture"},
     {"shim.demo", "shim.doctor", "shim.proxy", "shim.cli"},
 )
 # The package itself and its command open every layer.

@@ -93,7 +93,7 @@ def test_terminal_gets_a_bar():
     with Steps(screen) as steps:
         steps("Fetching …")
         steps.show_percent(50.0)
-        screen.wait_for(" [##########          ]  50 % Fetching …")
+        screen.wait_for(" [########        ]  50 % Fetching …")
 
 
 def test_line_is_cut_at_the_edge():

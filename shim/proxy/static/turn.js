@@ -59,14 +59,36 @@ class Turn {
 }
 
 // Keeps the end of the conversation in sight, unless somebody has scrolled up. Called once for each picture: it costs
-// a layout.
+// a layout. On a narrow screen the whole page scrolls, and what is below the conversation may be in sight instead.
+const NEAR = 80;
 let isAtEnd = true;
 
 function follow(isForced = false) {
   const history = $("history");
-  if (isForced || isAtEnd) history.scrollTop = history.scrollHeight;
+  if (isForced) isAtEnd = true;
+  if (!isAtEnd) return;
+  history.scrollTop = history.scrollHeight;
+  const { bottom } = history.getBoundingClientRect();
+  if (bottom > innerHeight || (isForced && bottom < NEAR)) history.scrollIntoView({ block: "end" });
 }
 
-$("history").addEventListener("scroll", ({ target }) => {
-  isAtEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 80;
-});
+// Only an upward movement is somebody's: the text may have grown by more than a screen when the event is handled.
+function watch(target, position, distance) {
+  let last = 0;
+  target.addEventListener("scroll", () => {
+    const top = position();
+    isAtEnd = distance() < NEAR || (isAtEnd && top >= last);
+    last = top;
+  });
+}
+
+watch(
+  $("history"),
+  () => $("history").scrollTop,
+  () => $("history").scrollHeight - $("history").scrollTop - $("history").clientHeight,
+);
+watch(
+  window,
+  () => scrollY,
+  () => $("history").getBoundingClientRect().bottom - innerHeight,
+);

@@ -9,11 +9,13 @@ from support.tables import Place
 
 PLACE = Place("frameworks")
 WRONG = " ✗"
-HEADING = ("framework", "tested version", "how", "without the shim", "notes")
+HEADING = ("framework, tested version, how", "without the shim")
+NEW_LINE = "<br>"
+WITH_SHIM = "with the shim"
 USUAL = {STREAM: "whole text, in pieces", TOOL_CALL: "1 call, whole text", ERROR: "names the model and what is loaded"}
 """What nearly every framework gets with the shim: said once, above the table."""
 Table = dict[str, list[str]]
-"""The cells of each framework, by the first of them."""
+"""The cells of each framework, by its link."""
 
 
 def table_of(run: Run) -> Table:
@@ -29,8 +31,10 @@ def table_of(run: Run) -> Table:
 def _line(framework: Framework, version: str, results: Sequence[Result]) -> list[str]:
     seen = {client: _by_try(results, client) for client in ("alone", "shim")}
     with_shim = {what: _with_shim(framework.right(what), seen["shim"][what]) for what in TRIES}
-    notes = [f"{what}: {outcome}" for what, outcome in with_shim.items() if outcome != USUAL[what]]
-    return [framework.link, version, framework.how, _without(seen["alone"], seen["shim"]), "; ".join(notes)]
+    outcomes = _without(seen["alone"], seen["shim"])
+    if unusual := [f"{what}: {outcome}" for what, outcome in with_shim.items() if outcome != USUAL[what]]:
+        outcomes.append(f"{WITH_SHIM}: {'; '.join(unusual)}")
+    return [NEW_LINE.join((framework.link, version, framework.how)), NEW_LINE.join(outcomes)]
 
 
 def _by_try(results: Sequence[Result], client: str) -> dict[str, dict[str, str]]:
@@ -47,13 +51,13 @@ def _with_shim(right: str, outcomes: Mapping[str, str]) -> str:
     return "; ".join(f"{release}: {outcome}{WRONG}" for release, outcome in wrong.items()) or right
 
 
-def _without(alone: Mapping[str, Mapping[str, str]], shim: Mapping[str, Mapping[str, str]]) -> str:
+def _without(alone: Mapping[str, Mapping[str, str]], shim: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Return what is different where the shim is not there, release by release."""
     parts = []
     for release in alone[TRIES[0]]:
         different = [f"{what}: {alone[what][release]}" for what in TRIES if alone[what][release] != shim[what][release]]
         parts.append(f"{release}: {'; '.join(different) or 'the same'}")
-    return "<br>".join(parts)
+    return parts
 
 
 def as_markdown(table: Table) -> str:
@@ -65,7 +69,7 @@ def legend(releases: Sequence[str]) -> str:
     """Return what has to be said about the table."""
     usual = "; ".join(f"{what}: {outcome}" for what, outcome in USUAL.items())
     return (
-        f"- With the shim: {usual}. The notes name what differs.\n"
+        f"- With the shim: {usual}. Where that differs, the row states it.\n"
         "- The tool call is whole when the tool was run and the model answered to its result. The error is that of a "
         "model that the service does not have.\n"
         "- Without the shim: only what differs, where the same program has openai's own client, is started without "
@@ -90,7 +94,7 @@ def table_in(text: str) -> Table:
     Raises:
         NoPlaceError: There is no place for one.
     """
-    return {row[0]: row for row in tables.rows_in(PLACE.content(text))}
+    return {row[0].partition(NEW_LINE)[0]: row for row in tables.rows_in(PLACE.content(text))}
 
 
 def differences(committed: Table, fresh: Table) -> list[str]:
