@@ -51,7 +51,6 @@ class _Choice:
         self.has_role = False
         self.has_calls = False
         self.has_lifted_calls = False
-        # Whether its text has begun, so that nothing at the start of it is looked for any more.
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
@@ -210,7 +209,7 @@ class ChunkRepairer:
         """Yield the chunks that are owed at the end of the stream.
 
         Args:
-            complete: Whether the service says that it is done; otherwise only what it sent is owed.
+            complete: Whether the service has reported the end; otherwise only what it sent is owed.
 
         Raises:
             StreamError: The policy is strict and a chunk is owed.

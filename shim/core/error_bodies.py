@@ -37,7 +37,7 @@ _STATUS_OF_TYPE: Final[dict[str, int]] = {
 _STATUS_FIELDS: Final = ("status", "code", "HttpStatusCode", "status_code", "statusCode", "http_status")
 _ERROR_FIELDS: Final = ("error", "Error", "errors", "Errors", "err", "exception", "fault")
 _SUCCESS_FIELDS: Final = ("success", "ok")
-# What a payload calls itself if it is an error, or only says that the service is alive.
+# Where a payload names its kind: an error, or only a sign that the service is alive.
 _KIND_FIELDS: Final = ("object", "type", "status", "event")
 _ERROR_KINDS: Final = frozenset({"error", "failed", "failure", "exception"})
 _ALIVE_KINDS: Final = frozenset(
@@ -96,7 +96,7 @@ def find_error_status(
 
 
 def is_alive_sign(payload: Mapping[str, Any]) -> bool:
-    """Whether a payload only says that the service is alive."""
+    """Whether a payload is only a sign that the service is alive."""
     return _kind_of(payload) in _ALIVE_KINDS
 
 
