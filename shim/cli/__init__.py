@@ -37,7 +37,7 @@ Examples:
 \b
 Exit codes:
   0    success
-  1    failure; a line on standard error says what failed and what to do
+  1    failure; a line on standard error states what failed and what to do
   2    usage error
   3    doctor only: some problems could not be repaired
   126  run only: the program cannot be executed
