@@ -207,7 +207,7 @@ class OutputRepairer:
         if _brings_call(event):
             for text in self._texts():
                 text.note_structured_call()
-        flushed = self._flush()
+        flushed = self._emit_buffered()
         emitted = self._emit(event, kind)
         if not flushed:
             return emitted
@@ -228,7 +228,7 @@ class OutputRepairer:
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return what is buffered, at the end of the stream."""
-        flushed = self._flush()
+        flushed = self._emit_buffered()
         events = self._end_all(is_cut_off=not complete)
         for event in events:
             self._numbering.add(event)
@@ -290,7 +290,7 @@ class OutputRepairer:
         for message in self._messages.values():
             yield from message.texts.values()
 
-    def _release(self) -> list[dict[str, Any]]:
+    def _emit_buffered(self) -> list[dict[str, Any]]:
         """Emit the buffered events."""
         buffered, self._buffered = self._buffered, []
         flushed: list[dict[str, Any]] = []
