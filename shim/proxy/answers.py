@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from shim.core.jsontext import dump
 from shim.errors import error_object
+from shim.transport.exchange import MARK_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +25,6 @@ METRICS: Final = "shim.metrics"
 MAX_HEADER_BYTES: Final = 64 * 2**10
 """The largest request line and headers together, in bytes."""
 HEADERS_TOO_LARGE: Final = f"The request's headers are larger than {MAX_HEADER_BYTES} bytes."
-MARK: Final = "x-foundry-shim"
-"""The header that marks every response of the proxy, with the version of the shim."""
 
 _MAX_NAME_CHARACTERS: Final = 300
 
@@ -84,7 +83,7 @@ def common_headers() -> tuple[tuple[bytes, bytes], ...]:
     except PackageNotFoundError:  # a checkout that is not installed
         number = "unknown"
     return (
-        (MARK.encode(), number.encode()),
+        (MARK_HEADER.encode(), number.encode()),
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"),
         (b"cross-origin-resource-policy", b"same-origin"),
