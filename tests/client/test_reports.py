@@ -220,7 +220,7 @@ class TestHook:
         assert Repair.ID in {each.repair for each in told}
 
     def test_hook_sees_nothing_under_a_strict_policy(self):
-        """Under a strict policy nothing is mended, so the hook is told nothing; the answer is named in the error."""
+        """Under a strict policy nothing is repaired, so the hook gets nothing; the answer is named in the error."""
         told = []
         with RawServer(plain()) as server, policy_client(server, strict=True, on_repair=told.append) as client:
             with pytest.raises(openai.APIStatusError, match="The response needs the repair 'body-members'"):
