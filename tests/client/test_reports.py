@@ -6,6 +6,7 @@ import logging
 import re
 
 import anyio
+import httpx
 import openai
 import pytest
 
@@ -350,3 +351,8 @@ def test_done_marker_is_found_in_bytes():
     [event] = told
     assert (event.repair, event.found) == (Repair.DONE_MARKER, "6 bytes")
     assert re.search("daemon", event.evidence)
+
+
+def test_error_without_a_request_has_no_report():
+    """As an HTTP library makes it before it sends anything."""
+    assert shim.report(httpx.ReadError("cut")) is None

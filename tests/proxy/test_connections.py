@@ -98,6 +98,29 @@ class TestClients:
             assert error_in(read_to_end(client)) == (400, "bad_request")
             assert server.requests == []
 
+    @pytest.mark.parametrize(
+        ("version", "headers", "status"),
+        [
+            (b"1.2", b"", 505),
+            (b"1.0", b"Transfer-Encoding: chunked\r\n", 400),
+            (b"1.1", b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
+        ],
+        ids=["version", "chunks in HTTP/1.0", "two lengths"],
+    )
+    def test_ambiguous_request_is_refused(self, version, headers, status):
+        """A program in between may see another end of it, and so another next request."""
+        with openai_server() as server, proxying(server.base_url) as proxy, proxy.connect() as client:
+            client.sendall(b"POST /v1/models HTTP/%b\r\nHost: localhost\r\n%b\r\n0\r\n\r\n" % (version, headers))
+            assert error_in(read_to_end(client)) == (status, "bad_request")
+            assert server.requests == []
+
+    def test_bodies_of_all_requests_together_are_limited(self):
+        """A request whose body finds no room is refused, and may be sent again."""
+        with openai_server() as server, proxying(server.base_url, max_held_bytes=1_000) as proxy:
+            answer = proxy.post({**CHAT, "user": "x" * 1_000})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_many_bytes")
+            assert proxy.post(CHAT).status_code == 200
+
 
 class TestResponseHeads:
     """A service whose response has a malformed head, or one without an end."""
