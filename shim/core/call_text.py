@@ -596,7 +596,7 @@ class CallScanner:
         return text
 
     def _begin_answer(self) -> None:
-        """A thought is over: the message starts again."""
+        """A thought is over: the message begins anew."""
         self._waiting.has_text = False
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=True)

@@ -50,7 +50,7 @@ def _is_hollow_choice(choice: dict[str, Any]) -> bool:
 
 
 def has_content(chunk: dict[str, Any]) -> bool:
-    """Whether a choice of a chunk has any content."""
+    """Whether a choice of a chunk says anything."""
     choices: Any = chunk.get("choices")
     for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
         for said in (choice.get("delta"), choice.get("message")) if is_object(choice) else ():

@@ -183,7 +183,7 @@ class Waiting:
     def _add(self, pieces: list[str], doubt: Doubt, calls: tuple[Call, ...] | None = ()) -> None:
         last = self._entries[-1] if self._entries else None
         if last and not calls and last.doubt is doubt and last.calls == calls:
-            last.pieces += pieces  # one entry, however many pieces were received
+            last.pieces += pieces  # one entry, however many pieces it came in
         else:
             self._entries.append(_Entry(pieces, doubt, calls))
         self.size += sum(map(len, pieces))

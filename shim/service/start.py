@@ -199,7 +199,7 @@ class FoundryLocal(Service):
         """Start the service and load the model. Does nothing where it runs already.
 
         Raises:
-            ServiceError: Something is missing or fails; the error names it, and what to do.
+            ServiceError: Something is missing or fails; the error says what, and what to do.
         """
         if self.base_url:
             return self
