@@ -278,7 +278,7 @@ def read_named_host(text: str) -> tuple[str, int | None]:
     except ValueError:
         host, port = b"", None
     if not host or not set(address).isdisjoint("*?, "):
-        raise ValueError(f"{text!r} is not a host. Write it as 10.0.0.7, 10.0.0.7:5273 or gateway.example.")
+        raise ValueError(f"{text!r} is not a host. Name it as 10.0.0.7, 10.0.0.7:5273 or gateway.example.")
     return _read_host(host).name, port
 
 
