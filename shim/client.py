@@ -1,4 +1,4 @@
-"""The official clients with the repair underneath, and HTTP clients for whoever builds the official ones themselves."""
+"""The official clients with the repair underneath, and HTTP clients for programs that build their own."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def repair(client: Any, policy: Policy | None = None, *, service: str | None = N
     """Put the repair under an HTTP client that exists, in place.
 
     Args:
-        client: A client of httpx or httpx2, sync or async. Its proxies, mounts and other settings stay.
+        client: A client of httpx or httpx2, sync or async. Its proxies, mounts and other settings are kept.
         policy: Which repairs are made.
         service: The origin of a service that is Foundry Local's, if the program names one.
 
@@ -91,7 +91,7 @@ def repair(client: Any, policy: Policy | None = None, *, service: str | None = N
     except AttributeError:
         message = f"http_client has to be a client of httpx or httpx2, not {type(client).__name__}."
         raise TypeError(message) from None
-    # The client says it, not the transport: some, as the libraries' own MockTransport, are of both kinds.
+    # The client decides, not the transport: some, such as the libraries' own MockTransport, are of both kinds.
     wrapper = AsyncRepairTransport if hasattr(client, "aclose") else RepairTransport
 
     def wrapped(inner: Any) -> Any:
@@ -247,9 +247,9 @@ class AsyncOpenAI(openai.AsyncOpenAI):
 def stream_chat(client: openai.OpenAI, **parameters: Any) -> Iterator[ChatCompletionChunk]:
     """Stream a chat completion through the client, or through `shim.raw` where the client cannot read the stream.
 
-    The raw path asks the service again. It is taken only while nothing has been handed out, and only for what it can
-    cure: a stream that the client's decoder fails on or in which it finds nothing. What the service answers, and every
-    error of the connection, is raised.
+    The raw path asks the service again. It is taken only before the program has received anything, and only where it
+    helps: for a stream that the client's decoder fails on or in which it finds nothing. An error of the service or of
+    the connection is raised.
 
     Args:
         client: `shim.OpenAI`, or any `openai.OpenAI`; not an asynchronous one.
@@ -401,7 +401,7 @@ class _ThisMachine:
 
 
 def _without_proxy_to_this_machine(client: Any, options: Mapping[str, Any]) -> Any:
-    """Let a client ask this machine directly, whatever proxy the environment names; what the program names stays."""
+    """Let a client ask this machine directly, not by a proxy of the environment; a proxy of the program's is kept."""
     if options.get("proxy") is None and options.get("proxies") is None:
         mounts = client._mounts  # noqa: SLF001
         given = {

@@ -50,7 +50,7 @@ def install(*, hosts: Iterable[str] = (), policy: Policy | None = None) -> None:
         policy: Which repairs are made.
 
     Raises:
-        ValueError: Something among the hosts is not one.
+        ValueError: One of the hosts is not valid.
     """
     named = [hosts] if isinstance(hosts, str) else hosts
     _installation.install({read_named_host(name) for name in named}, policy)
@@ -266,7 +266,7 @@ def _is_short_loopback(name: str) -> bool:
 
 
 def read_named_host(text: str) -> tuple[str, int | None]:
-    """The host in what a person writes, and its port if that is written."""
+    """The host that a program or user has named, and its port if one is given."""
     from urllib.parse import urlsplit  # noqa: PLC0415 - not every process names a host
 
     address = text.strip()

@@ -1,15 +1,23 @@
-"""Where this shim was installed from, and the command that installs it from there again."""
+"""What is installed: the versions of packages, and where this shim is from, with the command that installs it again."""
 
 from __future__ import annotations
 
 import json
-from importlib.metadata import Distribution, PackageNotFoundError
+from importlib.metadata import Distribution, PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 NAME: Final = "foundry-local-shim"
+
+
+def version_of(package: str = NAME) -> str | None:
+    """The version of an installed package; None if it is not installed, as the shim in a checkout may not be."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def install_command(extra: str | None = None) -> str:

@@ -66,7 +66,7 @@ def stream_chat(
         model: The id of the model.
         messages: The conversation, as for the official client.
         api_key: Sent as a bearer token, if given.
-        http_client: A client of httpx or httpx2 to send with; it stays open. One of httpx by default.
+        http_client: A client of httpx or httpx2 to send with; it is not closed. One of httpx by default.
         timeout: The read timeout in seconds, or a timeout object of either library. openai's defaults otherwise.
         policy: Which repairs are made.
         extra_headers: Further headers.
@@ -143,7 +143,7 @@ def _chunks(response: Any, request: Any) -> Iterator[ChatCompletionChunk]:
 
 
 def _parse(data: str) -> dict[str, Any] | None:
-    """The object in an event; None if it has none, which a policy that repairs nothing lets through."""
+    """The object in an event; None if it has none, as a policy that repairs nothing allows."""
     try:
         payload = json.loads(data)
     except ValueError:

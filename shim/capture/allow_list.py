@@ -49,7 +49,7 @@ IDS: Final = {
     **dict.fromkeys(_words("call_id id item_id previous_response_id response_id tool_call_id"), _ID),
     "system_fingerprint": re.compile(r"\A(?:fp_|vllm-|b\d{1,5}-[0-9a-f]{6,12}\Z)"),
 }
-"""What stays of a name or an id in these fields."""
+"""What is kept of a name or an id in these fields."""
 ENUMS: Final = _words(
     "code event finish_reason http_status object reason role status statusCode status_code tool_choice type"
 )
@@ -93,7 +93,7 @@ IN_TEXT: Final = rf"""
     | (?<![\w"'\\])(?P<keyword>[a-zA-Z_]\w{{0,99}})(?=\s?=(?!=))
     | [:\[,=(>]\s*{_VALUE}(?=\s*[,}}\])<]) | (?<![\w.])0(?=\d) | (?<=\d)\.0+(?!\w) | (?<=\d)[eE](?=[+-]?\d)
 """
-"""What stays of a text, or is a name in it: the form of calls, of JSON, of Python, and of numbers."""
+"""What is kept of a text, or is a name in it: the form of calls, of JSON, of Python, and of numbers."""
 
 IN_ERRORS: Final = r"""
       (?i:<!doctype\ html|<(?:html|head|body|title))\b | \bserver=oatpp | ^message= | \.(?:cc|cpp|h):(?=\d)
@@ -133,7 +133,7 @@ HEADER_NAME: Final = re.compile(
     | \A(?:azureml-|x-ms-|x-groq|x-or-|mistral-|anthropic-|x-vllm-)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What stays of the name of another header: credentials, and what other services are known by."""
+"""What is kept of the name of another header: credentials, and what other services are known by."""
 HEADER: Final = re.compile(
     r"""(?:age|content-length|retry-after(?:-ms)?|x-stainless-re[a-z-]+):\d{1,10}(?:,\ ?\d{1,10})*(?!\d)
     | (?:date|expires):[a-z]{3},\ \d\d\ [a-z]{3}\ \d{4}\ [\d:]{8}\ gmt
@@ -144,4 +144,4 @@ HEADER: Final = re.compile(
     |windows|x64|zstd)(?![a-z0-9])(?:[/=\ ]\d{1,3}(?:\.\d{1,3}){0,2}(?![\d.]))? | [\ ,;:/+*="])*""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What stays of such a header: its name, a colon and the beginning of its value."""
+"""What is kept of such a header: its name, a colon and the beginning of its value."""

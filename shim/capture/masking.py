@@ -1,4 +1,4 @@
-"""Masking of texts and bodies: only the form of a text stays, and of a body what the allow-list names.
+"""Masking of texts and bodies: only the form of a text is kept, and of a body what the allow-list names.
 
 A letter becomes ``x`` or ``X``, a digit ``1``, any other character one of its kind with as many bytes in UTF-8. White
 space, punctuation and the escapes of JSON stay. Names get pseudonyms of their form.
@@ -96,13 +96,13 @@ class Names:
     def replace(self, text: str, kept: re.Pattern[str] | None = None) -> str:
         """Give the pseudonym: the masked text with its last characters counted up, so that no masked text is equal."""
         if text not in self._pseudonyms:
-            stays = {at for part in (kept.finditer(text) if kept else ()) for at in range(*part.span())}
-            chars = [char if at in stays else PLACEHOLDERS[ord(char)] for at, char in enumerate(text)]
+            unmasked = {at for part in (kept.finditer(text) if kept else ()) for at in range(*part.span())}
+            chars = [char if at in unmasked else PLACEHOLDERS[ord(char)] for at, char in enumerate(text)]
             form = "".join(chars).lower()
             self._of_form[form] += 1
             number = self._of_form[form]
             for at in range(len(chars) - 1, -1, -1):
-                if number and at not in stays and (counted := _COUNTED.get(chars[at])):
+                if number and at not in unmasked and (counted := _COUNTED.get(chars[at])):
                     first, size = ord(counted[0]), counted[1]
                     number, step = divmod(number, size)
                     chars[at] = chr(first + (ord(chars[at]) - first + step) % size)
@@ -203,7 +203,7 @@ class Body:
         self._status = status
         self._several_choices = several_choices
         self._leaves: list[_Leaf] = []
-        # Where objects are, and what the items of lists say of their place.
+        # Where objects are, and which index the items of lists name.
         self._objects: set[Path] = set()
         self._indexes: dict[Path, int] = {}
         self._read()
@@ -290,7 +290,7 @@ class Body:
         return "".join(self._chars).translate(_SPELLED_BYTES).encode("utf-8", "surrogateescape")
 
     def _name_text(self, leaf: _Leaf) -> Path:
-        """Tell which text a leaf is a piece of: the same in all chunks of a choice."""
+        """Name the text that a leaf is a piece of: the same in all chunks of a choice."""
         path = leaf.path
         if path[1:] == ("delta",):
             return path[1:]

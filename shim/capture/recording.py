@@ -14,7 +14,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -25,6 +24,7 @@ import httpx
 from shim.core.jsontext import is_object
 from shim.errors import ServiceError
 from shim.files import write_private
+from shim.origin import version_of
 from shim.transport.body import has_several_codings
 
 if TYPE_CHECKING:
@@ -65,12 +65,7 @@ class Piece:
 
 
 def _details() -> dict[str, str]:
-    details: dict[str, str] = {}
-    for name, package in _PACKAGES.items():
-        try:
-            details[name] = version(package)
-        except PackageNotFoundError:
-            details[name] = "unknown"
+    details = {name: version_of(package) or "unknown" for name, package in _PACKAGES.items()}
     details["python"] = platform.python_version()
     details["platform"] = platform.platform(terse=True)
     details["date"] = datetime.now(UTC).isoformat(timespec="seconds")

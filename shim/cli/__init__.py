@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ import typer
 from shim.cli import capture, chat, demo, doctor, models, proxy
 from shim.cli.output import Commands
 from shim.cli.run import run as run_program
+from shim.origin import version_of
 
 HELP = """Talk to any Microsoft Foundry Local release, and check its streams.
 
@@ -37,7 +37,7 @@ Examples:
 \b
 Exit codes:
   0    success
-  1    failure; a line on standard error says what failed and what to do
+  1    failure; a line on standard error states what failed and what to do
   2    usage error
   3    doctor only: some problems could not be repaired
   126  run only: the program cannot be executed
@@ -78,11 +78,7 @@ def run() -> None:
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the value of the option
     if wanted:
-        try:
-            number = version("foundry-local-shim")
-        except PackageNotFoundError:  # a checkout that is not installed
-            number = "(not installed)"
-        typer.echo(f"foundry-shim {number}")
+        typer.echo(f"foundry-shim {version_of() or '(not installed)'}")
         raise typer.Exit
 
 

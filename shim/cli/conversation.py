@@ -32,7 +32,7 @@ def message(role: str, text: str) -> dict[str, str]:
 
 
 class Conversation:
-    """Questions and answers, until the user leaves."""
+    """Questions and answers, until the user ends the conversation."""
 
     def __init__(self, model: ChatModel, system: str, *, show_repairs: bool) -> None:
         """Start with a system message, which may be empty."""
@@ -90,7 +90,7 @@ class Conversation:
 
 
 def _read_entry() -> str | None:
-    """The next question or command; None to leave."""
+    """The next question or command; None at the end of the conversation."""
     while True:
         try:
             first = _read_line("> ")

@@ -23,7 +23,7 @@ class LineWrapper:
 
     def wrap(self, text: str, columns: int) -> str:
         """Return what to write for the next piece of the text, for a terminal of so many columns."""
-        # The last column stays free: terminals differ in what they do after a character there.
+        # The last column is left empty: terminals differ in what they do after a character there.
         limit = max(columns - 1, 1)
         return "".join(self._place(character, limit) for character in text)
 

@@ -149,7 +149,7 @@ class StreamedArguments:
     """The arguments of one structured call, received in pieces.
 
     Those that are an object pass through at once. Those that are encoded twice, or null, are buffered until they can be
-    decoded; the first character tells.
+    decoded; the first character decides which it is.
     """
 
     def __init__(self, *, limit: int) -> None:
@@ -304,7 +304,7 @@ def _fitted(given: Any, schema: Any, root: Mapping[str, Any], depth: int) -> Any
         value = _meant(value, types)
     elif isinstance(value, int | float | Number) and not isinstance(value, bool) and types and types <= {"string"}:
         return dump(value).decode()
-    # What may be one of several lists or objects stays as it is.
+    # What may be one of several lists or objects is not changed.
     if isinstance(value, list) and len(items := [each["items"] for each in schemas if "items" in each]) == 1 and depth:
         fitting = [(each, _fitted(each, items[0], root, depth - 1)) for each in cast("list[Any]", value)]
         return [each if fixed is _LEFT_OUT else fixed for each, fixed in fitting]
@@ -353,7 +353,7 @@ def _properties(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
-    """The types that a schema allows; none where it does not say, which allows all.
+    """The types that a schema allows; none where it names none, which allows all.
 
     Args:
         schema: The schema of one value.

@@ -43,7 +43,7 @@ class NotACallError(UnreadableError):
     """
 
     def __init__(self, reason: str, *, is_undeclared: bool = False) -> None:
-        """Say why."""
+        """Keep the reason."""
         super().__init__(reason)
         self.is_undeclared = is_undeclared
 
@@ -346,7 +346,7 @@ class ParametersReader:
 
     @property
     def can_end(self) -> bool:
-        """Whether nothing but closing tags is lacking; within a value, only the end of the message tells."""
+        """Whether nothing but closing tags is lacking; within a value, only the end of the message shows it."""
         return bool(_REST.search("".join(self._value)) if self.is_in_string else self._values)
 
     def check_unfinished(self) -> None:

@@ -111,10 +111,10 @@ class _State(Enum):
 
 
 class _Step(Enum):
-    """What came of looking for something."""
+    """The result of a search."""
 
     TAKEN = auto()
-    CUT = auto()  # it may be there: that takes more text
+    CUT = auto()  # it may be there: only more text shows it
     ABSENT = auto()
 
 
@@ -138,7 +138,7 @@ class _Buffer:
     Attributes:
         text: The last piece, with what was not read of those before it.
         at: How far the text was read.
-        is_ended: Whether no more text comes.
+        is_ended: Whether the text is complete.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ class CharacterJoiner:
     """Joins the characters of one text that is received in pieces.
 
     What a piece ends with is buffered if it is the start of a character. Bytes that are no character become U+FFFD;
-    half of a pair that stays alone passes through, as the official client has it.
+    half of a pair without the other half passes through, as it does in the official client.
     """
 
     __slots__ = ("_buffered",)

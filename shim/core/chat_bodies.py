@@ -258,7 +258,7 @@ def _repair_message(
     scope.changed = scope.changed or parts is not None
     sent = choice.get("finish_reason")
     if evidence.is_foundry and is_failure(sent):
-        raise _damaged("the service says that the answer has failed")
+        raise _damaged("the service reports that the answer has failed")
     reason = (finish_reason(sent) or "stop") if evidence.is_foundry else sent
     has_calls = bool(message.get("tool_calls")) and (evidence.is_foundry or bool(parts and parts.calls))
     if reason == "stop" and has_calls and not request.named_tool:

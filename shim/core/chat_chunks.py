@@ -209,7 +209,7 @@ class ChunkRepairer:
         """Yield the chunks that are owed at the end of the stream.
 
         Args:
-            complete: Whether the service says that it is done; otherwise only what it sent is owed.
+            complete: Whether the service has reported the end; otherwise only what it sent is owed.
 
         Raises:
             StreamError: The policy is strict and a chunk is owed.

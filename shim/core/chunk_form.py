@@ -1,4 +1,4 @@
-"""The form of a chunk: what the official client would fail on is repaired, whoever sent it.
+"""The form of a chunk: what the official client would fail on is repaired, whichever service sent it.
 
 The official client takes a chunk at its word: a ``null`` or an object in the place of a list reaches the program, and
 ends it with an `AttributeError`. What carries data is brought into OpenAI's form; anything else is damaged, an error.
@@ -15,7 +15,7 @@ from shim.repairs import Repair
 if TYPE_CHECKING:
     from shim.reports import RepairScope
 
-# What a chunk and a choice have besides what they say.
+# The fields of a chunk and a choice that carry no answer.
 _ENVELOPE: Final = frozenset(["id", "object", "created", "model", "choices", "system_fingerprint", "service_tier"])
 _CHOICE_ENVELOPE: Final = frozenset(["index", "delta", "finish_reason"])
 # Where a choice may have its text if it has no delta; the first is that of the older API for completions.
@@ -31,7 +31,7 @@ _TYPES_OF_A_DELTA: Final = {"function_call": dict, "audio": dict, "refusal": str
 
 
 def is_hollow(chunk: dict[str, Any]) -> bool:
-    """Whether a chunk has nothing but its envelope, because what it said is buffered or was never there."""
+    """Whether a chunk has nothing but its envelope, because its content is buffered or was never there."""
     if any(value is not None for name, value in chunk.items() if name not in _ENVELOPE):
         return False
     choices: Any = chunk.get("choices")

@@ -146,7 +146,7 @@ class ContentText:
         Args:
             text: The piece.
             at_end: Whether the content ends with it.
-            is_cut_off: Whether it ends only because the stream does: a call that is not complete stays text.
+            is_cut_off: Whether it ends only because the stream does: an incomplete call is text then.
 
         Raises:
             StreamError: The policy is strict and a repair is due.

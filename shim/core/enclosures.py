@@ -16,7 +16,7 @@ class Enclosure(NamedTuple):
 
     Attributes:
         end: A pattern for what ends it. The last group matches where that is whole.
-        is_thought: Whether it is a thought: the message begins anew after it.
+        is_thought: Whether it is a thought: the message starts again after it.
     """
 
     end: re.Pattern[str]

@@ -37,7 +37,7 @@ _STATUS_OF_TYPE: Final[dict[str, int]] = {
 _STATUS_FIELDS: Final = ("status", "code", "HttpStatusCode", "status_code", "statusCode", "http_status")
 _ERROR_FIELDS: Final = ("error", "Error", "errors", "Errors", "err", "exception", "fault")
 _SUCCESS_FIELDS: Final = ("success", "ok")
-# What a payload calls itself if it is an error, or only says that the service is alive.
+# Where a payload names its kind: an error, or only a sign that the service is alive.
 _KIND_FIELDS: Final = ("object", "type", "status", "event")
 _ERROR_KINDS: Final = frozenset({"error", "failed", "failure", "exception"})
 _ALIVE_KINDS: Final = frozenset(
@@ -95,8 +95,14 @@ def find_error_status(
     return None
 
 
+def page_title(page: str) -> str:
+    """The title of an HTML page, or as much of it as is read; empty if it has none."""
+    found = _TITLE.search(page)
+    return " ".join(html.unescape(found[1]).split()) if found else ""
+
+
 def is_alive_sign(payload: Mapping[str, Any]) -> bool:
-    """Whether a payload only says that the service is alive."""
+    """Whether a payload is only a sign that the service is alive."""
     return _kind_of(payload) in _ALIVE_KINDS
 
 
@@ -261,7 +267,7 @@ def _message_in_text(text: str, answered: str) -> str:
     if match := _OATPP.match(text):
         text = match.group(1)
     elif text.startswith("<") and _PAGE.search(text, 0, _LONGEST_MESSAGE):
-        title = " ".join(html.unescape(match.group(1)).split()) if (match := _TITLE.search(text)) else ""
+        title = page_title(text)
         text = f"{answered} with an HTML page{f': {title}' if title else '.'}"
     return _bound(text)
 

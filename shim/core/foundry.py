@@ -43,7 +43,7 @@ def finish_reason(sent: Any) -> str | None:
 
 
 def is_failure(sent: Any) -> bool:
-    """Whether a finish reason says that the answer was not completed."""
+    """Whether a finish reason means that the answer was not completed."""
     return isinstance(sent, str) and _without_enum(sent) in _FAILURES
 
 

@@ -1,6 +1,6 @@
 """What a request demands and its answer shows to have been ignored.
 
-Foundry Local accepts fields of a request that it does not act on, and does not say so. There is nothing to repair in
+Foundry Local accepts fields of a request that it does not act on, without an error. There is nothing to repair in
 such an answer; it is reported, so that the program need not find out by itself.
 """
 

@@ -64,7 +64,7 @@ def load(data: bytes) -> Any:
 
 
 def parse(data: bytes) -> tuple[Any, bool]:
-    """Parse one JSON document as `load` does, and say whether the official client could read it.
+    """Parse one JSON document as `load` does, and return whether the official client could read it.
 
     Returns:
         The value, and whether the document is valid: in UTF-8, and without control characters in its strings.

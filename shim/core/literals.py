@@ -61,7 +61,7 @@ class Frame:
         opening: The bracket that opens it.
         values: What is in it so far.
         key: The key whose value is read.
-        role: What it is for; a subclass of the reader says so.
+        role: What it is for, as the subclass of the reader defines it.
         name: The name of a Python call.
     """
 
@@ -373,7 +373,7 @@ def unescaped(text: str, *, is_python: bool = False) -> str:
 
     text = _ESCAPE_OF_PYTHON.sub(_char_in_python, text) if is_python else _ESCAPE.sub(char_of, text)
     if _SURROGATE.search(text):
-        # The halves of an emoji become one character; half of one stays.
+        # The halves of an emoji become one character; half of one is kept.
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     return text
 

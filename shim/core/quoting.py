@@ -91,7 +91,7 @@ class Quoting:
         self.reset(at_line_start=True)
 
     def reset(self, *, at_line_start: bool) -> None:
-        """Begin anew, with nothing quoted."""
+        """Start again, with nothing quoted."""
         self.mode = Mode.PLAIN
         self.is_at_line_start = at_line_start
         self._indent = 0
@@ -105,7 +105,7 @@ class Quoting:
         self._literal: int | None = None
 
     def open_fence(self, fence: str, *, at_line_start: bool) -> None:
-        """Begin anew within a fence that such a run of characters has opened."""
+        """Start again within a fence that such a run of characters has opened."""
         self.reset(at_line_start=at_line_start)
         self.mode = Mode.FENCE if at_line_start else Mode.OPENING_LINE
         self._mark = fence
@@ -126,7 +126,7 @@ class Quoting:
     def find(self, text: str, at: int) -> int:
         """Read on to the next place that is not quoted and may be one that is looked for.
 
-        These are what the pattern of the stops says, and a bracket or brace at the start of a line.
+        Such places are the matches of the stops' pattern, and a bracket or brace at the start of a line.
 
         Returns:
             Its offset, or the end of the text.

@@ -73,7 +73,7 @@ class _State(Enum):
     BEFORE = auto()  # nothing but white space was read
     THOUGHT = auto()
     AFTER_THOUGHT = auto()  # in the white space before the answer
-    UNOPENED = auto()  # in what is a thought if its end comes
+    UNOPENED = auto()  # in what is a thought if its end follows
     HEADER = auto()  # in the header of a message of harmony
     ANALYSIS = auto()
     FINAL = auto()
@@ -92,7 +92,7 @@ def begins_in_thought(model: str | None) -> bool:
 
 
 class ReasoningSplitter:
-    """Tells the thoughts and the answer of one message apart.
+    """Separates the thoughts of one message from its answer.
 
     A thought begins with ``<think>`` before everything else and ends with ``</think>`` or the message. The texts of the
     parts, joined, are the content that was given, however it was cut.
@@ -238,7 +238,7 @@ class ReasoningSplitter:
         if not marker:
             thought = self._without_tail(text, _CLOSE)
         elif not rest and self._is_quoted(text, end):
-            marker, self._tail = "", _CLOSE  # the next character tells
+            marker, self._tail = "", _CLOSE  # the next character decides
         self._buffer(thought)
         if self._size > self._limit:
             self._state = _State.ANSWER
@@ -289,7 +289,7 @@ class ReasoningSplitter:
         if token.group() in _FIRST_TOKENS:
             self._state = _State.HEADER
             return text[token.start() :]
-        # The tokens of a call tell the scanner that it is one.
+        # The scanner recognises a call by its tokens.
         self._add(Kind.CONTENT if self._state is _State.CALL else Kind.REMOVED, token.group())
         self._state = _State.AFTER_MESSAGE
         return text[token.end() :]

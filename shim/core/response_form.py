@@ -1,4 +1,4 @@
-"""The form of the events and bodies of ``/v1/responses``: what the official client would fail on, whoever sent it.
+"""The form of the events and bodies of ``/v1/responses``, repaired where the official client would fail on it.
 
 The client takes an event at its word: a ``null`` or a number in the place of a text or an object ends the program with
 a `TypeError` or an `AttributeError`. What is missing and has one meaning is set; anything else is damaged, an error.

@@ -1,7 +1,7 @@
 """The output of a response: calls and thoughts that a model wrote into its texts become items of their own.
 
 A call follows all items of the service, since one of these may be the same call. A thought is an item beside its
-message, since it is streamed while the message is open. What comes after it is numbered anew.
+message, since it is streamed while the message is open. Later items and events are renumbered.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class OutputRepairer:
         # The items that the service does not have, by their place.
         self._added: dict[int, dict[str, Any]] = {}
         # The events that end a message, until the next item shows whether its text has something left over.
-        self._held: list[tuple[dict[str, Any], str]] = []
+        self._buffered: list[tuple[dict[str, Any], str]] = []
         self._calls = ResponseCalls(request, report, evidence)
         self._identities = Identities()
         self._has_reasoning = False
@@ -201,17 +201,17 @@ class OutputRepairer:
         """
         self._scope = RepairScope(self._report)
         if self._has_to_wait(event, kind):
-            self._held.append((event, kind))
+            self._buffered.append((event, kind))
             self._numbering.leave_out()
             return []
         if _brings_call(event):
             for text in self._texts():
                 text.note_structured_call()
-        released = self._release()
+        flushed = self._emit_buffered()
         emitted = self._emit(event, kind)
-        if not released:
+        if not flushed:
             return emitted
-        return [*released, *([event] if emitted is None else emitted)]
+        return [*flushed, *([event] if emitted is None else emitted)]
 
     def _emit(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
         emitted = self._take(event, kind)
@@ -228,11 +228,11 @@ class OutputRepairer:
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return what is buffered, at the end of the stream."""
-        released = self._release()
+        flushed = self._emit_buffered()
         events = self._end_all(is_cut_off=not complete)
         for event in events:
             self._numbering.add(event)
-        return [*released, *events]
+        return [*flushed, *events]
 
     def rewrite(self, response: dict[str, Any]) -> bool:
         """Repair the whole output of a response in place; whether it is changed.
@@ -279,8 +279,8 @@ class OutputRepairer:
         if kind not in _TEXT_ENDS:
             return False
         index = event.get("output_index")
-        if self._held:
-            return index == self._held[0][0].get("output_index")
+        if self._buffered:
+            return index == self._buffered[0][0].get("output_index")
         self._last_index = index if type(index) is int else self._last_index
         return any(
             self._text(self._message(event), number).is_left_over(text) for number, text in _texts_ended_by(event, kind)
@@ -290,14 +290,14 @@ class OutputRepairer:
         for message in self._messages.values():
             yield from message.texts.values()
 
-    def _release(self) -> list[dict[str, Any]]:
-        """Emit the events that wait."""
-        held, self._held = self._held, []
-        released: list[dict[str, Any]] = []
-        for event, kind in held:
+    def _emit_buffered(self) -> list[dict[str, Any]]:
+        """Emit the buffered events."""
+        buffered, self._buffered = self._buffered, []
+        flushed: list[dict[str, Any]] = []
+        for event, kind in buffered:
             emitted = self._emit(event, kind)
-            released += [event] if emitted is None else emitted
-        return released
+            flushed += [event] if emitted is None else emitted
+        return flushed
 
     def _take(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
         """What is emitted for an event, with what was found in it; None if that is the event as it is."""

@@ -1,7 +1,7 @@
 """Events and bodies of ``POST /v1/responses`` to those that OpenAI would have sent.
 
 The rules are those of OpenAI's API reference, "Responses: streaming events" and "The response object". Nothing is
-invented: a response that the service does not finish stays unfinished, and unknown fields pass through.
+invented: a response that the service does not finish is left unfinished, and unknown fields pass through.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ResponsesRepairer:
         self._is_opening = True
         self._is_finished = False
         self._identity: str | None = None
-        # For an event that does not say where it belongs: the item that was added last, and the number of the event.
+        # For an event that does not name its place: the item that was added last, and the number of the event.
         self._item_id = ""
         self._output_index = 0
         self._sequence_number = -1
@@ -184,7 +184,7 @@ class ResponsesRepairer:
 
 
 def _with_text(item: dict[str, Any], event: dict[str, Any], kind: str) -> dict[str, Any]:
-    """An item with the text, or the arguments, that an event says are complete."""
+    """An item with the text, or the arguments, that an event gives as complete."""
     if kind == "response.function_call_arguments.done":
         return {**item, "arguments": event.get("arguments", "")}
     part: dict[str, Any] = {"type": "output_text", "text": event.get("text", ""), "annotations": []}

@@ -1,7 +1,7 @@
 """Bytes to server-sent events, whatever the framing.
 
 A `Framer` follows the WHATWG HTML standard, section 9.2.6 ("Interpreting an event stream"), and departs from it only
-where a repair code says so. It keeps the original bytes of every event, so an event that needs no repair is forwarded
+where a repair code allows it. It keeps the original bytes of every event, so an event that needs no repair is forwarded
 as it was received.
 """
 

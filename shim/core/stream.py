@@ -261,7 +261,7 @@ class StreamRepairer:
         return None if isinstance(payload.get("type"), str) else find_error_status(payload, (), in_stream=True)
 
     def _is_keep_alive(self, payload: dict[str, Any]) -> bool:
-        """Whether a chunk without choices, or an event, says nothing, and a program could fail on it."""
+        """Whether a chunk without choices, or an event, is empty, and a program could fail on it."""
         if not self._is_chat:
             return not any(payload.values())
         if payload.get("choices"):
@@ -273,7 +273,7 @@ class StreamRepairer:
         """An event without data, which the official client cannot read, becomes a comment."""
         if self.report.allow(Repair.CHUNK_FORM, frame.data):
             out.append(KEEP_ALIVE)
-            # As for every comment: the first event is the one that says whether the service answers.
+            # As for every comment: the first event is the one that shows whether the service answers.
             self.report.events -= 1
         else:
             out.append(frame.raw)
@@ -302,7 +302,7 @@ class StreamRepairer:
             self.opening_error = status, payload
 
     def _end(self, out: list[bytes]) -> None:
-        """The service says that it is done.
+        """The service reports the end of the stream.
 
         Raises:
             StreamError: It has not answered, or not in whole.

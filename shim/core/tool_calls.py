@@ -1,6 +1,6 @@
 """The structured tool calls of one choice, numbered and completed as OpenAI sends them.
 
-The rules are those of OpenAI's API reference, "The chat completion chunk object": in a stream, ``index`` says which
+The rules are those of OpenAI's API reference, "The chat completion chunk object": in a stream, ``index`` states which
 call an item belongs to, ``id``, ``type`` and the name are sent once, and the pieces of ``arguments`` are joined.
 """
 
@@ -306,7 +306,7 @@ class ToolCalls:
         if call is None:
             is_another = True
         elif not item.name:
-            # With none of the three, only unfinished arguments tell which call is meant.
+            # With none of the three, only unfinished arguments show which call is meant.
             is_another = call.is_complete and has_more and item.id is None and item.index is None
         elif call.name is None:
             is_another = call.unwanted
@@ -346,7 +346,7 @@ class ToolCalls:
         return call
 
     def _wait_for_text_call(self, item: _Item, call: _Call) -> bool:
-        """Put an item aside if its call may be one in the text, which its complete arguments tell."""
+        """Put an item aside if its call may be one in the text, which its complete arguments show."""
         if not (call.kind == "function" and call.may_be_in_text and self._unmatched.has_text(call.name or "")):
             return False
         if not self._scope.allows(Repair.TOOL_CALL_TEXT, item.sent):

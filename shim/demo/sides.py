@@ -1,4 +1,4 @@
-"""One client in a scene: it runs the scene's program, and keeps what a person would see."""
+"""One client in a scene: it runs the scene's program, and records what a user would see."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from shim.origin import version_of
 from shim.repairs import RULES, Repair
 
 if TYPE_CHECKING:
@@ -124,12 +124,7 @@ class Finding:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return found | {package: number for package in _PACKAGES if (number := version_of(package))}
 
 
 @dataclass(slots=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import json
-import re
 import time
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
 
+from shim.core.error_bodies import page_title
 from shim.core.foundry import generation
 from shim.core.jsontext import is_object
 from shim.doctor.diagnosis import Problem
@@ -21,7 +20,6 @@ from shim.transport.lookup import LOCAL_CATALOG, find_matches, read_ids, run_loo
 if TYPE_CHECKING:
     from shim.capture.recording import RecordingTransport
 
-_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _LONGEST_TITLE: Final = 80
 _MOST_NAMED: Final = 5
 _SIMILAR: Final = 0.4
@@ -218,9 +216,8 @@ def _no_list(url: str, page: _Page, generation: str | None) -> Problem:
         )
     what = f"status {page.status}"
     if page.text.lstrip().startswith("<"):
-        title = _TITLE.search(page.text)
-        named = " ".join(html.unescape(title.group(1)).split())[:_LONGEST_TITLE] if title else ""
-        what += f" and a web page{f' ({named})' if named else ''}"
+        title = page_title(page.text)[:_LONGEST_TITLE]
+        what += f" and a web page{f' ({title})' if title else ''}"
     elif page.status == _OK:
         what += " and no list of models"
     return Problem(

@@ -99,7 +99,7 @@ class EventDecoder:
             yield event
 
     def _cut(self, piece: bytes) -> Iterator[Event]:
-        """The usual events that end in a piece. What follows them stays in the buffer."""
+        """The usual events that end in a piece. What follows them is left in the buffer."""
         buffer = self._buffer
         start, end = 0, max(len(buffer) - 1, 0)
         # Usually nothing is left of the piece before, and this one need not be copied.

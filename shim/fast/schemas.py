@@ -56,7 +56,7 @@ def builder(cast_to: Any) -> Callable[[Any], Any] | None:
     """The function that builds a model of a type from parsed JSON, and raises ValueError for data that it refuses.
 
     Args:
-        cast_to: A model, or a union of models that one field tells apart.
+        cast_to: A model, or a union of models that one field distinguishes.
 
     Returns:
         None for any other type.
@@ -228,7 +228,7 @@ def _kind(annotation: Any) -> type:
 
 
 def _variants(choices: Sequence[Any]) -> tuple[str, Mapping[str, type[openai.BaseModel]]] | None:
-    """The field that tells models apart, and the model for each of its values; None where no field does."""
+    """The field that distinguishes models, and the model for each of its values; None where no field does."""
     if not choices or not all(map(_is_model, choices)):
         return None
     for field in choices[0].model_fields:

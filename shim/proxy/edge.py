@@ -74,14 +74,14 @@ class Edge:
             self._metrics.open -= 1
 
     def _warn(self, message: str) -> None:
-        """Log a refusal, once: the page that was refused is not shown why, but whoever runs the proxy is."""
+        """Log a refusal, once: a browser does not show the page why, so the proxy's log is the place to look."""
         if message not in self._warnings and len(self._warnings) < _MOST_WARNINGS:
             self._warnings.add(message)
             logger.warning("%s", message)
 
 
 def _check_form(scope: Scope) -> None:
-    """Check what HTTP itself says of a request, where the server's HTTP library is lenient.
+    """Check what HTTP itself requires of a request, where the server's HTTP library is lenient.
 
     Raises:
         RefusedError: The request is malformed, or its headers are too large.

@@ -260,7 +260,7 @@ def _daemon_urls() -> list[str]:
 
 
 def _status_urls() -> list[str]:
-    """The addresses in what Foundry Local's command line says of its service; none where it does not answer."""
+    """The addresses in what Foundry Local's command line reports of its service; none where it does not answer."""
     command = shutil.which("foundry")
     # A relative path is one of the current folder, whose content may be anybody's; Windows looks there first.
     if command is None or not Path(command).is_absolute():

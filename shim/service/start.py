@@ -40,7 +40,7 @@ class Service:
         Args:
             base_url: The address.
             model: The alias or id of a model.
-            locator: Has discovered the address, if nobody has named it. Its clients get no key of the environment.
+            locator: What has discovered the address, if none was named. Its clients get no key of the environment.
         """
         self.base_url: str = base_url
         self.model = model

@@ -110,11 +110,10 @@ def _is_running(pid: int) -> bool:
     if os.name == "nt":  # a signal of any kind ends a process there
         return True
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):  # it is another user's
+            os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is another user's
-        return True
     return True
 
 

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from shim.transport.steps import Steps
 
 MARK_HEADER: Final = "x-foundry-shim"
-"""What the shim's own proxy marks its responses with: they are repaired already."""
+"""The header with which the shim's own proxy marks its responses: they are repaired already."""
 
 _MOST_REPEATS: Final = 3
-# Statuses that Foundry Local gives an unknown model; any other says something of its own.
+# Statuses that Foundry Local gives an unknown model; any other has a meaning of its own.
 _UNKNOWN_MODEL_STATUSES: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
 _LARGEST_LOOKED_AT: Final = 2**20
 _CUTS: Final = ("RemoteProtocolError", "ReadError")

@@ -1,4 +1,4 @@
-"""What the transport's errors say: what happened, to what, and what to do next."""
+"""The messages of the transport's errors: what happened, to what, and what to do next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_NAME: Final = 1000
 
 
 def is_about_unknown_model(message: str, model: str) -> bool:
-    """Whether an error's message says that the model with this name is missing or not loaded."""
+    """Whether an error's message states that the model with this name is missing or not loaded."""
     if _UNKNOWN_MODEL.search(message) is not None:
         return True
     if len(model) > _LONGEST_NAME or model.lower() not in message.lower():  # a pattern takes long to compile
@@ -37,7 +37,7 @@ def unknown_model(
     Args:
         place: The service and its address.
         name: The model's name.
-        said: What the service says of it.
+        said: The message of the service's error.
         matches: The ids that the name may stand for.
         known: The models of the service.
         local: The base URL of the local catalog, if the service may have one.

@@ -14,7 +14,7 @@ _is_own: ContextVar[bool] = ContextVar("shim_own_requests", default=False)
 
 @contextmanager
 def own_requests() -> Generator[None]:
-    """Send the requests of a block as they are."""
+    """Send the requests of a block without the repair."""
     token = _is_own.set(True)
     try:
         yield

@@ -38,7 +38,7 @@ class Peer:
 
         Args:
             api: The request as the program has written it.
-            policy: Which may say whose service it is.
+            policy: Which may name whose service it is.
             memory: What earlier exchanges have learned.
             named: The origin of the service that the program has named as Foundry Local's, if it has.
         """

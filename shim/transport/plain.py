@@ -37,7 +37,7 @@ class PlainBody(NamedTuple):
 
     Attributes:
         fields: The object.
-        content: The body as it was received, if the official client can read it; None if it has to be written anew.
+        content: The body as it was received, if the official client can read it; None if it has to be written again.
     """
 
     fields: Fields

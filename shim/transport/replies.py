@@ -1,4 +1,4 @@
-"""Responses that the shim makes itself, or makes of the service's: the one place that says whether openai may retry."""
+"""Responses that the shim makes itself, or of the service's: the one place that decides whether openai may retry."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from shim.transport.messages import Request, Response
 
     T = TypeVar("T")
-    # What is sent into it is the value of the last step; each step says what that is.
+    # What is sent into it is the value of the last step; each step states what that is.
     Steps = Generator["Step", Any, T]
 
 

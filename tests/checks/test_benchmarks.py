@@ -186,8 +186,8 @@ class TestStreams:
         out = linear.run(list(events(name, 40))).report
         assert out.events == 41
 
-    def test_mended_stream_is_what_the_shim_makes(self):
-        """Nothing is left to be mended in it, and no text is lost."""
+    def test_repaired_stream_is_what_the_shim_makes(self):
+        """Nothing is left to be repaired in it, and no text is lost."""
         came, left = (b"".join(events(name + RELEASES["1.x"], 100)) for name in ("", REPAIRED))
         assert not core.repaired([left]).report.repairs
         assert text_of(list(payloads(left))[:-1]) == text_of(list(payloads(came))[:-1])

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import threading
 
 import anyio
@@ -379,3 +380,18 @@ def test_first_answer_is_conforming_when_the_service_is():
         with shim.OpenAI(base_url=server.base_url) as client:
             chunks = list(client.chat.completions.create(**ASK))
     assert [each.model_extra for each in chunks] == [{}] * 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_forked_child_leaves_the_connections_to_its_parent():
+    """Two processes on one connection would take each other's responses."""
+    http = FAMILIES[default_family()]
+    with RawServer(plain_response(b"{}")) as server, shim.RepairTransport(http.HTTPTransport()) as transport:
+        request = http.Request("GET", f"{server.base_url}/models")
+        for _ in range(2):
+            transport.handle_request(request).read()
+        assert server.connections == 1
+        transport._process = 0  # as in a child, which has another id
+        for _ in range(2):
+            transport.handle_request(request).read()
+        assert server.connections == 2

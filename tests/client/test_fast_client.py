@@ -14,6 +14,7 @@ from typing import Annotated, Any, Optional
 import httpx
 import openai
 import pydantic
+import pydantic_core
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 import shim
 from shim.fast import decoder as fast_decoder
 from shim.fast import models as fast_models
+from shim.fast import schemas as fast_schemas
 from shim.fast.decoder import EventDecoder
 from shim.fast.models import ResponseModels
 from support.either import awaited, each, entered, run_sync
@@ -600,6 +602,65 @@ class TestPath:
         assert getattr(client_class, method, None) is (later if is_there else None)
         assert "no fast path" in caplog.text
         assert openai.__version__ in caplog.text
+
+    @pytest.mark.parametrize("name", ["SSEDecoder", "ServerSentEvent"])
+    def test_openai_without_its_decoder_is_left_alone(self, monkeypatch, name):
+        """A later release may have no such class."""
+        monkeypatch.delattr(_streaming, name)
+        official = openai.OpenAI._make_sse_decoder
+        client_class = type("Later", (), {"_make_sse_decoder": official})
+        fast_decoder.attach(client_class)
+        assert client_class._make_sse_decoder is official
+
+    @pytest.mark.parametrize(
+        "builder",
+        [
+            pytest.param(None, id="pydantic 1"),
+            pytest.param(lambda _: None, id="no validator"),
+            pytest.param(lambda _: fast_models._refuse, id="a refusal of valid data"),
+            pytest.param(lambda model: lambda data: model.construct(**data), id="no refusal of wrong types"),
+            pytest.param(lambda model: lambda _: model.construct(), id="another object"),
+        ],
+    )
+    def test_pydantic_that_builds_otherwise_is_not_used(self, monkeypatch, builder):
+        """The installed one is tried before it is trusted."""
+        follows = fast_models._follows_construct.__wrapped__
+        assert follows()
+        monkeypatch.setattr(fast_models, "builder", builder)
+        assert not follows()
+
+    def test_older_pydantic_builds_the_same(self, monkeypatch):
+        """It does not have the option that a newer one needs, and so needs none."""
+
+        def older(schema, config):
+            return pydantic_core.SchemaValidator(schema, config)
+
+        monkeypatch.setattr(fast_schemas, "SchemaValidator", older)
+        build = fast_schemas._validator.__wrapped__(ChatCompletionChunk, below_union=False)
+        data = chunk({"content": "a"})
+        assert everything(build(data)) == everything(ChatCompletionChunk.construct(**data))
+
+    def test_model_without_a_validator_takes_the_official_path(self, monkeypatch, caplog):
+        """Whatever pydantic does not understand of it; a line at DEBUG names the model."""
+        caplog.set_level(logging.DEBUG, shim.reports.logger.name)
+
+        def fail(*_, **__):
+            raise pydantic_core.SchemaError("unknown")
+
+        monkeypatch.setattr(fast_schemas, "SchemaValidator", fail)
+        assert fast_schemas._validator.__wrapped__(ChatCompletionChunk, below_union=False) is None
+        assert "ChatCompletionChunk" in caplog.text
+
+    @pytest.mark.parametrize(
+        "annotation", [tuple[int, ...], set[int], list[Annotated[int, pydantic.Field(gt=0)]]], ids=str
+    )
+    def test_field_of_an_unknown_type_is_refused(self, annotation):
+        """So the official client builds a model that has it, and the others are built fast."""
+        model = pydantic.create_model("Odd", __base__=openai.BaseModel, odd=(annotation, None))
+        build = fast_schemas.builder(model)
+        assert build({"even": 1}).model_extra == {"even": 1}
+        with pytest.raises(ValueError, match="odd"):
+            build({"odd": [1]})
 
     def test_types_that_are_not_built(self, fast, official):
         """A type that has no schema, or cannot be remembered, takes the official path."""

@@ -15,7 +15,8 @@ import pytest
 
 import shim
 from shim.doctor import diagnose
-from shim.service.find import find_service
+from shim.errors import ServiceError
+from shim.service.find import choose, find_service, get_json, is_loopback
 from shim.service.state import forget, record
 from support.openai_server import MODEL, TEXT, model_object, openai_server, whole
 from support.raw_server import Hold, RawServer, Reset, plain_response, sse_response
@@ -542,3 +543,40 @@ class TestWrongAddress:
         ):
             client.models.list()
         assert caught.value.response.content == b"nothing here"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("http://127.0.0.1:1/v1", True), ("http://[::1]/v1", True), ("http://10.0.0.7/v1", False), ("http://\x00", False)],
+)
+def test_loopback_address_is_recognised(address, expected):
+    """One that nobody can read is none."""
+    assert is_loopback(address) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("m", "has several candidates for the model 'm': m-cpu:1, m-gpu:1"), ("x", "does not have")]
+)
+def test_name_that_stands_for_no_one_model_is_an_error(name, problem):
+    """It names those that there are."""
+    with pytest.raises(ServiceError, match=problem) as caught:
+        choose(name, ["m-cpu:1", "m-gpu:1"], "The service")
+    assert "m-cpu:1" in str(caught.value)
+
+
+def test_command_that_cannot_be_started_names_no_service(home):
+    """A file by the name of Foundry Local's command line, which is not a program."""
+    command = home / "bin" / "foundry"
+    command.parent.mkdir()
+    command.write_bytes(b"\x7fELF, but not a program")
+    command.chmod(0o755)
+    with pytest.raises(ServiceError, match="No Foundry Local service answers"):
+        find_service()
+
+
+@pytest.mark.parametrize("url", ["http://name:secret\x00@host/v1", "http://\x00/v1"])
+def test_malformed_address_is_not_quoted(url):
+    """A part of it may be a password."""
+    with pytest.raises(ServiceError, match="is not a valid address") as caught:
+        get_json(url, None, 1.0)
+    assert "secret" not in str(caught.value)

@@ -118,6 +118,16 @@ class TestRawPath:
         ):
             list(shim.raw.stream_chat(server.base_url, **ASK))
 
+    @pytest.mark.parametrize("data", [b"{", b"[]", b"1"])
+    def test_event_that_is_not_an_object_is_an_error(self, data):
+        """As a policy that repairs nothing lets through; what preceded it was yielded."""
+        policy = shim.Policy(off=frozenset(shim.Repair))
+        with RawServer(sse_response([event(GOOD[0]), event(GOOD[1]), b"data: %b\n\n" % data])) as server:
+            chunks = shim.raw.stream_chat(server.base_url, policy=policy, **ASK)
+            assert text([next(chunks), next(chunks)]) == PIECES[0]
+            with pytest.raises(openai.APIError):
+                next(chunks)
+
     def test_unfinished_stream_is_an_error(self):
         """An unfinished stream is an error here, too."""
         with RawServer(sse_response([event(GOOD[0])])) as server, pytest.raises(openai.APIError) as caught:

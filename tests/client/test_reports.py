@@ -6,6 +6,7 @@ import logging
 import re
 
 import anyio
+import httpx
 import openai
 import pytest
 
@@ -220,7 +221,7 @@ class TestHook:
         assert Repair.ID in {each.repair for each in told}
 
     def test_hook_sees_nothing_under_a_strict_policy(self):
-        """Under a strict policy nothing is mended, so the hook is told nothing; the answer is named in the error."""
+        """Under a strict policy nothing is repaired, so the hook gets nothing; the answer is named in the error."""
         told = []
         with RawServer(plain()) as server, policy_client(server, strict=True, on_repair=told.append) as client:
             with pytest.raises(openai.APIStatusError, match="The response needs the repair 'body-members'"):
@@ -350,3 +351,8 @@ def test_done_marker_is_found_in_bytes():
     [event] = told
     assert (event.repair, event.found) == (Repair.DONE_MARKER, "6 bytes")
     assert re.search("daemon", event.evidence)
+
+
+def test_error_without_a_request_has_no_report():
+    """As an HTTP library makes it before it sends anything."""
+    assert shim.report(httpx.ReadError("cut")) is None

@@ -584,7 +584,7 @@ class TestMoves:
 
         def find():
             searches.append(1)
-            time.sleep(0.3)
+            wait_until(lambda: proxy.metrics()["open_requests"] == 5)  # the four, and the one for the metrics
             return upstream.base_url
 
         with proxying(f"http://127.0.0.1:{closed_port()}/v1", find=find) as proxy, ThreadPoolExecutor(4) as pool:

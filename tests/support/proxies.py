@@ -4,13 +4,15 @@ import http.client
 import json
 import logging
 import re
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,8 @@ from support.streams import MODEL
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
 SECONDS = 60.0
+# How long the end of a command without an open stream may take, in seconds.
+_PATIENCE = 2.0
 # Nothing is encrypted here, and to read all certificates for each request would take longer than all the rest.
 OPTIONS: dict[str, Any] = {"timeout": SECONDS, "trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
 _SAMPLE = re.compile(r'([a-z_]+)((?:\{[a-z]+="[^"\\\n]*"\})?) (\d+(?:\.\d+)?)')
@@ -173,11 +177,24 @@ def proxy_command(*arguments: Any, environment: Mapping[str, str], shows_log: bo
         drain.start()
         yield Proxy(int(found[2]), pid=process.pid, complaints=told)
     finally:
-        process.kill()
-        process.wait(SECONDS)
+        _end(process)
         if shows_log:
             print("".join(told))  # shown with the failure of a test
         process.stderr.close()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the command as Ctrl-C does, so that it ends in order; what is under way is cut by a second one."""
+    if sys.platform == "win32":  # where no such signal can be sent
+        process.kill()
+        process.wait(SECONDS)
+        return
+    for seconds in (_PATIENCE, SECONDS):
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    process.kill()
+    process.wait(SECONDS)
 
 
 def address_in(output: str) -> Proxy:

@@ -187,7 +187,7 @@ def recorded_completion(**message):
     }
 
 
-def test_recorded_completion_of_1_0_0_is_mended():
+def test_recorded_completion_of_1_0_0_is_repaired():
     left, changed, codes = repaired(completion_of_1_0_0(TEXT))
     assert left == {**recorded_completion(content=TEXT), "usage": USAGE}
     assert changed
@@ -301,7 +301,7 @@ DEFECTS = {
 class TestDefects:
     """Each defect is repaired under its code, asked for once, and only where it is allowed."""
 
-    def test_is_mended(self, code, sent, expected):
+    def test_is_repaired(self, code, sent, expected):
         assert repaired(sent) == (expected, True, {code: 1})
 
     def test_stays_where_its_code_is_off(self, code, sent, expected):
@@ -458,7 +458,7 @@ def test_recorded_models_of_2_2_1_stay():
         assert repaired_models(body, Policy(strict=True)) == (body, False, {})
 
 
-def test_recorded_models_of_1_0_0_are_mended():
+def test_recorded_models_of_1_0_0_are_repaired():
     foreign = {"IsDelta": False, "Successful": True, "HttpStatusCode": 0}
     name = "scripted-generic-cpu"
     only = {"id": name, "owned_by": "", "permission": [], "created": 0, "parent": name, "object": "model"}

@@ -88,7 +88,7 @@ HEADS = (b"", b"event: message\n", b": a comment\n", b"retry: 5\n", b"id: 7\n", 
 def test_any_conforming_stream_leaves_byte_identical(answer, heads, bare_colon, pretty, ascii_only, ending, pieces):
     """Any text, any calls, any form that the standard allows, in any pieces: the same bytes, and no repair."""
     if b"id: 7\n" in heads:
-        # The official client takes every blank line behind an id for an event, so those are removed.
+        # The official client takes every blank line after an id for an event, so those are removed.
         heads = [head.removesuffix(b"\n") if head.endswith(b"\n\n") else head for head in heads if head != b"\n"]
     body = b""
     for number, each in enumerate(events_of(chunks_of(answer), ascii_only=ascii_only, pretty=pretty)):
@@ -122,7 +122,7 @@ def test_every_deviation_is_one(name):
     """Alone and in all places, each of them needs its repair, in an answer that gives it something to change."""
     everywhere = {name: 2**16 - 1}
     fits = [answer for answer in (SUNNY, SPOKEN, SILENT) if unambiguous(answer, everywhere)]
-    assert any(DEVIATIONS[name].code in mended(answer, everywhere).codes for answer in fits)
+    assert any(DEVIATIONS[name].code in assert_repaired(answer, everywhere).codes for answer in fits)
 
 
 @often
@@ -137,10 +137,10 @@ def test_deviations_change_nothing(answer, chosen, pretty, ending, pieces):
     """Any deviations at any places, together, in any pieces: the same text, calls and reason, as OpenAI writes them."""
     # A tag that stands alone before a call is what is left of its spelling, and is dropped.
     assume(not any(choice.calls and LEFT_OVER.search(choice.text) for choice in answer.choices))
-    mended(answer, unambiguous(answer, chosen), pretty=pretty, ending=ending, pieces=pieces)
+    assert_repaired(answer, unambiguous(answer, chosen), pretty=pretty, ending=ending, pieces=pieces)
 
 
-def mended(answer, chosen, *, ending=b"\n", pieces=(), **form):
+def assert_repaired(answer, chosen, *, ending=b"\n", pieces=(), **form):
     """Repair a deviated stream, and look whether it is what the model meant."""
     body = deviated(answer, chosen, **form).replace(b"\n", ending)
     told = []

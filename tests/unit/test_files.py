@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shim.errors import ServiceError
-from shim.files import require_private, write_private
+from shim.files import may_others_use, require_private, write_private
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and owners are those of POSIX")
 CONTENT = b"a recording"
@@ -61,6 +61,23 @@ def test_failed_replacement_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError, match="folder"):
         write_private(tmp_path / "folder", CONTENT, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_failed_write_leaves_no_file(tmp_path):
+    """What cannot be written in whole is not there at all; here it is text instead of bytes."""
+    with pytest.raises(TypeError):
+        write_private(tmp_path / "file", "text")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, True), (0o606, True)])
+def test_file_that_others_may_use_is_recognised(tmp_path, mode, is_open):
+    """A file of keys is the user's alone, or the user is warned."""
+    file = tmp_path / "keys.txt"
+    file.touch()
+    file.chmod(mode)
+    assert may_others_use(file) is is_open
+    assert not may_others_use(tmp_path / "none")
 
 
 def test_own_folders_pass(tmp_path):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from shim import origin
 from support.environments import REPOSITORY
 
 # The folders whose texts others write are looked at by their own tests.
@@ -15,20 +16,19 @@ TEXTS = [*(REPOSITORY / "shim").rglob("*.py"), *(REPOSITORY / "examples").glob("
 
 
 @pytest.fixture
-def installed(tmp_path):
-    """Give a function that lays the shim out as an installer does, and returns the command that it then names."""
+def installed(tmp_path, monkeypatch):
+    """Give a function that installs the shim as its metadata states, and returns the command for the extra ``cli``."""
 
-    def install(direct_url=None, *, has_metadata=True):
-        place = tmp_path / "site"
-        shutil.copytree(REPOSITORY / "shim", place / "shim", ignore=shutil.ignore_patterns("__pycache__"))
-        if has_metadata:
-            info = place / "foundry_local_shim-0.7.0.dist-info"
-            info.mkdir()
-            (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foundry-local-shim\nVersion: 0.7.0\n")
-            if direct_url is not None:
-                text = direct_url if isinstance(direct_url, str) else json.dumps(direct_url)
-                (info / "direct_url.json").write_text(text)
-        return command_in(tmp_path, place)
+    def install(direct_url=None):
+        info = tmp_path / "foundry_local_shim-0.7.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foundry-local-shim\nVersion: 0.7.0\n")
+        if direct_url is not None:
+            text = direct_url if isinstance(direct_url, str) else json.dumps(direct_url)
+            (info / "direct_url.json").write_text(text)
+        monkeypatch.setattr(origin, "__file__", str(tmp_path / "shim" / "origin.py"))
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        return origin.install_command("cli")
 
     return install
 
@@ -70,8 +70,9 @@ def test_clone_is_installed_from_its_folder(tmp_path):
         (None, 'pip install "foundry-local-shim[cli]==0.7.0"'),
         ("no JSON", 'pip install "foundry-local-shim[cli]==0.7.0"'),
         ("[1]", 'pip install "foundry-local-shim[cli]==0.7.0"'),
+        ({"url": 1}, 'pip install "foundry-local-shim[cli]==0.7.0"'),
     ],
-    ids=["archive", "subdirectory", "repository", "index", "damaged", "another form"],
+    ids=["archive", "subdirectory", "repository", "index", "damaged", "a list", "no address"],
 )
 def test_installation_is_repeated_from_its_source(installed, direct_url, command):
     """As the installer recorded it; where it recorded nothing, the release that is there."""
@@ -84,9 +85,16 @@ def test_folder_is_named_by_its_path(installed):
     assert installed({"url": "file:///home/me/my%20clone", "dir_info": {}}) == 'pip install "/home/me/my clone[cli]"'
 
 
-def test_copied_folder_has_no_source(installed):
+def test_shim_without_an_extra_is_named_alone(installed):
+    """As `foundry-shim run` has it for a Python that lacks the shim."""
+    installed()
+    assert origin.install_arguments() == '"foundry-local-shim==0.7.0"'
+
+
+def test_copied_folder_has_no_source(tmp_path):
     """Nothing is known of it but its name."""
-    assert installed(has_metadata=False) == 'pip install "foundry-local-shim[cli]"'
+    shutil.copytree(REPOSITORY / "shim", tmp_path / "shim", ignore=shutil.ignore_patterns("__pycache__"))
+    assert command_in(tmp_path, tmp_path) == 'pip install "foundry-local-shim[cli]"'
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

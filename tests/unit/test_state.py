@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,35 @@ def test_record_has_address_process_and_model(folder):
     forget(path)
     assert recorded_addresses() == []
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("system", "cache"),
+    [
+        ("win32", "AppData/Local/foundry-local-shim/Cache"),
+        ("darwin", "Library/Caches/foundry-local-shim"),
+        ("linux", ".cache/foundry-local-shim"),
+    ],
+)
+def test_each_platform_has_a_folder_of_its_own(monkeypatch, tmp_path, system, cache):
+    """In the home of the user, where the platform has caches."""
+    monkeypatch.setattr(sys, "platform", system)
+    assert state_folder() == tmp_path / cache / "services"
+
+
+@POSIX
+def test_record_is_found_without_the_files_of_linux(monkeypatch):
+    """Where no file shows when a process started, its id and the name of the machine have to do."""
+
+    def fail(path, *_, **__):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(Path, "readlink", fail)
+    monkeypatch.setattr(Path, "read_text", fail)
+    path = record(ADDRESS, "m:1")
+    entry = json.loads(path.read_bytes())
+    assert (entry["started"], entry["machine"]) == (None, socket.gethostname())
+    assert recorded_addresses() == [ADDRESS]
 
 
 @POSIX

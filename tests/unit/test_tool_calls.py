@@ -264,9 +264,9 @@ def without_index(chunks):
 
 @pytest.mark.parametrize(("code", "sent", "expected"), DEFECTS.values(), ids=DEFECTS)
 class TestDefects:
-    """Each defect is mended under its code, and only where the code is allowed."""
+    """Each defect is repaired under its code, and only where the code is allowed."""
 
-    def test_is_mended(self, code, sent, expected):
+    def test_is_repaired(self, code, sent, expected):
         calls = calls_of("f", "g")
         left, changed = repaired(calls, *sent)
         assert left == expected

@@ -94,8 +94,8 @@ json_values = st.recursive(
     st.dictionaries(st.text("abcdefgh", min_size=2, max_size=5), json_values, max_size=3),
     st.booleans(),
 )
-def test_any_conforming_stream_leaves_byte_identical(texts, ending, reason, members, ascii_only):
-    """For any text, any unknown members, either way of escaping and any line ending."""
+def test_unknown_fields_are_forwarded_byte_by_byte(texts, ending, reason, members, ascii_only):
+    """For any text, any unknown fields, either way of escaping and any line ending."""
     chunks = [{**members, **each} for each in conforming(texts, reason=reason)]
     body = "".join(f"data: {json.dumps(each, ensure_ascii=ascii_only)}\n\n" for each in chunks) + "data: [DONE]\n\n"
     wire = body.replace("\n", ending).encode("utf-8", "surrogatepass")
