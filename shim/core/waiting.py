@@ -22,6 +22,7 @@ class Doubt(Enum):
     THOUGHT = auto()  # the message began within a thought, whose end follows
 
 
+_MOST_OPEN: Final = 100
 _BETWEEN_CALLS: Final = (Doubt.SPACE, Doubt.LOOSE)
 _ENDED_BY_TEXT: Final = (*_BETWEEN_CALLS, Doubt.STRAY, Doubt.LINE, Doubt.LAST)
 _ENDED_BY_LINE: Final = (*_BETWEEN_CALLS, Doubt.STRAY, Doubt.LINE)
@@ -35,15 +36,18 @@ class _Entry:
         pieces: The text as it was written.
         doubt: Why it waits.
         calls: What is emitted in place of the text; None where the text itself does.
+        depth: How many marks that may enclose it are open; it is quoted if one of them is closed.
     """
 
     pieces: list[str]
     doubt: Doubt = Doubt.NONE
     calls: tuple[Call, ...] | None = None
+    depth: int = 0
 
     def keep_as_text(self) -> None:
         self.doubt = Doubt.NONE
         self.calls = None
+        self.depth = 0
 
 
 class Waiting:
@@ -55,6 +59,7 @@ class Waiting:
         is_beside_call: Whether nothing but white space and tokens was read since a call.
         is_tight: Whether a bracket too many may follow.
         has_structured_call: Whether the service has given a call itself.
+        is_followed: Whether what follows the last calls tells if they are quoted.
     """
 
     def __init__(self) -> None:
@@ -66,6 +71,13 @@ class Waiting:
         self.is_beside_call = False
         self.is_tight = False
         self.has_structured_call = False
+        self.is_followed = False
+        self._open: list[str] = []
+
+    @property
+    def ends_with_space(self) -> bool:
+        """Whether white space was read last."""
+        return bool(self._entries) and self._entries[-1].doubt is Doubt.SPACE
 
     @property
     def is_fenced(self) -> bool:
@@ -81,6 +93,9 @@ class Waiting:
         """Add text; what waited for no text to follow is text as well."""
         self.has_text = True
         self.is_beside_call = self.is_tight = False
+        if self.is_followed:
+            self.is_followed = False
+            self._limit_depth()
         if not self._entries:
             self._certain.append(text)
             return
@@ -119,6 +134,7 @@ class Waiting:
         """Add calls, with the text that they were written as; tight are those that end with a bracket."""
         self.is_beside_call = True
         self.is_tight = is_tight
+        self.is_followed |= self.has_text and doubt is not Doubt.LAST
         for entry in self._entries:
             if entry.doubt is Doubt.STRAY:
                 entry.keep_as_text()
@@ -129,6 +145,45 @@ class Waiting:
         pieces = [*self._take_space(), text]
         self.is_tight = is_tight
         self._add(pieces, self._entries[-1].doubt if self._entries else Doubt.NONE)
+
+    def open(self, mark: str) -> None:
+        """Take note of a mark that may enclose what follows."""
+        if len(self._open) < _MOST_OPEN:
+            self._open.append(mark)
+
+    def close(self, mark: str) -> bool:
+        """Take note of a closing mark: what was read since it was opened is quoted. Whether it was open."""
+        if mark not in self._open:
+            return False
+        while self._open.pop() != mark:
+            pass
+        self.quote(len(self._open))
+        return True
+
+    def toggle(self, mark: str) -> None:
+        """Take note of a mark that closes what an equal one has opened."""
+        if not self.close(mark):
+            self.open(mark)
+
+    def quote(self, depth: int | None = None) -> None:
+        """Take note that the last calls are quoted, or all that more marks enclose than so many."""
+        if depth is None:
+            depth = len(self._open)
+        is_inside = False
+        for entry in self._entries:
+            is_inside |= bool(entry.calls) and entry.depth > depth
+            if is_inside:
+                entry.keep_as_text()
+        if is_inside:
+            self.has_text = True
+            self.is_beside_call = self.is_tight = self.is_followed = False
+        self._advance()
+
+    def begin_anew(self) -> None:
+        """Take note that a thought is over: what was before it encloses nothing."""
+        self.has_text = self.is_followed = False
+        self._open.clear()
+        self._limit_depth()
 
     def end_line(self) -> None:
         """Take note that a line has ended."""
@@ -163,6 +218,7 @@ class Waiting:
             if entry.doubt is Doubt.STRAY or (is_between and not is_left_over):
                 entry.keep_as_text()
             entry.doubt = Doubt.NONE
+            entry.depth = 0
         self._advance()
 
     def flush(self) -> list[str | Call]:
@@ -182,18 +238,24 @@ class Waiting:
 
     def _add(self, pieces: list[str], doubt: Doubt, calls: tuple[Call, ...] | None = ()) -> None:
         last = self._entries[-1] if self._entries else None
-        if last and not calls and last.doubt is doubt and last.calls == calls:
+        depth = 0 if calls is None else len(self._open) + self.is_followed
+        if last and not calls and (last.doubt, last.calls, last.depth) == (doubt, calls, depth):
             last.pieces += pieces  # one entry, however many pieces it came in
         else:
-            self._entries.append(_Entry(pieces, doubt, calls))
+            self._entries.append(_Entry(pieces, doubt, calls, depth))
         self.size += sum(map(len, pieces))
+        self._advance()
+
+    def _limit_depth(self) -> None:
+        for entry in self._entries:
+            entry.depth = min(entry.depth, len(self._open))
         self._advance()
 
     def _advance(self) -> None:
         """Let go what is certain and has nothing uncertain before it."""
         count = 0
         for entry in self._entries:
-            if entry.doubt is not Doubt.NONE:
+            if entry.doubt is not Doubt.NONE or entry.depth:
                 break
             count += 1
             self.size -= sum(map(len, entry.pieces))

@@ -117,7 +117,7 @@ def test_every_example_of_the_table_is_a_call(text):
 def test_every_row_of_the_table_is_among_the_spellings():
     """So each row is tested in every column."""
     texts = [spelling.write([ROME]) for spelling in SPELLINGS.values()]
-    rows = {opening.lastgroup for text in texts for opening in call_text._OPENING.finditer(text)}
+    rows = {opening.lastgroup for text in texts for opening in call_text.OPENING.finditer(text)}
     assert rows >= {f"row{number}" for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
 
 

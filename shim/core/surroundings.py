@@ -1,0 +1,102 @@
+"""What stands around a call and shows that it is only quoted: on its line before it, and directly after it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_LONGEST_HEAD: Final = 20
+_LONGEST_TAIL: Final = 8
+TOUCHING: Final = tuple("*_~=$([{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c")
+"""The last characters of what quotes a call that follows it directly."""
+_OPENING_MARK: Final = re.compile(
+    r"(?:(?:^|[\s(\[\"'])(?:\*{1,3}|_{1,3})|~~|==|\$\$|[(\[{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c])\Z"
+)
+_ITEM_OF_LIST: Final = re.compile(r"(?:[-*\u2022]|\d{1,3}[.)])[ \t]+\Z")
+_BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
+"""The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
+IN_BEFORE_LITERAL: Final = tuple(":|>+-")
+_ROLE: Final = r"(?:(?P<user%d>user|human|customer)|assistant|ai|bot|model|agent)"
+_TURN: Final = re.compile(
+    "|".join(
+        (
+            r"[*_>\s]{0,4}" + _ROLE % 1 + r"[*_]{0,3}:",
+            r"#{1,6}[ *]*" + _ROLE % 2 + r"[*:]*\s*\Z",
+            r"(?:\[|\*\*)" + _ROLE % 3 + r":?(?:\]|\*\*)",
+        )
+    ),
+    re.IGNORECASE,
+)
+"""How a line begins that names who speaks, in a transcript."""
+
+_MAY_OPEN: Final = r"(?:[\"'`]|\*\*|__|~~|==|\$\$)(?:(?=[\s)\]},.;:#!?])|(?P<cut>\Z))"
+_CLOSING_MARK: Final = re.compile(rf"[)\]}}\u201d\u2019\u00bb\u203a\u300d\u300f]|{_MAY_OPEN}|[*_~=$](?P<half>\Z)")
+_TOUCHING_MARK: Final = re.compile(
+    r"[)\u201d\u2019\u00bb\u203a\u300d\u300f\u00ab\u2039\u201c\u2018\uff02\"'*_~|]|==|\$\$|`(?:(?=[^`])|(?P<cut>\Z))|[=$](?P<half>\Z)"
+)
+
+
+class Line:
+    """The start and the end of a line, as far as it was read and is not quoted itself."""
+
+    def __init__(self) -> None:
+        """Begin a message."""
+        self._head = ""
+        self._tail = ""
+        self._has_user = False
+
+    @property
+    def is_at_head(self) -> bool:
+        """Whether so little of the line was read that every character counts."""
+        return len(self._head) < _LONGEST_HEAD
+
+    @property
+    def may_end_before_literal(self) -> bool:
+        """Whether a blank may follow that makes the next lines a literal text."""
+        return self._tail.endswith(IN_BEFORE_LITERAL)
+
+    @property
+    def ends_before_literal(self) -> bool:
+        """Whether indented lines after this one are a literal text."""
+        return bool(_BEFORE_LITERAL.search(self._tail))
+
+    def start(self) -> None:
+        """Begin a line."""
+        self._head = self._tail = ""
+
+    def read(self, text: str) -> None:
+        """Take what follows on the line."""
+        if self.is_at_head:
+            self._head = (self._head + text[:_LONGEST_HEAD])[:_LONGEST_HEAD]
+        self._tail = (self._tail + text[-_LONGEST_TAIL:])[-_LONGEST_TAIL:]
+
+    def quotes(self, call: str) -> bool:
+        """Whether a call that follows is quoted: a mark touches it, or it is an item of a list, on one line."""
+        is_item = self.is_at_head and "\n" not in call and bool(_ITEM_OF_LIST.match(self._head))
+        return is_item or bool(_OPENING_MARK.search(self._tail))
+
+    def begins_answer_in_transcript(self) -> bool:
+        """Whether an assistant speaks from here on, after a user did: earlier, or in what a model makes up."""
+        found = _TURN.match(self._head)
+        is_user = found is not None and any(found.groups())
+        self._has_user |= is_user
+        return found is not None and not is_user and self._has_user
+
+
+def find_end_of_quotation(text: str, at: int, *, is_touching: bool) -> re.Match[str] | None:
+    """Find a mark after a call that closes what the call is quoted in.
+
+    Args:
+        text: The text.
+        at: The offset after the call, and after the white space that follows it.
+        is_touching: Whether there is no such white space. After it, a mark that may open something else is none.
+
+    Returns:
+        What was found; see `is_cut`.
+    """
+    return (_TOUCHING_MARK if is_touching else _CLOSING_MARK).match(text, at)
+
+
+def is_cut(mark: re.Match[str]) -> bool:
+    """Whether more text has to tell if this is a mark that closes."""
+    return mark["cut"] is not None or mark["half"] is not None
