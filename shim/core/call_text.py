@@ -64,10 +64,17 @@ class _Step(Enum):
 
 
 class _Fence(NamedTuple):
-    """A fence with which the message begins: the characters that open it, and whether their line has ended."""
+    """A fence with which the message begins.
+
+    Attributes:
+        run: The characters that open it.
+        has_line_end: Whether their line has ended.
+        is_program: Whether the calls in it are written as a program.
+    """
 
     run: str
     has_line_end: bool
+    is_program: bool
 
 
 class _Candidate(NamedTuple):
@@ -347,7 +354,7 @@ class CallScanner:
             return _Step.ABSENT
         if found["whole"] is None:
             return _Step.ABSENT if buffer.is_ended else _Step.CUT
-        self._fence = _Fence(found["run"], "\n" in found.group())
+        self._fence = _Fence(found["run"], "\n" in found.group(), found["program"] is not None)
         waiting.add_fence(buffer.take(found.end()))
         return _Step.TAKEN
 
@@ -364,10 +371,8 @@ class CallScanner:
             return self._open_enclosure(found.group(), found.end())
         if kind.endswith("_tag"):
             return self._note_tag(found)
-        if kind == "answer":
-            return self._end_thought(found.end())
-        if kind == "loose":
-            return self._open_loosely(found.end())
+        if kind in ("answer", "loose"):
+            return (self._end_thought if kind == "answer" else self._open_loosely)(found.end())
         return self._open_late(at) if buffer.is_ended else _Step.CUT
 
     def _note_tag(self, found: re.Match[str]) -> _Step:
@@ -404,13 +409,16 @@ class CallScanner:
         """Begin a call without an opening of its own: one on a line of its own, or another one after a call."""
         char = self._buffer.text[at]
         is_next = self._state is _State.EDGE and self._waiting.is_beside_call
-        is_named = is_next and self._candidate.reader.is_python and (char.isalpha() or char == "_")
+        is_program = self._fence is not None and self._fence.is_program
+        is_in_python = is_program or (is_next and self._candidate.reader.is_python)
+        is_named = is_in_python and (char.isalpha() or char == "_")
         is_bracket = char in "{[" and (is_next or self._quoting.is_at_line_start)
         if not (is_named or is_bracket) or not self._room:
             return _Step.ABSENT
         named_forms = (Form.ARGUMENTS, Form.PARAMETERS)
         dialect = self._candidate.dialect if is_next and self._candidate.dialect.form not in named_forms else BARE
-        return self._begin_call(dialect, CallReader(self._declared, strict=dialect.form is Form.OBJECTS), at)
+        reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS, is_program=is_program)
+        return self._begin_call(dialect, reader, at)
 
     def _begin_call(self, dialect: Dialect, reader: Reader, at: int) -> _Step:
         self._candidate = _Candidate(dialect, reader)

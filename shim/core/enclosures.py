@@ -32,7 +32,7 @@ _LISTINGS: Final = ("verbatim", "Verbatim", "lstlisting", "minted", "alltt")
 _IN_ORG: Final = ("src", "example", "quote")
 _OTHER_TURNS: Final = (
     *(f"{start}{role}" for start in ("<|im_start|>", "<|start_header_id|>") for role in ("user", "system", "tool")),
-    *("<|start|>user", "<|user|>", "<｜User｜>", "[INST]"),  # noqa: RUF001 - DeepSeek's own characters
+    *("<|start|>user", "<|user|>", "<start_of_turn>user", "<｜User｜>", "[INST]"),  # noqa: RUF001 - DeepSeek's own characters
 )
 """What begins the turn of somebody else: a model that does not end makes up how the chat goes on."""
 _PARAGRAPH: Final = r"|\n[ \t\r]{0,64}+(?:\n(?P<blank>)|\Z)"

@@ -70,10 +70,13 @@ OPENING: Final = re.compile(
     )
 )
 LOOSE_AT_END: Final = re.compile("|".join(map(re.escape, _LOOSE_TOKENS)))
+_FENCES: Final = (each.opening.strip("` ") for each in DIALECTS if each.place is Place.WHOLE_MESSAGE)
 FENCE: Final = re.compile(
-    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)(?!(?P=char))[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+"
-    r"(?:(?=[<\[{])(?P<whole>)|\Z)|[`~]{1,2}\Z"
+    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)(?!(?P=char))[ \t]{0,8}+"
+    rf"(?:(?P<program>{'|'.join(filter(None, _FENCES))})(?![\w+.#-])|[\w+.#-]{{0,24}}+)[ \t\r\n]{{0,64}}+"
+    r"(?:(?=[<\[{]|(?(program)[A-Za-z_]|(?!)))(?P<whole>)|\Z)|[`~]{1,2}\Z"
 )
+"""A fence that may be the whole message. Those in a language of their own have calls written as a program."""
 LONGEST_RUN: Final = 16
 RUNS: Final = {char: re.compile(f"{char}{{0,{LONGEST_RUN + 1}}}") for char in "`~"}
 _WORDS: Final = sorted({*(each.opening for each in MARKED.values() if _is_word(each)), 'R"'})
@@ -87,8 +90,5 @@ LAST_CHARS: Final = frozenset(each[-1] for each in STOPS.at_end)
 @cache
 def closing_of(dialect: Dialect) -> re.Pattern[str]:
     """What may follow a call of a dialect and go with it."""
-    closing = set(dialect.closing)
-    if dialect.place is not Place.ANYWHERE:
-        # The service may have taken the opening for a special token, and left it out.
-        closing |= {each for other in MARKED.values() if other.form is Form.CALLS for each in other.closing}
-    return re.compile(whole_or_cut("whole", {*closing, *LAST_TOKENS}))
+    # The service may have taken the opening for a special token, and left it out; or there are several.
+    return re.compile(whole_or_cut("whole", {*dialect.closing, *LONE_CLOSINGS, *LAST_TOKENS}))
