@@ -325,6 +325,10 @@ _VALUE_END: Final = re.compile(
     rf"|{tag('</parameter>')}\Z|{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)"
 )
 """What may end a value. A closing tag is part of the value where nothing follows that follows a value."""
+_LAST_VALUE_END: Final = re.compile(
+    rf"</parameter>\s{{0,64}}+</function>\s{{0,64}}+(?:\Z|{tag('</parameter>')}\Z|(?!{tag('</parameter>')})(?P<end>))"
+)
+"""What ends a value that has the opening tags of parameters in it."""
 _LINE_ENDS_AROUND: Final = re.compile(r"\A\r?\n|\r?\n\Z")
 _REST: Final = re.compile(r"(?:\s*</function>|</parameter>)(?:\s|</(?:function|tool_call)>|<\|[\w/]*\|>|</s>)*\Z")
 
@@ -367,9 +371,7 @@ class ParametersReader:
     @property
     def can_end(self) -> bool:
         """Whether nothing but closing tags is lacking; within a value, only the end of the message tells."""
-        if self.is_in_string:
-            return not self._depth and bool(_REST.search("".join(self._value)))
-        return bool(self._values)
+        return bool(_REST.search("".join(self._value)) if self.is_in_string else self._values)
 
     def check_unfinished(self) -> None:
         """See `CallReader.check_unfinished`."""
@@ -417,11 +419,15 @@ class ParametersReader:
             return len(text)
         key = found["key"]
         is_end, is_inner = found["end"] is not None, found["inner"] is not None
+        if is_end and self._depth and (last := _LAST_VALUE_END.match(text, found.start())):
+            is_end = last["end"] is not None  # otherwise cut
+        elif is_end and self._depth:
+            is_inner = True
         if not (is_end or is_inner or key):
             self._value.append(text[at : found.start()])
             self.is_waiting = True
             return found.start()
-        if is_inner or (key and not self._is_next(key)) or (is_end and self._depth):
+        if is_inner or (key and not self._is_next(key)):
             self._depth = max(0, self._depth + (1 if key else -1))
             self._value.append(text[at : found.end()])
             return found.end()
@@ -443,6 +449,7 @@ class ParametersReader:
         if self._values.setdefault(self._key, value) != value:
             raise NotACallError("a parameter with two values")
         self._value = []
+        self._depth = 0
         self.is_in_string = False
 
 

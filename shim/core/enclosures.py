@@ -81,7 +81,7 @@ VARIABLE: Final = (
     r"R\"([^\s()\\\"]{0,16}+)\(",  # of C++
 )
 """Patterns for openings that name their own closing."""
-CUT: Final = r"<<?[-~<]?[\"']?[A-Z0-9_]{0,31}+[\"']?|#{1,4}+|R(?:\"[^\s()\\\"]{0,16}+)?"
+CUT: Final = r"<(?:<[-~<]?[\"']?(?:[A-Z_][A-Z0-9_]{0,30}+[\"']?)?)?|#{1,4}+|R(?:\"[^\s()\\\"]{0,16}+)?"
 """A pattern for such an opening that the end of the text may cut."""
 
 

@@ -137,7 +137,7 @@ class Quoting:
         if self.is_at_line_start or self._run or self._is_escaped:
             return None
         if self.mode is Mode.PLAIN:
-            is_open = self._is_after_blank or self._line.is_at_head or self._line.may_end_before_literal
+            is_open = self._is_after_blank or self._line.is_undecided or self._line.may_end_before_literal
             return None if is_open else self._stops.inside
         return _ENDS.get(self.mode)
 

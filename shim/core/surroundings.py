@@ -16,7 +16,14 @@ _ITEM_OF_LIST: Final = re.compile(r"(?:[-*\u2022]|\d{1,3}[.)])[ \t]+\Z")
 _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
 IN_BEFORE_LITERAL: Final = tuple(":|>+-")
-_ROLE: Final = r"(?:(?P<user%d>user|human|customer)|assistant|ai|bot|model|agent)"
+_USERS: Final = ("user", "human", "customer")
+_ASSISTANTS: Final = ("assistant", "ai", "bot", "model", "agent")
+_ROLE: Final = f"(?:(?P<user%d>{'|'.join(_USERS)})|{'|'.join(_ASSISTANTS)})"
+_STARTS: Final = {role[:length] for role in (*_USERS, *_ASSISTANTS) for length in range(1, len(role) + 1)}
+_MAY_TELL: Final = re.compile(
+    rf"[*_>#\[\s\u2022-]*(?:\d{{0,3}}[.)]?[ \t]*|(?:{'|'.join(_STARTS)})[\]*_:\s]*)\Z", re.IGNORECASE
+)
+"""How a line begins that may turn out to be an item of a list, or to name who speaks."""
 _TURN: Final = re.compile(
     "|".join(
         (
@@ -46,9 +53,9 @@ class Line:
         self._has_user = False
 
     @property
-    def is_at_head(self) -> bool:
-        """Whether so little of the line was read that every character counts."""
-        return len(self._head) < _LONGEST_HEAD
+    def is_undecided(self) -> bool:
+        """Whether what follows may tell that the line is an item of a list, or that it names who speaks."""
+        return len(self._head) < _LONGEST_HEAD and bool(_MAY_TELL.match(self._head))
 
     @property
     def may_end_before_literal(self) -> bool:
@@ -66,13 +73,13 @@ class Line:
 
     def read(self, text: str) -> None:
         """Take what follows on the line."""
-        if self.is_at_head:
+        if len(self._head) < _LONGEST_HEAD:
             self._head = (self._head + text[:_LONGEST_HEAD])[:_LONGEST_HEAD]
         self._tail = (self._tail + text[-_LONGEST_TAIL:])[-_LONGEST_TAIL:]
 
     def quotes(self, call: str) -> bool:
         """Whether a call that follows is quoted: a mark touches it, or it is an item of a list, on one line."""
-        is_item = self.is_at_head and "\n" not in call and bool(_ITEM_OF_LIST.match(self._head))
+        is_item = len(self._head) < _LONGEST_HEAD and "\n" not in call and bool(_ITEM_OF_LIST.match(self._head))
         return is_item or bool(_OPENING_MARK.search(self._tail))
 
     def begins_answer_in_transcript(self) -> bool:

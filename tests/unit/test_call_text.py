@@ -808,7 +808,7 @@ def test_white_space_goes_with_a_call_where_no_text_needs_it(text, found):
     [
         pytest.param([("a ", ["a "]), ("b ", ["b "])], id="text"),
         pytest.param([("\n", []), (" x", ["\n x"]), ("\n", ["\n"])], id="only white space at the start is buffered"),
-        pytest.param([("<", []), ("b", ["<b"])], id="another tag"),
+        pytest.param([("<", []), ("b", []), (">", ["<b>"])], id="another tag"),
         pytest.param([("<tool_call>", []), (" \n", []), ("!", ["<tool_call> \n!"])], id="no JSON after a marker"),
         pytest.param([("<tool_call>{", []), ("a", ["<tool_call>{a"])], id="no field after a brace"),
         pytest.param([('<tool_call>{"', []), ("x", ['<tool_call>{"x'])], id="a field that calls do not have"),
@@ -828,7 +828,7 @@ def test_white_space_goes_with_a_call_where_no_text_needs_it(text, found):
         pytest.param([('{ "name": "get_', []), ("x", ['{ "name": "get_x'])], id="another name"),
         pytest.param([('{"id": "1", "t', []), ("i", ['{"id": "1", "ti'])], id="an object with an id"),
         pytest.param([("<function=f>", []), ("x", ["<function=f>x"])], id="no parameter"),
-        pytest.param([('<tool_call>{"name"', []), ("<", ['<tool_call>{"name"']), ("b", ["<b"])], id="a broken call"),
+        pytest.param([('<tool_call>{"name"', []), ("<", ['<tool_call>{"name"']), ("1", ["<1"])], id="a broken call"),
         pytest.param([("<tool_call>", []), (PARIS_JSON, [PARIS])], id="a call without its end"),
         pytest.param([(PARIS_JSON, []), ("\n", [PARIS]), ("z", ["\nz"])], id="a bare call"),
         pytest.param([(f"functools[{PARIS_JSON}", []), ("]", [PARIS]), ("}", []), ("z", ["z"])], id="functools"),
