@@ -88,7 +88,7 @@ class Declared:
         """
         schema = self.schema(name)
         describes = is_definition(arguments, schema) or lists_types(arguments, schema, least=1 if strict else 2)
-        text = None if describes else normalize(arguments, schema)
+        text = None if describes else normalize(arguments, schema, is_decoded=True)
         if text is None:
             raise NotACallError("the arguments are not an object")
         return Call(name, text, call_id if isinstance(call_id, str) and call_id else None)

@@ -322,13 +322,15 @@ class CallScanner:
         return _Step.TAKEN
 
     def _end_quotation(self, at: int) -> _Step:
-        """Look for a mark after calls that closes what they are quoted in; it is text, as they are."""
+        """Look for what shows that calls are quoted: a mark that closes, or the rest of their sentence."""
         buffer, waiting = self._buffer, self._waiting
         if waiting.is_followed:
             found = find_end_of_quotation(buffer.text, at, is_touching=not waiting.ends_with_space)
             if found and is_cut(found) and not buffer.is_ended:
                 return _Step.CUT
-            if found:
+            char = buffer.text[at]
+            goes_on = char == "." or (char.isalpha() and not char.isupper())
+            if found or (goes_on and waiting.is_in_sentence):
                 waiting.quote()
         return _Step.ABSENT
 
@@ -521,7 +523,8 @@ class CallScanner:
             self._quoting.quote_line()
             self._waiting.add_text(written)
             return True
-        self._waiting.add_calls(calls, written, doubt, is_tight=is_tight)
+        is_in_sentence = self._quoting.is_in_sentence
+        self._waiting.add_calls(calls, written, doubt, is_tight=is_tight, is_in_sentence=is_in_sentence)
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=False)
         return True

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from shim.core.literals import end_of
-from shim.core.surroundings import IN_BEFORE_LITERAL, TOUCHING, Line
+from shim.core.surroundings import LAST_CHARS, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,7 +73,7 @@ class Stops:
         self.inside = re.compile(f"[{re.escape(every)}]")
         self.all = re.compile("|".join((self.inside.pattern, *map(tag, words))))
         starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
-        self.at_end = (*starts, *_BEFORE_QUOTATION, *IN_BEFORE_LITERAL, *TOUCHING)
+        self.at_end = (*starts, *_BEFORE_QUOTATION, *LAST_CHARS)
 
 
 def tag(literal: str) -> str:
@@ -137,7 +137,7 @@ class Quoting:
         if self.is_at_line_start or self._run or self._is_escaped:
             return None
         if self.mode is Mode.PLAIN:
-            is_open = self._is_after_blank or self._line.is_undecided or self._line.may_end_before_literal
+            is_open = self._is_after_blank or self._line.is_undecided
             return None if is_open else self._stops.inside
         return _ENDS.get(self.mode)
 
@@ -178,6 +178,11 @@ class Quoting:
     def quotes(self, call: str) -> bool:
         """Whether what stands directly before a call quotes it, and the rest of its line with it."""
         return self._line.quotes(call)
+
+    @property
+    def is_in_sentence(self) -> bool:
+        """Whether a sentence has begun on the line and has not ended."""
+        return self._line.is_in_sentence
 
     def quote_line(self) -> None:
         """Take the rest of the line as quoted."""

@@ -5,25 +5,32 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_LONGEST_HEAD: Final = 20
+_LONGEST_HEAD: Final = 24
 _LONGEST_TAIL: Final = 8
-TOUCHING: Final = tuple("*_~=$([{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c")
+_TOUCHING: Final = tuple("*_~=$([{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c")
 """The last characters of what quotes a call that follows it directly."""
 _OPENING_MARK: Final = re.compile(
     r"(?:(?:^|[\s(\[\"'])(?:\*{1,3}|_{1,3})|~~|==|\$\$|[(\[{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c])\Z"
 )
-_ITEM_OF_LIST: Final = re.compile(r"(?:[-*\u2022]|\d{1,3}[.)])[ \t]+\Z")
+_QUOTING_LINE: Final = re.compile(
+    r"(?:[-*\u2022]|\d{1,3}[.)]|:|#+|//+|/\*+|--|;+|%|\$)[ \t]"  # of a list, a heading, a comment, a shell's prompt
+    r"|\[?\d{1,4}[-:/]\d\d|\[?(?:TRACE|DEBUG|INFO|WARN|ERROR)"  # a line of a log
+)
+"""How a line begins in which nothing is a call that is complete on it."""
+SENTENCE_END: Final = tuple(".!?:\u2026\u3002\uff01\uff1f\uff1a")
 _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
-IN_BEFORE_LITERAL: Final = tuple(":|>+-")
-_USERS: Final = ("user", "human", "customer")
-_ASSISTANTS: Final = ("assistant", "ai", "bot", "model", "agent")
+LAST_CHARS: Final = (*_TOUCHING, *SENTENCE_END, *":|>+-")
+"""The characters that a line may end with for any of this."""
+_USERS: Final = ("user", "human", "customer", "question", "input", "prompt", "q")
+_ASSISTANTS: Final = ("assistant", "ai", "bot", "model", "agent", "answer", "output", "response", "completion", "a")
+_LEVELS: Final = ("trace", "debug", "info", "warn", "error")
 _ROLE: Final = f"(?:(?P<user%d>{'|'.join(_USERS)})|{'|'.join(_ASSISTANTS)})"
-_STARTS: Final = {role[:length] for role in (*_USERS, *_ASSISTANTS) for length in range(1, len(role) + 1)}
+_STARTS: Final = {role[:length] for role in (*_USERS, *_ASSISTANTS, *_LEVELS) for length in range(1, len(role) + 1)}
 _MAY_TELL: Final = re.compile(
-    rf"[*_>#\[\s\u2022-]*(?:\d{{0,3}}[.)]?[ \t]*|(?:{'|'.join(_STARTS)})[\]*_:\s]*)\Z", re.IGNORECASE
+    rf"[*_>#\[\s\u2022/;:%$-]*(?:\d{{0,4}}[-:/.)]?\d?[ \t]*|(?:{'|'.join(_STARTS)})[\]*_:\s]*)\Z", re.IGNORECASE
 )
-"""How a line begins that may turn out to be an item of a list, or to name who speaks."""
+"""How a line begins that may turn out to be one of these, or to name who speaks."""
 _TURN: Final = re.compile(
     "|".join(
         (
@@ -36,7 +43,7 @@ _TURN: Final = re.compile(
 )
 """How a line begins that names who speaks, in a transcript."""
 
-_MAY_OPEN: Final = r"(?:[\"'`]|\*\*|__|~~|==|\$\$)(?:(?=[\s)\]},.;:#!?])|(?P<cut>\Z))"
+_MAY_OPEN: Final = r"(?:[\"'`|]|\*\*|__|~~|==|\$\$)(?:(?=[\s)\]},.;:#!?])|(?P<cut>\Z))"
 _CLOSING_MARK: Final = re.compile(rf"[)\]}}\u201d\u2019\u00bb\u203a\u300d\u300f]|{_MAY_OPEN}|[*_~=$](?P<half>\Z)")
 _TOUCHING_MARK: Final = re.compile(
     r"[)\u201d\u2019\u00bb\u203a\u300d\u300f\u00ab\u2039\u201c\u2018\uff02\"'*_~|]|==|\$\$|`(?:(?=[^`])|(?P<cut>\Z))|[=$](?P<half>\Z)"
@@ -54,13 +61,15 @@ class Line:
 
     @property
     def is_undecided(self) -> bool:
-        """Whether what follows may tell that the line is an item of a list, or that it names who speaks."""
-        return len(self._head) < _LONGEST_HEAD and bool(_MAY_TELL.match(self._head))
+        """Whether the next characters matter: at the start of the line, and after a mark."""
+        is_head = len(self._head) < _LONGEST_HEAD and bool(_MAY_TELL.match(self._head))
+        return is_head or self._tail.endswith(LAST_CHARS)
 
     @property
-    def may_end_before_literal(self) -> bool:
-        """Whether a blank may follow that makes the next lines a literal text."""
-        return self._tail.endswith(IN_BEFORE_LITERAL)
+    def is_in_sentence(self) -> bool:
+        """Whether a sentence has begun on the line and has not ended."""
+        tail = self._tail.rstrip()
+        return bool(tail) and not tail.endswith(SENTENCE_END)
 
     @property
     def ends_before_literal(self) -> bool:
@@ -78,9 +87,9 @@ class Line:
         self._tail = (self._tail + text[-_LONGEST_TAIL:])[-_LONGEST_TAIL:]
 
     def quotes(self, call: str) -> bool:
-        """Whether a call that follows is quoted: a mark touches it, or it is an item of a list, on one line."""
-        is_item = len(self._head) < _LONGEST_HEAD and "\n" not in call and bool(_ITEM_OF_LIST.match(self._head))
-        return is_item or bool(_OPENING_MARK.search(self._tail))
+        """Whether a call that follows is quoted: by a mark that touches it, or by the start of its line."""
+        is_on_line = "\n" not in call and bool(_QUOTING_LINE.match(self._head))
+        return is_on_line or bool(_OPENING_MARK.search(self._tail))
 
     def begins_answer_in_transcript(self) -> bool:
         """Whether an assistant speaks from here on, after a user did: earlier, or in what a model makes up."""

@@ -58,16 +58,16 @@ def test_plain_text_passes_as_it_is():
 
 
 def test_a_call_in_one_piece():
-    text = 'prefix <tool_call>[{"name":"add","arguments":{"a":1,"b":2}}]</tool_call> suffix'
-    assert found_in(text) == ["prefix ", Call("add", '{"a":1,"b":2}'), " suffix"]
+    text = 'prefix <tool_call>[{"name":"add","arguments":{"a":1,"b":2}}]</tool_call> Suffix'
+    assert found_in(text) == ["prefix ", Call("add", '{"a":1,"b":2}'), " Suffix"]
 
 
 def test_a_call_over_many_pieces():
     pieces = [
         *("before ", "<tool", "_call", ">", '[{"name":"mul","arg', 'uments":{"x":7,"y":6}}]', "</tool", "_call>"),
-        " after",
+        " After",
     ]
-    assert scan(pieces, TOOLS)[0] == ["before ", Call("mul", '{"x":7,"y":6}'), " after"]
+    assert scan(pieces, TOOLS)[0] == ["before ", Call("mul", '{"x":7,"y":6}'), " After"]
 
 
 def test_a_call_character_by_character():
@@ -166,7 +166,7 @@ def test_columns(spelling, column):
 )
 def test_tags(tag, inside, calls):
     """Each tag takes an object, a list, and objects one after another, and tolerates a wrong number of brackets."""
-    assert found_in(f"a <{tag}>{inside}</{tag}> z") == ["a ", *calls, " z"]
+    assert found_in(f"a <{tag}>{inside}</{tag}> Z") == ["a ", *calls, " Z"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_tags(tag, inside, calls):
 )
 def test_forms_that_end_with_a_bracket(text, calls):
     """They are complete with their bracket, and leave at once where no thought can end later."""
-    assert found_in(f"a {text} z") == ["a ", *calls, " z"]
+    assert found_in(f"a {text} Z") == ["a ", *calls, " Z"]
     scanner = CallScanner(TOOLS, limit=ROOMY)
     assert calls[-1] in scanner.feed(text)
 
@@ -302,7 +302,7 @@ def test_a_call_of_the_longest_name():
     ],
 )
 def test_xml(text):
-    assert found_in(f"a {text} z") == ["a ", PARIS, " z"]
+    assert found_in(f"a {text} Z") == ["a ", PARIS, " Z"]
 
 
 @pytest.mark.parametrize(
@@ -679,15 +679,15 @@ def test_a_call_after_text_waits_for_the_end_of_a_thought():
     """Text before it may be a thought without its start; at the end of the message it was none."""
     scanner = CallScanner(TOOLS, limit=ROOMY)
     assert scanner.feed("a ") == ["a "]
-    assert scanner.feed(f"{CALL_TEXT} b") == []
-    assert scanner.finish() == [PARIS, " b"]
+    assert scanner.feed(f"{CALL_TEXT} B") == []
+    assert scanner.finish() == [PARIS, " B"]
 
 
 def test_a_call_after_text_does_not_wait_where_no_thought_can_end():
     scanner = CallScanner(TOOLS, limit=ROOMY)
     scanner.settle()
     assert scanner.feed("a ") == ["a "]
-    assert scanner.feed(f"{CALL_TEXT} b") == [PARIS, " b"]
+    assert scanner.feed(f"{CALL_TEXT} B") == [PARIS, " B"]
 
 
 def test_the_end_of_a_thought_is_text_where_no_thought_can_end():
@@ -697,7 +697,7 @@ def test_the_end_of_a_thought_is_text_where_no_thought_can_end():
 
 
 def test_only_the_first_end_of_a_thought_counts():
-    assert found_in(f"a</think>b {CALL_TEXT} c</think>") == ["a</think>b ", PARIS, " c</think>"]
+    assert found_in(f"a</think>b {CALL_TEXT} C</think>") == ["a</think>b ", PARIS, " C</think>"]
 
 
 # Beside structured calls.
@@ -909,8 +909,8 @@ def test_white_space_counts():
 
 
 def test_what_waits_for_the_end_of_a_thought_counts():
-    text = f"a {CALL_TEXT}{'x' * 100}"
-    assert found_in(text, limit=200) == ["a ", PARIS, "x" * 100]
+    text = f"a {CALL_TEXT}{'X' * 100}"
+    assert found_in(text, limit=200) == ["a ", PARIS, "X" * 100]
     assert found_in(text, limit=100) == [text]
 
 
