@@ -20,7 +20,7 @@ _QUOTING_LINE: Final = re.compile(
 SENTENCE_END: Final = tuple(".!?:\u2026\u3002\uff01\uff1f\uff1a")
 _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
-LAST_CHARS: Final = (*_TOUCHING, *SENTENCE_END, *":|>+-")
+LAST_CHARS: Final = (*_TOUCHING, *SENTENCE_END, *":|>+- \t\r")
 """The characters that a line may end with for any of this."""
 _USERS: Final = ("user", "human", "customer", "question", "input", "prompt", "q")
 _ASSISTANTS: Final = ("assistant", "ai", "bot", "model", "agent", "answer", "output", "response", "completion", "a")

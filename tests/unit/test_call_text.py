@@ -948,6 +948,9 @@ FRAGMENTS = [
         "</think>",
     ),
     *("<function=get_weather>", "<function=", "</function>", "<parameter=city>", "<parameter=days>", "</parameter>"),
+    *("<a>", "</a>", "<b ", "</b", "**", "*", "__", "~~", "$$", "----", "----\n", "....\n", "====", "- ", "1. ", "# "),
+    *("| ", "User: a\n", "Assistant: ", "**AI:**", "12:00 ", "INFO", "\u201c", "\u201d", "\u00bb", '#"', '"#', 'R"('),
+    *(')"', "<<A\n", "\nA\n", "<<'EOF'\n", "\nEOF", "word ", "word. ", ". Word", " and ", "print(", CALL_TEXT),
     *(
         "{",
         "}",
@@ -1093,12 +1096,16 @@ UNITS = [
     *("[get_weather(city='", "`", "```json\n", "~~~\n", '"', "'", "\n", " ", "<think>", "</think>", "> ", "word ", "f"),
     *("<!--", "<code>", "</code>", "<code>\n\n", "[THINK]", "[/THINK]", "\\verb|", "#+begin_src", "+<", "-<", "::"),
     *("a::\n <", "a: |\n  ", "# ", "\ufeff", '"' * 3, "'" * 3, "<<EOF\n", "<<", "<|im_start|>user", ".\n <"),
+    *("<a>", "</a>", f"<a>{CALL_TEXT}</a>", f"<b></b>{CALL_TEXT}", "----\n", "----", "**", f"**{CALL_TEXT}**"),
+    *(f"- {CALL_TEXT}\n", "User: a\n", "Assistant: a\n", '#"', "##", 'R"(', "<<A\n", "</parameter>", "print("),
+    "</parameter>\n</function>",
     *("]", "}", "[", "{", "(", "\\", '\\"', "é", ";", "1", "<s>", CALL_TEXT, f"a {CALL_TEXT}", f"{PARIS_JSON}\n"),
 ]
 SLACK = 300
 """Steps: what a cut at another place within the unit may cost."""
 HEADS = [
     *("", f"a {CALL_TEXT} ", '<tool_call>{"name": "get_weather", "arguments": {"city": "', "```json\n"),
+    *("<a>", f"<a>{CALL_TEXT}<b>", "```tool_code\nprint(", "<function=get_weather><parameter=city><parameter=x>"),
     *("<function=get_weather><parameter=city>", f"```json\n{PARIS_JSON}", "[get_weather(city='", "a\n{"),
 ]
 
