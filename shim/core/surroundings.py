@@ -7,11 +7,10 @@ from typing import Final
 
 _LONGEST_HEAD: Final = 24
 _LONGEST_TAIL: Final = 8
-_TOUCHING: Final = tuple("*_~=$([{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c")
-"""The last characters of what quotes a call that follows it directly."""
-_OPENING_MARK: Final = re.compile(
-    r"(?:(?:^|[\s(\[\"'])(?:\*{1,3}|_{1,3})|~~|==|\$\$|[(\[{\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c])\Z"
-)
+_OPENING_QUOTES: Final = "\u2018\u201a\u2039\u300e\u00bb\u00ab\uff02\u201c\u201e\u300c"
+_CLOSING_QUOTES: Final = "\u201d\u2019\u00bb\u203a\u300d\u300f"
+_OPENING_MARK: Final = re.compile(rf"(?:(?:^|[\s(\[\"'])(?:\*{{1,3}}|_{{1,3}})|~~|==|\$\$|[(\[{{{_OPENING_QUOTES}])\Z")
+"""What quotes a call that follows it directly."""
 _QUOTING_LINE: Final = re.compile(
     r"(?:[-*\u2022]|\d{1,3}[.)]|:|#+|//+|/\*+|--|;+|%|\$)[ \t]"  # of a list, a heading, a comment, a shell's prompt
     r"|\[?\d{1,4}[-:/]\d\d|\[?(?:TRACE|DEBUG|INFO|WARN|ERROR)"  # a line of a log
@@ -20,13 +19,14 @@ _QUOTING_LINE: Final = re.compile(
 SENTENCE_END: Final = tuple(".!?:\u2026\u3002\uff01\uff1f\uff1a")
 _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
-LAST_CHARS: Final = (*_TOUCHING, *SENTENCE_END, *":|>+- \t\r")
+LAST_CHARS: Final = (*"*_~=$([{", *_OPENING_QUOTES, *SENTENCE_END, *":|>+- \t\r")
 """The characters that a line may end with for any of this."""
 _USERS: Final = ("user", "human", "customer", "question", "input", "prompt", "q")
 _ASSISTANTS: Final = ("assistant", "ai", "bot", "model", "agent", "answer", "output", "response", "completion", "a")
 _LEVELS: Final = ("trace", "debug", "info", "warn", "error")
 _ROLE: Final = f"(?:(?P<user%d>{'|'.join(_USERS)})|{'|'.join(_ASSISTANTS)})"
-_STARTS: Final = {role[:length] for role in (*_USERS, *_ASSISTANTS, *_LEVELS) for length in range(1, len(role) + 1)}
+_WORDS: Final = (*_USERS, *_ASSISTANTS, *_LEVELS)
+_STARTS: Final = sorted({word[:length] for word in _WORDS for length in range(1, len(word) + 1)})
 _MAY_TELL: Final = re.compile(
     rf"[*_>#\[\s\u2022/;:%$-]*(?:\d{{0,4}}[-:/.)]?\d?[ \t]*|(?:{'|'.join(_STARTS)})[\]*_:\s]*)\Z", re.IGNORECASE
 )
@@ -44,9 +44,9 @@ _TURN: Final = re.compile(
 """How a line begins that names who speaks, in a transcript."""
 
 _MAY_OPEN: Final = r"(?:[\"'`|]|\*\*|__|~~|==|\$\$)(?:(?=[\s)\]},.;:#!?])|(?P<cut>\Z))"
-_CLOSING_MARK: Final = re.compile(rf"[)\]}}\u201d\u2019\u00bb\u203a\u300d\u300f]|{_MAY_OPEN}|[*_~=$](?P<half>\Z)")
+_CLOSING_MARK: Final = re.compile(rf"[)\]}}{_CLOSING_QUOTES}]|{_MAY_OPEN}|[*_~=$](?P<half>\Z)")
 _TOUCHING_MARK: Final = re.compile(
-    r"[)\u201d\u2019\u00bb\u203a\u300d\u300f\u00ab\u2039\u201c\u2018\uff02\"'*_~|]|==|\$\$|`(?:(?=[^`])|(?P<cut>\Z))|[=$](?P<half>\Z)"
+    rf"[){_CLOSING_QUOTES}\u00ab\u2039\u201c\u2018\uff02\"'*_~|]|==|\$\$|`(?:(?=[^`])|(?P<cut>\Z))|[=$](?P<half>\Z)"
 )
 
 
