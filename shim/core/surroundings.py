@@ -21,6 +21,7 @@ _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
 LAST_CHARS: Final = (*"*_~=$([{", *_OPENING_QUOTES, *SENTENCE_END, *":|>+- \t\r")
 """The characters that a line may end with for any of this."""
+_LAST_CHARS: Final = frozenset(LAST_CHARS)
 _USERS: Final = ("user", "human", "customer", "question", "input", "prompt", "q")
 _ASSISTANTS: Final = ("assistant", "ai", "bot", "model", "agent", "answer", "output", "response", "completion", "a")
 _LEVELS: Final = ("trace", "debug", "info", "warn", "error")
@@ -55,15 +56,13 @@ class Line:
 
     def __init__(self) -> None:
         """Begin a message."""
-        self._head = ""
-        self._tail = ""
+        self.start()
         self._has_user = False
 
     @property
     def is_undecided(self) -> bool:
         """Whether the next characters matter: at the start of the line, and after a mark."""
-        is_head = len(self._head) < _LONGEST_HEAD and bool(_MAY_TELL.match(self._head))
-        return is_head or self._tail.endswith(LAST_CHARS)
+        return self._is_open or self._tail[-1:] in _LAST_CHARS
 
     @property
     def is_in_sentence(self) -> bool:
@@ -79,11 +78,13 @@ class Line:
     def start(self) -> None:
         """Begin a line."""
         self._head = self._tail = ""
+        self._is_open = True
 
     def read(self, text: str) -> None:
         """Take what follows on the line."""
-        if len(self._head) < _LONGEST_HEAD:
+        if self._is_open:
             self._head = (self._head + text[:_LONGEST_HEAD])[:_LONGEST_HEAD]
+            self._is_open = len(self._head) < _LONGEST_HEAD and bool(_MAY_TELL.match(self._head))
         self._tail = (self._tail + text[-_LONGEST_TAIL:])[-_LONGEST_TAIL:]
 
     def quotes(self, call: str) -> bool:
