@@ -49,6 +49,9 @@ _OF_SCHEMAS: Final = frozenset(
 )
 _LEFT_OUT: Final = object()
 _UNREADABLE: Final = object()
+_ONCE: Final = 1
+_TWICE: Final = 2
+"""How often text is decoded: as JSON, and once more if that is a string. What is still a string then is unclear."""
 
 
 class _Arguments(Enum):
@@ -106,19 +109,20 @@ def _without_namespace(name: str) -> str:
     return name[len(namespace) :]
 
 
-def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
+def normalize(arguments: Any, schema: Mapping[str, Any], *, is_decoded: bool = False) -> str | None:
     """Write the arguments of a call as the JSON text of an object.
 
     Args:
         arguments: What a model or a service wrote: JSON text, Python text, either of them encoded once more as a JSON
             string, an object, or nothing.
         schema: The JSON schema of the function's parameters, as declared.
+        is_decoded: Whether they are a value out of JSON already, so that text is one that was encoded twice.
 
     Returns:
         The text; the very one that was written where that is JSON with fitting values. None where the arguments are not
         an object.
     """
-    value, written = _decoded(arguments)
+    value, written = _decoded(arguments, _ONCE if is_decoded else _TWICE)
     if value is None:
         return "{}"
     if not is_object(value):
@@ -132,10 +136,10 @@ def normalize(arguments: Any, schema: Mapping[str, Any]) -> str | None:
         return None
 
 
-def _decoded(arguments: Any) -> tuple[Any, Any]:
+def _decoded(arguments: Any, times: int) -> tuple[Any, Any]:
     """The value of arguments, and the text that it was written as; a value that is not text if they are unreadable."""
     value = written = arguments
-    for _ in range(2):  # once more for text that was encoded twice
+    for _ in range(times):
         if isinstance(value, str):
             written = value
             try:
@@ -237,11 +241,11 @@ def is_definition(written: Any, schema: Mapping[str, Any]) -> bool:
         written: The arguments, in any form that `normalize` takes.
         schema: The JSON schema of the function's parameters, as declared.
     """
-    arguments, _ = _decoded(written)
+    arguments, _ = _decoded(written, _TWICE)
     if not is_object(arguments):
         return False
     declared = _properties(schema)
-    properties, _ = _decoded(arguments.get("properties"))
+    properties, _ = _decoded(arguments.get("properties"), _TWICE)
     if is_object(properties) and (arguments.get("type") == "object" or any(map(_is_schema, properties.values()))):
         return "properties" not in declared
     return any(
@@ -258,7 +262,7 @@ def lists_types(written: Any, schema: Mapping[str, Any], *, least: int) -> bool:
         schema: The JSON schema of the function's parameters, as declared.
         least: The number of parameters from which that is believed: one of them may have such a word for its value.
     """
-    arguments, _ = _decoded(written)
+    arguments, _ = _decoded(written, _TWICE)
     declared = _properties(schema)
     return (
         is_object(arguments)

@@ -20,6 +20,7 @@ _FIELDS: Final = frozenset({"name", "function", "type", "id", *_LAST_FIELDS})
 _LIST_FIELD: Final = "tool_calls"
 _ALL_FIELDS: Final = (*_FIELDS, _LIST_FIELD)
 _CALLING_FIELDS: Final = {*_LAST_FIELDS, _LIST_FIELD}
+_PRINT: Final = "print"
 _TYPES: Final = ("function", "function_call", "tool_call")
 LONGEST_NAME: Final = 200
 """The most characters of a name, with everything that a model adds to it."""
@@ -87,7 +88,7 @@ class Declared:
         """
         schema = self.schema(name)
         describes = is_definition(arguments, schema) or lists_types(arguments, schema, least=1 if strict else 2)
-        text = None if describes else normalize(arguments, schema)
+        text = None if describes else normalize(arguments, schema, is_decoded=True)
         if text is None:
             raise NotACallError("the arguments are not an object")
         return Call(name, text, call_id if isinstance(call_id, str) and call_id else None)
@@ -110,16 +111,18 @@ class CallReader(LiteralReader):
         is_python: Whether a Python call was read.
     """
 
-    def __init__(self, declared: Declared, *, strict: bool) -> None:
+    def __init__(self, declared: Declared, *, strict: bool, is_program: bool = False) -> None:
         """Begin.
 
         Args:
             declared: The functions that may be called.
             strict: Whether an object has to have arguments, and no field that calls do not have.
+            is_program: Whether what the calls give may be printed, as in ``print(get_weather(city="Paris"))``.
         """
         super().__init__()
         self._declared = declared
         self._strict = strict
+        self._is_program = is_program
         self.calls: list[Call] = []
         self.is_python = False
 
@@ -154,9 +157,14 @@ class CallReader(LiteralReader):
             fits = any(each.startswith(start) for each in _ALL_FIELDS)
         else:
             is_word = self.is_in_string or start[:1].isalpha() or start[:1] == "_"
-            fits = is_word and (self._declared.names.can_begin(start) if self._strict else len(start) <= LONGEST_NAME)
+            can_begin = self._declared.names.can_begin(start) or (self._may_print and _PRINT.startswith(start))
+            fits = is_word and (can_begin if self._strict else len(start) <= LONGEST_NAME)
         if not fits:
             raise NotACallError("a field or a name that no call has")
+
+    @property
+    def _may_print(self) -> bool:
+        return self._is_program and not self.frames and self._declared.names.find(_PRINT) is None
 
     # What `LiteralReader` asks.
 
@@ -229,6 +237,10 @@ class CallReader(LiteralReader):
         if self.frames and self.frames[-1].role is not Role.CALLS:
             return False
         self.is_python = True
+        if name == _PRINT and self._may_print:
+            self.open("[", Role.CALLS)
+            self.frames[-1].name = name
+            return True
         declared = self._declared.find(name)
         self.open("(", Role.CALL)
         self.frames[-1].key = declared
@@ -238,6 +250,9 @@ class CallReader(LiteralReader):
     def can_be_closed_by(self, bracket: str) -> bool:
         """Tolerate one brace too many after a call in a list, and one too few before the end of the list."""
         frame = self.frames[-1]
+        if bracket == ")" and frame.name == _PRINT and frame.role is Role.CALLS:
+            self.close()
+            return True
         if bracket == "}" and frame.role is Role.CALLS and frame.values:
             return True
         lacks_a_brace = (
@@ -303,18 +318,26 @@ _KEY: Final = r"[^<>\s]{1,200}+"
 _TAG: Final = re.compile(
     rf"{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)|{tag('</function>')}(?<=>)(?P<end>)|{tag('</function>')}\Z"
 )
+_AFTER_VALUE: Final = ("<parameter=", "</function>", "</tool_call>", "<function=", "<tool_call>", "<|", "</s>")
 _VALUE_END: Final = re.compile(
-    rf"</parameter>(?P<end>)|{tag('</parameter>')}\Z|{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)"
+    rf"</parameter>(?:(?=\s{{0,64}}+(?:{'|'.join(map(re.escape, _AFTER_VALUE))}))(?P<end>)"
+    rf"|(?=\s{{0,64}}+(?:{'|'.join(map(tag, _AFTER_VALUE))})?\Z)|(?P<inner>))"
+    rf"|{tag('</parameter>')}\Z|{tag('<parameter=')}(?:(?P<key>{_KEY})>|(?:{_KEY})?\Z)"
 )
+"""What may end a value. A closing tag is part of the value where nothing follows that follows a value."""
+_LAST_VALUE_END: Final = re.compile(
+    rf"</parameter>\s{{0,64}}+</function>\s{{0,64}}+(?:\Z|{tag('</parameter>')}\Z|(?!{tag('</parameter>')})(?P<end>))"
+)
+"""What ends a value that has the opening tags of parameters in it."""
 _LINE_ENDS_AROUND: Final = re.compile(r"\A\r?\n|\r?\n\Z")
-_REST: Final = re.compile(r"\s*</function>(?:\s|</(?:function|tool_call)>|<\|[\w/]*\|>|</s>)*\Z")
+_REST: Final = re.compile(r"(?:\s*</function>|</parameter>)(?:\s|</(?:function|tool_call)>|<\|[\w/]*\|>|</s>)*\Z")
 
 
 class ParametersReader:
     """Reads ``<parameter=KEY>VALUE</parameter>``, repeated, up to ``</function>``.
 
-    A value is text up to its closing tag. Without one it ends where another parameter of the function begins, or
-    before the closing tags with which the message ends.
+    A value is text up to its closing tag, and may have such parameters in it. Without one it ends where another
+    parameter of the function begins, or before the closing tags with which the message ends.
 
     Attributes:
         is_complete: Whether the closing tag of the function was read.
@@ -331,6 +354,7 @@ class ParametersReader:
         self._values: dict[str, str] = {}
         self._key = ""
         self._value: list[str] = []
+        self._depth = 0
         self.is_in_string = False
         self.is_complete = False
         self.is_waiting = False
@@ -393,12 +417,18 @@ class ParametersReader:
         if found is None:
             self._value.append(text[at:])
             return len(text)
-        if found["end"] is None and not found["key"]:
+        key = found["key"]
+        is_end, is_inner = found["end"] is not None, found["inner"] is not None
+        if is_end and self._depth and (last := _LAST_VALUE_END.match(text, found.start())):
+            is_end = last["end"] is not None  # otherwise cut
+        elif is_end and self._depth:
+            is_inner = True
+        if not (is_end or is_inner or key):
             self._value.append(text[at : found.start()])
             self.is_waiting = True
             return found.start()
-        key = found["key"]
-        if key and not self._is_next(key):
+        if is_inner or (key and not self._is_next(key)):
+            self._depth = max(0, self._depth + (1 if key else -1))
             self._value.append(text[at : found.end()])
             return found.end()
         self._value.append(text[at : found.start()])
@@ -419,6 +449,7 @@ class ParametersReader:
         if self._values.setdefault(self._key, value) != value:
             raise NotACallError("a parameter with two values")
         self._value = []
+        self._depth = 0
         self.is_in_string = False
 
 

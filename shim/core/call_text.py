@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from enum import Enum, auto
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shim.core.call_forms import (
@@ -19,10 +18,25 @@ from shim.core.call_forms import (
     NotACallError,
     ParametersReader,
 )
-from shim.core.dialects import DIALECTS, FIRST_TOKENS, LAST_TOKENS, Dialect, Form, Place
-from shim.core.enclosures import ENCLOSURES
+from shim.core.dialects import Dialect, Form, Place
+from shim.core.enclosures import ENCLOSURES, enclosure_of
 from shim.core.literals import UnreadableError, end_of
-from shim.core.quoting import Quoting, Stops, tag, whole_or_cut
+from shim.core.openings import (
+    BARE,
+    FENCE,
+    LAST_CHARS,
+    LONE_CLOSINGS,
+    LONGEST_RUN,
+    LOOSE_AT_END,
+    MARKED,
+    OPENING,
+    RUNS,
+    STOP,
+    STOPS,
+    closing_of,
+)
+from shim.core.quoting import Quoting
+from shim.core.surroundings import find_end_of_quotation, is_cut
 from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
@@ -30,77 +44,8 @@ if TYPE_CHECKING:
 
     from shim.core.call_forms import Reader
 
-# All are bounded: what the end of a piece cuts is matched again with the next piece.
-_PLACEHOLDERS: Final = {
-    " ": r"[ \t\r\n]{0,64}+",
-    "{name}": r"(?:(?P<name%d>[^\s<>{}()\[\]\"'`=,;|]{1,100}+)|\Z)",
-    "{id}": r"(?:(?P<id%d>[\w-]{1,64}+)|\Z)",
-    "{format}": rf"[ \t]{{0,8}}+(?:{tag('<|constrain|>')}[ \t]{{0,8}}+)?[\w-]{{0,40}}+[ \t]{{0,8}}+",
-}
-_OPENING_PART: Final = re.compile(r" |\{(?:name|id|format)\}|.", re.DOTALL)
-_FOLLOWS: Final = {
-    Form.CALLS: r"[\[{A-Za-z_]",
-    Form.LIST: r"\[",
-    Form.OBJECTS: r"[\[{]",
-    Form.ARGUMENTS: r"\{",
-    Form.PARAMETERS: "<",
-}
-
-
-def _opening(number: int, dialect: Dialect) -> str:
-    """A pattern for an opening. The group of its row matches where it is whole and its form can follow."""
-    first, *parts = _OPENING_PART.findall(dialect.opening)
-    pattern = re.escape(first)
-    for part in parts:
-        known = _PLACEHOLDERS.get(part)
-        pattern += rf"(?:{re.escape(part)}|\Z)" if known is None else known.replace("%d", str(number))
-    return rf"{pattern}(?:(?={_FOLLOWS[dialect.form]})(?P<row{number}>)|\Z)"
-
-
-def _is_word(dialect: Dialect) -> bool:
-    return dialect.opening[0].isalpha()
-
-
-_MARKED: Final = {number: each for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
-_BARE: Final = next(each for each in DIALECTS if each.place is Place.OWN_LINES)
-_LONE_OPENINGS: Final = {each.opening.strip() for each in _MARKED.values() if "{" not in each.opening}
-_LONE_CLOSINGS: Final = {token for each in _MARKED.values() if each.form is Form.CALLS for token in each.closing}
-_LOOSE_TOKENS: Final = {*FIRST_TOKENS, *(each for each in _LONE_OPENINGS if not each.isalpha()), *_LONE_CLOSINGS}
-_OPENING: Final = re.compile(
-    "|".join(
-        (
-            *(_opening(number, each) for number, each in _MARKED.items()),
-            whole_or_cut("loose", _LOOSE_TOKENS),
-            whole_or_cut("enclosure", ENCLOSURES),
-            whole_or_cut("answer", ["</think>"]),
-        )
-    )
-)
-_LOOSE_AT_END: Final = re.compile("|".join(map(re.escape, _LOOSE_TOKENS)))
-_FENCE: Final = re.compile(
-    r"(?P<run>(?P<char>[`~])(?P=char){2,15}+)(?!(?P=char))[ \t]{0,8}+[\w+.#-]{0,24}+[ \t\r\n]{0,64}+"
-    r"(?:(?=[<\[{])(?P<whole>)|\Z)|[`~]{1,2}\Z"
-)
-_LONGEST_RUN: Final = 16
-_RUNS: Final = {char: re.compile(f"{char}{{0,{_LONGEST_RUN + 1}}}") for char in "`~"}
-_WORDS: Final = sorted({each.opening for each in _MARKED.values() if _is_word(each)})
-_OPENINGS: Final = (*(each.opening for each in _MARKED.values() if not _is_word(each)), *ENCLOSURES)
-_CHARS: Final = "".join(sorted({each[0] for each in _OPENINGS}))
-_STOPS: Final = Stops(_CHARS, _WORDS)
-_STOP: Final = re.compile("|".join((f"[{re.escape(_CHARS)}]", *map(tag, _WORDS))))
-_LAST_CHARS: Final = frozenset(each[-1] for each in _STOPS.at_end)
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 _BRACKETS: Final = re.compile(r"[\]}]*")
-
-
-@cache
-def _closing(dialect: Dialect) -> re.Pattern[str]:
-    """What may follow a call of a dialect and go with it."""
-    closing = set(dialect.closing)
-    if dialect.place is not Place.ANYWHERE:
-        # The service may have taken the opening for a special token, and left it out.
-        closing |= {each for other in _MARKED.values() if other.form is Form.CALLS for each in other.closing}
-    return re.compile(whole_or_cut("whole", {*closing, *LAST_TOKENS}))
 
 
 class _State(Enum):
@@ -119,10 +64,17 @@ class _Step(Enum):
 
 
 class _Fence(NamedTuple):
-    """A fence with which the message begins: the characters that open it, and whether their line has ended."""
+    """A fence with which the message begins.
+
+    Attributes:
+        run: The characters that open it.
+        has_line_end: Whether their line has ended.
+        is_program: Whether the calls in it are written as a program.
+    """
 
     run: str
     has_line_end: bool
+    is_program: bool
 
 
 class _Candidate(NamedTuple):
@@ -204,9 +156,9 @@ class CallScanner:
         self._limit = limit
         self._buffer = _Buffer()
         self._waiting = Waiting()
-        self._quoting = Quoting(_STOPS)
+        self._quoting = Quoting(STOPS, self._waiting.toggle)
         self._state = _State.EDGE
-        self._candidate = _Candidate(_BARE, CallReader(self._declared, strict=True))
+        self._candidate = _Candidate(BARE, CallReader(self._declared, strict=True))
         self._fence: _Fence | None = None
         self._enclosure = ENCLOSURES["<think>"]
         self._is_settled = False
@@ -222,7 +174,7 @@ class CallScanner:
     def is_left_over(self) -> bool:
         """Whether the end of the content so far is dropped if the service gives a call after it."""
         is_outside = self._state in (_State.EDGE, _State.TEXT)
-        is_cut = is_outside and bool(_LOOSE_AT_END.match(self._buffer.text, self._buffer.at))
+        is_cut = is_outside and bool(LOOSE_AT_END.match(self._buffer.text, self._buffer.at))
         return not self._waiting.is_beside_call and (is_cut or self._waiting.is_loose)
 
     def passes(self, text: str) -> bool:
@@ -231,7 +183,7 @@ class CallScanner:
         return (
             find_unsteady is not None
             and not find_unsteady(text)
-            and not (text[-1:] in _LAST_CHARS and text.endswith(_STOPS.at_end))
+            and not (text[-1:] in LAST_CHARS and text.endswith(STOPS.at_end))
         )
 
     def feed(self, text: str) -> list[str | Call]:
@@ -255,6 +207,7 @@ class CallScanner:
             self._refuse_all(len(self._buffer.text))
         self._buffer.is_ended = True
         self._read()
+        self._quoting.end()
         if self._fence and not self._waiting.is_beside_call:
             self._waiting.keep_as_text()
         self._waiting.end()
@@ -309,12 +262,15 @@ class CallScanner:
         text, at = self._buffer.text, self._buffer.at
         if at == len(text):
             return False
-        for look in (self._take_brackets, self._take_space, self._close, self._open_fence, self._open):
+        for look in (
+            *(self._take_brackets, self._take_space, self._close, self._end_quotation),
+            *(self._open_fence, self._open),
+        ):
             step = look(at)
             if step is not _Step.ABSENT:
                 return step is _Step.TAKEN
         self._begin_text()
-        if _STOP.match(text, at):
+        if STOP.match(text, at):
             self._pass_over(at)
         return True
 
@@ -352,7 +308,7 @@ class CallScanner:
             return _Step.ABSENT
         if self._fence and buffer.text[at] == self._fence.run[0]:
             return self._close_fence(at, self._fence.run)
-        found = _closing(self._candidate.dialect).match(buffer.text, at)
+        found = closing_of(self._candidate.dialect).match(buffer.text, at)
         if found and self._waiting.size and found.end() - at > self._room:
             return _Step.ABSENT
         if found and (found["whole"] is not None or (buffer.is_ended and found.group().startswith("</"))):
@@ -365,13 +321,26 @@ class CallScanner:
             return _Step.ABSENT
         return _Step.TAKEN
 
+    def _end_quotation(self, at: int) -> _Step:
+        """Look for what shows that calls are quoted: a mark that closes, or the rest of their sentence."""
+        buffer, waiting = self._buffer, self._waiting
+        if waiting.is_followed:
+            found = find_end_of_quotation(buffer.text, at, is_touching=not waiting.ends_with_space)
+            if found and is_cut(found) and not buffer.is_ended:
+                return _Step.CUT
+            char = buffer.text[at]
+            goes_on = char == "." or (char.isalpha() and not char.isupper())
+            if found or (goes_on and waiting.is_in_sentence):
+                waiting.quote()
+        return _Step.ABSENT
+
     def _close_fence(self, at: int, run: str) -> _Step:
         buffer = self._buffer
-        end = end_of(_RUNS[run[0]], buffer.text, at)
+        end = end_of(RUNS[run[0]], buffer.text, at)
         length = end - at
-        if end == len(buffer.text) and length <= _LONGEST_RUN and not buffer.is_ended:
+        if end == len(buffer.text) and length <= LONGEST_RUN and not buffer.is_ended:
             return _Step.CUT
-        if not len(run) <= length <= _LONGEST_RUN:
+        if not len(run) <= length <= LONGEST_RUN:
             return _Step.ABSENT
         self._fence = None
         self._waiting.add_closing(buffer.take(end))
@@ -382,39 +351,47 @@ class CallScanner:
         buffer, waiting = self._buffer, self._waiting
         if self._fence or waiting.has_text or (waiting.is_beside_call and not waiting.is_fenced):
             return _Step.ABSENT
-        found = _FENCE.match(buffer.text, at)
+        found = FENCE.match(buffer.text, at)
         if found is None or found.end() - at > self._room:
             return _Step.ABSENT
         if found["whole"] is None:
             return _Step.ABSENT if buffer.is_ended else _Step.CUT
-        self._fence = _Fence(found["run"], "\n" in found.group())
+        self._fence = _Fence(found["run"], "\n" in found.group(), found["program"] is not None)
         waiting.add_fence(buffer.take(found.end()))
         return _Step.TAKEN
 
     def _open(self, at: int) -> _Step:
         """Take the opening of a call, a special token before calls, or a mark of a thought."""
         buffer = self._buffer
-        found = _OPENING.match(buffer.text, at)
+        found = OPENING.match(buffer.text, at)
         if found is None or found.end() - at > self._room:
             return self._open_bare(at)
         kind = found.lastgroup or ""
         if kind.startswith("row"):
             return self._open_marked(int(kind.removeprefix("row")), found)
-        if kind == "enclosure":
+        if kind == "enclosure" or kind.startswith("variable"):
             return self._open_enclosure(found.group(), found.end())
-        if kind == "answer":
-            return self._end_thought(found.end())
-        if kind == "loose":
-            return self._open_loosely(found.end())
+        if kind.endswith("_tag"):
+            return self._note_tag(found)
+        if kind in ("answer", "loose"):
+            return (self._end_thought if kind == "answer" else self._open_loosely)(found.end())
         return self._open_late(at) if buffer.is_ended else _Step.CUT
+
+    def _note_tag(self, found: re.Match[str]) -> _Step:
+        """Take note of a tag of some markup, which is text."""
+        if found["opened"]:
+            self._waiting.open(found["opened"].lower())
+        else:
+            self._waiting.close(found["closed"].lower())
+        return _Step.ABSENT
 
     def _open_late(self, at: int) -> _Step:
         """Take an opening that the end of the message cuts."""
-        loose = _LOOSE_AT_END.match(self._buffer.text, at)
+        loose = LOOSE_AT_END.match(self._buffer.text, at)
         return self._open_loosely(loose.end()) if loose else self._open_bare(at)
 
     def _open_marked(self, number: int, found: re.Match[str]) -> _Step:
-        dialect = _MARKED[number]
+        dialect = MARKED[number]
         if dialect.form not in (Form.ARGUMENTS, Form.PARAMETERS):
             reader: Reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS)
             return self._begin_call(dialect, reader, found.end())
@@ -434,13 +411,16 @@ class CallScanner:
         """Begin a call without an opening of its own: one on a line of its own, or another one after a call."""
         char = self._buffer.text[at]
         is_next = self._state is _State.EDGE and self._waiting.is_beside_call
-        is_named = is_next and self._candidate.reader.is_python and (char.isalpha() or char == "_")
+        is_program = self._fence is not None and self._fence.is_program
+        is_in_python = is_program or (is_next and self._candidate.reader.is_python)
+        is_named = is_in_python and (char.isalpha() or char == "_")
         is_bracket = char in "{[" and (is_next or self._quoting.is_at_line_start)
         if not (is_named or is_bracket) or not self._room:
             return _Step.ABSENT
         named_forms = (Form.ARGUMENTS, Form.PARAMETERS)
-        dialect = self._candidate.dialect if is_next and self._candidate.dialect.form not in named_forms else _BARE
-        return self._begin_call(dialect, CallReader(self._declared, strict=dialect.form is Form.OBJECTS), at)
+        dialect = self._candidate.dialect if is_next and self._candidate.dialect.form not in named_forms else BARE
+        reader = CallReader(self._declared, strict=dialect.form is Form.OBJECTS, is_program=is_program)
+        return self._begin_call(dialect, reader, at)
 
     def _begin_call(self, dialect: Dialect, reader: Reader, at: int) -> _Step:
         self._candidate = _Candidate(dialect, reader)
@@ -453,7 +433,7 @@ class CallScanner:
 
         A closing without a call goes beside a call of the service only.
         """
-        is_closing = self._buffer.text[self._buffer.at : end] in _LONE_CLOSINGS
+        is_closing = self._buffer.text[self._buffer.at : end] in LONE_CLOSINGS
         self._waiting.add_loose(self._buffer.take(end), is_closing=is_closing)
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start and not is_closing)
@@ -462,7 +442,7 @@ class CallScanner:
     def _open_enclosure(self, opening: str, end: int) -> _Step:
         if self._fence:
             return _Step.ABSENT
-        self._enclosure = ENCLOSURES[opening]
+        self._enclosure = enclosure_of(opening)
         self._state = _State.ENCLOSED
         self._say(end)
         if self._enclosure.is_thought:
@@ -510,7 +490,7 @@ class CallScanner:
         buffer, (dialect, reader) = self._buffer, self._candidate
         if not reader.can_end:
             return self._refuse()
-        closing, opening = _closing(dialect).match(text, buffer.at), _OPENING.match(text, buffer.at)
+        closing, opening = closing_of(dialect).match(text, buffer.at), OPENING.match(text, buffer.at)
         is_closed = closing and closing["whole"] is not None
         if is_closed or (opening and (opening.lastgroup or "").startswith("row")):
             reader.end()
@@ -537,7 +517,14 @@ class CallScanner:
             return self._refuse()
         doubt = self._doubt(dialect)
         is_tight = dialect.form is not Form.PARAMETERS
-        self._waiting.add_calls(calls, self._buffer.take(self._buffer.at), doubt, is_tight=is_tight)
+        written = self._buffer.take(self._buffer.at)
+        if self._quoting.quotes(written):
+            self._begin_text()
+            self._quoting.quote_line()
+            self._waiting.add_text(written)
+            return True
+        is_in_sentence = self._quoting.is_in_sentence
+        self._waiting.add_calls(calls, written, doubt, is_tight=is_tight, is_in_sentence=is_in_sentence)
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=False)
         return True
@@ -597,7 +584,7 @@ class CallScanner:
 
     def _begin_answer(self) -> None:
         """A thought is over: the message begins anew."""
-        self._waiting.has_text = False
+        self._waiting.begin_anew()
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=True)
 

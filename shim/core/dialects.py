@@ -317,6 +317,18 @@ DIALECTS: Final = (
         examples=('[get_weather(city="Paris")]',),
     ),
     Dialect(
+        family="Gemma 2, Gemma 3",
+        opening="```tool_code ",
+        form=Form.CALLS,
+        closing=("```",),
+        source="reports on Gemma in agents: calls alone or within print(…), with or without default_api",
+        place=Place.WHOLE_MESSAGE,
+        examples=(
+            '```tool_code\nprint(get_weather(city="Paris"))\n```',
+            '```tool_code\nget_weather(city="Paris")\n```<end_of_turn>',
+        ),
+    ),
+    Dialect(
         family="any small model",
         opening="```",
         form=Form.CALLS,
@@ -353,6 +365,7 @@ LAST_TOKENS: Final = (
     "<|eot_id|>",
     "<|im_end|>",
     "<|return|>",
+    "<end_of_turn>",
     "<｜end▁of▁sentence｜>",
 )
 """Special tokens that leak to the end of a message; they go with the call before them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shim.core.quoting import tag, whole_or_cut
@@ -31,7 +32,7 @@ _LISTINGS: Final = ("verbatim", "Verbatim", "lstlisting", "minted", "alltt")
 _IN_ORG: Final = ("src", "example", "quote")
 _OTHER_TURNS: Final = (
     *(f"{start}{role}" for start in ("<|im_start|>", "<|start_header_id|>") for role in ("user", "system", "tool")),
-    *("<|start|>user", "<|user|>", "<｜User｜>", "[INST]"),  # noqa: RUF001 - DeepSeek's own characters
+    *("<|start|>user", "<|user|>", "<start_of_turn>user", "<｜User｜>", "[INST]"),  # noqa: RUF001 - DeepSeek's own characters
 )
 """What begins the turn of somebody else: a model that does not end makes up how the chat goes on."""
 _PARAGRAPH: Final = r"|\n[ \t\r]{0,64}+(?:\n(?P<blank>)|\Z)"
@@ -40,7 +41,6 @@ _PARAGRAPH: Final = r"|\n[ \t\r]{0,64}+(?:\n(?P<blank>)|\Z)"
 def _pairs() -> Iterator[tuple[str, Enclosure]]:
     yield from _thoughts()
     yield from _markup()
-    yield from _here_documents()
     for opening in _OTHER_TURNS:
         yield opening, Enclosure(re.compile(r"(?!)"))
 
@@ -68,17 +68,31 @@ def _markup() -> Iterator[tuple[str, Enclosure]]:
             yield begin, Enclosure(_end(end))
 
 
-def _here_documents() -> Iterator[tuple[str, Enclosure]]:
-    for word in ("EOF", "EOT", "END", "TEXT"):
-        end = re.compile(rf"\n[ \t]{{0,64}}+(?:{tag(word)}(?<={word})(?P<whole>)|{tag(word)}\Z|\Z)")
-        for sign in ("", "-", "~"):
-            for mark in ("", "'", '"'):
-                yield f"<<{sign}{mark}{word}{mark}", Enclosure(end)
-
-
 def _end(closing: str, other: str = "") -> re.Pattern[str]:
     return re.compile(whole_or_cut("whole", [closing]) + other)
 
 
 ENCLOSURES: Final = dict(_pairs())
 """By their openings. Without its closing, one encloses the rest of the message, or of the paragraph within a line."""
+
+VARIABLE: Final = (
+    r"<<[-~<]?[\"']?([A-Z_][A-Z0-9_]{0,30}+)[\"']?(?=\s)",  # a here document of a shell, Ruby, Perl or PHP
+    r"(#{1,4}+)\"",  # a raw string of Rust or Swift
+    r"R\"([^\s()\\\"]{0,16}+)\(",  # of C++
+)
+"""Patterns for openings that name their own closing."""
+CUT: Final = r"<(?:<[-~<]?[\"']?(?:[A-Z_][A-Z0-9_]{0,30}+[\"']?)?)?|#{1,4}+|R(?:\"[^\s()\\\"]{0,16}+)?"
+"""A pattern for such an opening that the end of the text may cut."""
+
+
+@lru_cache(maxsize=64)
+def enclosure_of(opening: str) -> Enclosure:
+    """What an opening encloses, be it one of `ENCLOSURES` or a variable one."""
+    if opening in ENCLOSURES:
+        return ENCLOSURES[opening]
+    here, *raw = (re.fullmatch(pattern.removesuffix(r"(?=\s)"), opening) for pattern in VARIABLE)
+    if here:
+        word = here[1]
+        return Enclosure(re.compile(rf"\n[ \t]{{0,64}}+(?:{tag(word)}(?<={word})(?P<whole>)|{tag(word)}\Z|\Z)"))
+    mark = next(each[1] for each in raw if each)
+    return Enclosure(_end(f'"{mark}' if mark.startswith("#") else f'){mark}"'))

@@ -7,42 +7,53 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from shim.core.literals import end_of
+from shim.core.surroundings import LAST_CHARS, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _FENCE: Final = 3
 _INDENTED_CODE: Final = 4
 _BLANKS: Final = re.compile(r"[ \t\r\ufeff]*")
-_RUN: Final = {char: re.compile(f"{char}*") for char in "`~\"'"}
-_MARKS: Final = {"\u201c": "\u201d", "\u201e": "\u201c\u201d", "\u00ab": "\u00bb", "\u300c": "\u300d"}
+_RUN: Final = {char: re.compile(f"{re.escape(char)}*") for char in "`~\"'-.=+"}
+_RULES: Final = "-.=+"
+_SHORTEST_RULE: Final = 4
+"""What AsciiDoc encloses a listing in: two equal lines of at least four of these."""
+_MARKS: Final = {
+    "\u201c": "\u201d",
+    "\u201e": "\u201c\u201d",
+    "\u00ab": "\u00bb",
+    "\u300c": "\u300d",
+    "\u2018": "\u2019",
+    "\u201a": "\u2018\u2019",
+    "\u2039": "\u203a",
+    "\u300e": "\u300f",
+    "\uff02": "\uff02",
+}
 """What opens a quotation, and what closes it, beside `"` and `'`. The latter opens one after a blank or bracket."""
 _BEFORE_QUOTATION: Final = " \t\r(["
-_BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
-"""The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
-_IN_BEFORE_LITERAL: Final = tuple(":|>+-")
-_LONGEST_TAIL: Final = 8
 
 
 class Mode(Enum):
     """What the text is in."""
 
     PLAIN = auto()
-    SIGN = auto()  # after a sign at the start of a line: in a diff, another character follows
     QUOTATION = auto()  # between quotation marks, in a block quote or indented code: to the end of the line at most
     CODE = auto()  # between backticks: to the end of the paragraph at most
     STRING = auto()  # between three quotation marks each, as in Python and TOML
     OPENING_LINE = auto()  # on the line that opens a fence
     FENCE = auto()
     CLOSING_LINE = auto()  # on a line that closes the fence, if no other text is on it
+    TRANSCRIPT = auto()  # to the end of the message
 
 
 _ENDS: Final = {
-    Mode.QUOTATION: re.compile(r"""[\n\\"'\u201c\u201d\u00bb\u300d]"""),
+    Mode.QUOTATION: re.compile(rf"""[\n\\"'{"".join(_MARKS.values())}]"""),
     Mode.CODE: re.compile(r"[\n`]"),
     Mode.STRING: re.compile(r"[\"']"),
     Mode.OPENING_LINE: re.compile(r"[\n`]"),
     Mode.FENCE: re.compile(r"\n"),
+    Mode.TRANSCRIPT: re.compile(r"(?!)"),
 }
 
 
@@ -62,7 +73,7 @@ class Stops:
         self.inside = re.compile(f"[{re.escape(every)}]")
         self.all = re.compile("|".join((self.inside.pattern, *map(tag, words))))
         starts = {word[:length] for word in words for length in range(1, len(word) + 1)}
-        self.at_end = (*starts, *_BEFORE_QUOTATION, *_IN_BEFORE_LITERAL)
+        self.at_end = (*starts, *_BEFORE_QUOTATION, *LAST_CHARS)
 
 
 def tag(literal: str) -> str:
@@ -85,9 +96,16 @@ class Quoting:
         is_at_line_start: Whether nothing but blanks of the current line was read.
     """
 
-    def __init__(self, stops: Stops) -> None:
-        """Begin at the start of a line."""
+    def __init__(self, stops: Stops, take_rule: Callable[[str], None]) -> None:
+        """Begin at the start of a line.
+
+        Args:
+            stops: What is looked for.
+            take_rule: Takes each line that is nothing but a rule, which may enclose a listing.
+        """
         self._stops = stops
+        self._take_rule = take_rule
+        self._line = Line()
         self.reset(at_line_start=True)
 
     def reset(self, *, at_line_start: bool) -> None:
@@ -100,8 +118,8 @@ class Quoting:
         self._place = 0
         self._is_after_blank = at_line_start
         self._is_escaped = False
-        # The end of the line as far as it was read, and how far the line before a literal text is indented.
-        self._tail = ""
+        self._line.start()
+        # How far the line before a literal text is indented.
         self._literal: int | None = None
 
     def open_fence(self, fence: str, *, at_line_start: bool) -> None:
@@ -116,10 +134,10 @@ class Quoting:
 
         Nor may it end with one of `Stops.at_end`.
         """
-        if self.is_at_line_start or self._run or self._is_escaped or self.mode is Mode.SIGN:
+        if self.is_at_line_start or self._run or self._is_escaped:
             return None
         if self.mode is Mode.PLAIN:
-            is_open = self._is_after_blank or self._tail.endswith(_IN_BEFORE_LITERAL)
+            is_open = self._is_after_blank or self._line.is_undecided
             return None if is_open else self._stops.inside
         return _ENDS.get(self.mode)
 
@@ -137,10 +155,6 @@ class Quoting:
             elif self._is_escaped:
                 self._is_escaped = False
                 at += 1
-            elif self.mode is Mode.SIGN:
-                self.mode = Mode.PLAIN
-                if text[at] not in " \t\r\n-":
-                    self._quote("")
             elif self.mode is Mode.PLAIN:
                 found = self._read_line_start(text, at) if self.is_at_line_start else self._read_plain(text, at)
                 if found is None:
@@ -154,7 +168,25 @@ class Quoting:
         """Go on after a character at which `find` has stopped."""
         self.is_at_line_start = False
         self._is_after_blank = char in _BEFORE_QUOTATION
-        self._tail = (self._tail + char)[-_LONGEST_TAIL:]
+        self._line.read(char)
+
+    def end(self) -> None:
+        """Take the end of the message: it ends a line."""
+        if self._run:
+            self._end_run(self._run, "\n")
+
+    def quotes(self, call: str) -> bool:
+        """Whether what stands directly before a call quotes it, and the rest of its line with it."""
+        return self._line.quotes(call)
+
+    @property
+    def is_in_sentence(self) -> bool:
+        """Whether a sentence has begun on the line and has not ended."""
+        return self._line.is_in_sentence
+
+    def quote_line(self) -> None:
+        """Take the rest of the line as quoted."""
+        self._quote("")
 
     # Each reader takes a text and an offset and gives the offset that it has reached.
 
@@ -172,14 +204,9 @@ class Quoting:
         self._is_after_blank = True
         if self._literal is not None and self._indent <= self._literal:
             self._literal = None
-        if char in ">+" or self._indent >= _INDENTED_CODE or self._literal is not None:
+        if char in ">|" or self._indent >= _INDENTED_CODE or self._literal is not None:
             self._quote("")
-        elif char == "-":
-            self.mode = Mode.SIGN
-            return end + 1
-        elif char == ".":  # a directive of reStructuredText: what it is about is indented
-            self._literal = self._indent
-        elif char in "`~":
+        elif char in "`~" or char in _RULES:
             self._run = char
             return end + 1
         elif char in "{[":
@@ -194,12 +221,14 @@ class Quoting:
         end = stop.start() if stop else len(text)
         if end > at:
             self._is_after_blank = text[end - 1] in _BEFORE_QUOTATION
-            self._tail = (self._tail + text[max(at, end - _LONGEST_TAIL) : end])[-_LONGEST_TAIL:]
+            self._line.read(text[at:end])
         if stop is None:
             return end
         char = text[end]
-        if char == "\n":
-            if self._literal is None and _BEFORE_LITERAL.search(self._tail):
+        if self._line.begins_answer_in_transcript():
+            self.mode = Mode.TRANSCRIPT
+        elif char == "\n":
+            if self._literal is None and self._line.ends_before_literal:
                 self._literal = self._indent
             self._start_line()
         elif char in "`\"'":
@@ -256,13 +285,15 @@ class Quoting:
         end = end_of(_RUN[self._run[0]], text, at)
         self._run += text[at:end]
         if end < len(text):
-            run, self._run = self._run, ""
-            self._end_run(run)
+            self._end_run(self._run, text[end])
         return end
 
-    def _end_run(self, run: str) -> None:
+    def _end_run(self, run: str, following: str) -> None:
+        self._run = ""
         closes = run[0] == self._mark[:1] and len(run) >= len(self._mark)
-        if run[0] in "\"'":
+        if run[0] in _RULES:
+            self._end_rule(run, following)
+        elif run[0] in "\"'":
             self._end_quotation_marks(run)
         elif self.mode is Mode.PLAIN:
             self._is_after_blank = False
@@ -271,10 +302,20 @@ class Quoting:
             elif run[0] == "`":
                 self.mode = Mode.CODE
             self._mark = run
+            self._line.read(run)
         elif self.mode is Mode.FENCE:
             self.mode = Mode.CLOSING_LINE if closes else Mode.FENCE
         elif run == self._mark or (closes and self.mode is Mode.OPENING_LINE):
             self._leave()
+
+    def _end_rule(self, run: str, following: str) -> None:
+        self._line.read(run)
+        if len(run) >= _SHORTEST_RULE and following in "\r\n":
+            self._take_rule(run)
+        elif run[0] == "+" or (run == "-" and following not in " \t\r\n"):  # a line of a diff
+            self._quote("")
+        elif run[0] == ".":  # a directive of reStructuredText: what it is about is indented
+            self._literal = self._indent
 
     def _end_quotation_marks(self, run: str) -> None:
         is_after_blank, self._is_after_blank = self._is_after_blank, False
@@ -299,4 +340,4 @@ class Quoting:
         self.is_at_line_start = True
         self._is_after_blank = True
         self._indent = 0
-        self._tail = ""
+        self._line.start()

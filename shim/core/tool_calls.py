@@ -47,6 +47,8 @@ class _Call:
         self.has_id = has_id
         self.number = 0
         self.is_complete = False
+        # Whether it stands for a call in the text that was found before its arguments.
+        self.is_in_text = False
         self.unwanted: Repair | None = None
         # The items that were received before the name, or before it was known whether the call is one in the text.
         self.waiting: list[dict[str, Any]] = []
@@ -209,15 +211,16 @@ class ToolCalls:
         items = [item for call in calls if (item := self._flush_waiting(call, is_whole=is_whole)) is not None]
         unsettled, self._unsettled = self._unsettled, {}
         for call in unsettled:
-            rest = call.arguments.end(self._schema_of(call)) if is_whole else call.arguments.flush()
-            if rest and (not is_whole or self._report.allow(Repair.TOOL_CALL_ARGUMENTS, "")):
+            is_over = is_whole or call.is_in_text
+            rest = call.arguments.end(self._schema_of(call)) if is_over else call.arguments.flush()
+            if rest and (not is_over or self._report.allow(Repair.TOOL_CALL_ARGUMENTS, "")):
                 items.append({"index": call.number, "function": {"arguments": rest}})
         return items
 
     def lift(self, name: str, arguments: str, id: str | None = None) -> dict[str, Any] | None:  # noqa: A002 - OpenAI's
         """Return a call found in the text as a complete item of a delta; None if it was received structured already."""
         key = call_key(name, arguments.encode("utf-8", "surrogatepass"))
-        if self._unmatched.match_text(name, key):
+        if (arguments == "{}" and self._match_awaited(name)) or self._unmatched.match_text(name, key):
             return None
         function = {"name": name, "arguments": arguments}
         return {
@@ -226,6 +229,14 @@ class ToolCalls:
             "type": "function",
             "function": function,
         }
+
+    def _match_awaited(self, name: str) -> bool:
+        """Whether a structured call whose arguments were not received yet stands for one without any in the text."""
+        for call in self._unsettled:
+            if call.name == name and call.arguments.is_awaited and not call.is_in_text:
+                call.is_in_text = True
+                return True
+        return False
 
     @property
     def _only_tool(self) -> str | None:
@@ -283,7 +294,7 @@ class ToolCalls:
         code = Repair.TOOL_CALL_ARGUMENTS if streamed else Repair.BODY_TOOL_CALLS
         if call.kind != "function" or call.unwanted or not self._report.policy.wants(code):
             return
-        if not streamed and item.arguments is not None:
+        if not streamed:
             written = normalize(item.arguments, self._schema_of(call) or {})
             item.arguments = item.arguments if written is None else written
         elif streamed:
@@ -390,6 +401,12 @@ class ToolCalls:
         document = call.take(item.arguments) if item.arguments else None
         if document is None or call.name is None:
             return
+        if call.is_in_text:
+            if document.strip() != b"{}":  # they are two calls
+                other = _Call(call.kind, call.name, has_id=False, limit=0)
+                other.waiting.append({"function": {"name": call.name, "arguments": "{}"}})
+                self._waiting[other] = None
+            return
         if self._unmatched.match_structured(call.name, call_key(call.name, document), can_match=is_first):
             call.unwanted = Repair.TOOL_CALL_TEXT
 
@@ -447,8 +464,8 @@ class ToolCalls:
         written = item.arguments
         if (
             written is not None
-            and written != function["arguments"]
-            and self._scope.allows(Repair.TOOL_CALL_ARGUMENTS, function["arguments"])
+            and written != function.get("arguments")
+            and self._scope.allows(Repair.TOOL_CALL_ARGUMENTS, function.get("arguments"))
         ):
             function["arguments"] = written
 

@@ -115,7 +115,7 @@ _pieces = st.just([]) | st.lists(
 )
 # In no spelling the beginning of a tool call, before which there may be whitespace.
 _quiet = st.sampled_from(("é🌸", "\u2028", "\n\n", "data: [DONE]\n\n", "")) | st.characters(
-    exclude_characters="<[{f\\#", codec="utf-8"
+    exclude_characters="<[{f\\#R", codec="utf-8"
 )
 _quiet_pieces = st.just([]) | st.lists(_quiet, max_size=5).map(lambda pieces: ["I", *pieces])
 _whole_pieces = _pieces.map(lambda pieces: [piece for piece in pieces if piece not in _HALVES])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shim.core import call_forms, call_text, literals, quoting, reasoning
+from shim.core import call_forms, call_text, literals, quoting, reasoning, surroundings
 from shim.core.call_forms import Call
 from shim.core.call_text import CallScanner
 from shim.core.dialects import DIALECTS
@@ -92,14 +92,14 @@ def counted_visits() -> Iterator[list[int]]:
         return value
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (call_forms, call_text, literals, quoting, reasoning):
+        for module in (call_forms, call_text, literals, quoting, reasoning, surroundings):
             for name, value in vars(module).items():
                 if (replaced := counting(value)) is not value:
                     patch.setattr(module, name, replaced)
-        closing = call_text._closing
-        patch.setattr(call_text, "_closing", lambda dialect: _Counting(closing(dialect), visits))
+        closing = call_text.closing_of
+        patch.setattr(call_text, "closing_of", lambda dialect: _Counting(closing(dialect), visits))
         for name in ("all", "inside"):
-            patch.setattr(call_text._STOPS, name, _Counting(getattr(call_text._STOPS, name), visits))
+            patch.setattr(call_text.STOPS, name, _Counting(getattr(call_text.STOPS, name), visits))
         yield visits
 
 
@@ -112,7 +112,7 @@ def steps(pieces: Sequence[str], tools: Mapping[str, Mapping[str, Any]]) -> int:
         calls += event in ("call", "c_call")
 
     for dialect in DIALECTS:
-        call_text._closing(dialect)  # compiled once in a program
+        call_text.closing_of(dialect)  # compiled once in a program
     with counted_visits() as visits:
         scanner = CallScanner(tools, limit=ROOMY)
         previous = sys.getprofile()

@@ -65,9 +65,9 @@ def _xml(form: str) -> Callable[[Sequence[Wanted]], str]:
     return lambda calls: "\n".join(map(function, calls))
 
 
-def _python(form: str, between: str = ", ") -> Callable[[Sequence[Wanted]], str]:
+def _python(form: str, between: str = ", ", around: str = "%s") -> Callable[[Sequence[Wanted]], str]:
     def one(call: Wanted) -> str:
-        return f"{call.name}({', '.join(f'{key}={value!r}' for key, value in call.arguments.items())})"
+        return around % f"{call.name}({', '.join(f'{key}={value!r}' for key, value in call.arguments.items())})"
 
     return lambda calls: form % between.join(map(one, calls))
 
@@ -155,6 +155,9 @@ SPELLINGS: dict[str, Spelling] = {
         "gpt-oss",
         _named("<|start|>assistant to=functions.NAME<|channel|>commentary json<|message|>ARGUMENTS<|call|>"),
         "<|call|>",
+    ),
+    "fence of tool_code": Spelling(
+        "Gemma 2, Gemma 3", _python("```tool_code\n%s\n```", "\n", "print(%s)"), "\n```", is_quoted_by_text=True
     ),
     "fence": Spelling("any small model", _each("```json\n%s\n```"), "\n```", is_quoted_by_text=True),
     "fence with a list": Spelling("any small model", _list("```json\n%s\n```"), "\n```", is_quoted_by_text=True),

@@ -309,6 +309,19 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("times", "is_decoded", "expected"),
+    [(1, False, {"a": 1}), (2, False, {"a": 1}), (3, False, None), (1, True, {"a": 1}), (2, True, None)],
+)
+def test_text_is_decoded_once_more_at_most(times, is_decoded, expected):
+    """Text that was encoded more often has no certain meaning; a value out of JSON was decoded once already."""
+    written = {"a": 1}
+    for _ in range(times):
+        written = json.dumps(written)
+    read = normalize(written, {}, is_decoded=is_decoded)
+    assert (read if read is None else json.loads(read)) == expected
+
+
 @given(st.dictionaries(characters, json_values, max_size=4), st.booleans(), st.sampled_from([None, 1]))
 def test_whatever_json_writes_is_read(value, ascii_only, indent):
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)

@@ -58,16 +58,16 @@ def test_plain_text_passes_as_it_is():
 
 
 def test_a_call_in_one_piece():
-    text = 'prefix <tool_call>[{"name":"add","arguments":{"a":1,"b":2}}]</tool_call> suffix'
-    assert found_in(text) == ["prefix ", Call("add", '{"a":1,"b":2}'), " suffix"]
+    text = 'prefix <tool_call>[{"name":"add","arguments":{"a":1,"b":2}}]</tool_call> Suffix'
+    assert found_in(text) == ["prefix ", Call("add", '{"a":1,"b":2}'), " Suffix"]
 
 
 def test_a_call_over_many_pieces():
     pieces = [
         *("before ", "<tool", "_call", ">", '[{"name":"mul","arg', 'uments":{"x":7,"y":6}}]', "</tool", "_call>"),
-        " after",
+        " After",
     ]
-    assert scan(pieces, TOOLS)[0] == ["before ", Call("mul", '{"x":7,"y":6}'), " after"]
+    assert scan(pieces, TOOLS)[0] == ["before ", Call("mul", '{"x":7,"y":6}'), " After"]
 
 
 def test_a_call_character_by_character():
@@ -117,7 +117,7 @@ def test_every_example_of_the_table_is_a_call(text):
 def test_every_row_of_the_table_is_among_the_spellings():
     """So each row is tested in every column."""
     texts = [spelling.write([ROME]) for spelling in SPELLINGS.values()]
-    rows = {opening.lastgroup for text in texts for opening in call_text._OPENING.finditer(text)}
+    rows = {opening.lastgroup for text in texts for opening in call_text.OPENING.finditer(text)}
     assert rows >= {f"row{number}" for number, each in enumerate(DIALECTS) if each.place is Place.ANYWHERE}
 
 
@@ -166,7 +166,7 @@ def test_columns(spelling, column):
 )
 def test_tags(tag, inside, calls):
     """Each tag takes an object, a list, and objects one after another, and tolerates a wrong number of brackets."""
-    assert found_in(f"a <{tag}>{inside}</{tag}> z") == ["a ", *calls, " z"]
+    assert found_in(f"a <{tag}>{inside}</{tag}> Z") == ["a ", *calls, " Z"]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_tags(tag, inside, calls):
 )
 def test_forms_that_end_with_a_bracket(text, calls):
     """They are complete with their bracket, and leave at once where no thought can end later."""
-    assert found_in(f"a {text} z") == ["a ", *calls, " z"]
+    assert found_in(f"a {text} Z") == ["a ", *calls, " Z"]
     scanner = CallScanner(TOOLS, limit=ROOMY)
     assert calls[-1] in scanner.feed(text)
 
@@ -302,7 +302,7 @@ def test_a_call_of_the_longest_name():
     ],
 )
 def test_xml(text):
-    assert found_in(f"a {text} z") == ["a ", PARIS, " z"]
+    assert found_in(f"a {text} Z") == ["a ", PARIS, " Z"]
 
 
 @pytest.mark.parametrize(
@@ -679,15 +679,15 @@ def test_a_call_after_text_waits_for_the_end_of_a_thought():
     """Text before it may be a thought without its start; at the end of the message it was none."""
     scanner = CallScanner(TOOLS, limit=ROOMY)
     assert scanner.feed("a ") == ["a "]
-    assert scanner.feed(f"{CALL_TEXT} b") == []
-    assert scanner.finish() == [PARIS, " b"]
+    assert scanner.feed(f"{CALL_TEXT} B") == []
+    assert scanner.finish() == [PARIS, " B"]
 
 
 def test_a_call_after_text_does_not_wait_where_no_thought_can_end():
     scanner = CallScanner(TOOLS, limit=ROOMY)
     scanner.settle()
     assert scanner.feed("a ") == ["a "]
-    assert scanner.feed(f"{CALL_TEXT} b") == [PARIS, " b"]
+    assert scanner.feed(f"{CALL_TEXT} B") == [PARIS, " B"]
 
 
 def test_the_end_of_a_thought_is_text_where_no_thought_can_end():
@@ -697,7 +697,7 @@ def test_the_end_of_a_thought_is_text_where_no_thought_can_end():
 
 
 def test_only_the_first_end_of_a_thought_counts():
-    assert found_in(f"a</think>b {CALL_TEXT} c</think>") == ["a</think>b ", PARIS, " c</think>"]
+    assert found_in(f"a</think>b {CALL_TEXT} C</think>") == ["a</think>b ", PARIS, " C</think>"]
 
 
 # Beside structured calls.
@@ -808,7 +808,7 @@ def test_white_space_goes_with_a_call_where_no_text_needs_it(text, found):
     [
         pytest.param([("a ", ["a "]), ("b ", ["b "])], id="text"),
         pytest.param([("\n", []), (" x", ["\n x"]), ("\n", ["\n"])], id="only white space at the start is buffered"),
-        pytest.param([("<", []), ("b", ["<b"])], id="another tag"),
+        pytest.param([("<", []), ("b", []), (">", ["<b>"])], id="another tag"),
         pytest.param([("<tool_call>", []), (" \n", []), ("!", ["<tool_call> \n!"])], id="no JSON after a marker"),
         pytest.param([("<tool_call>{", []), ("a", ["<tool_call>{a"])], id="no field after a brace"),
         pytest.param([('<tool_call>{"', []), ("x", ['<tool_call>{"x'])], id="a field that calls do not have"),
@@ -828,7 +828,7 @@ def test_white_space_goes_with_a_call_where_no_text_needs_it(text, found):
         pytest.param([('{ "name": "get_', []), ("x", ['{ "name": "get_x'])], id="another name"),
         pytest.param([('{"id": "1", "t', []), ("i", ['{"id": "1", "ti'])], id="an object with an id"),
         pytest.param([("<function=f>", []), ("x", ["<function=f>x"])], id="no parameter"),
-        pytest.param([('<tool_call>{"name"', []), ("<", ['<tool_call>{"name"']), ("b", ["<b"])], id="a broken call"),
+        pytest.param([('<tool_call>{"name"', []), ("<", ['<tool_call>{"name"']), ("1", ["<1"])], id="a broken call"),
         pytest.param([("<tool_call>", []), (PARIS_JSON, [PARIS])], id="a call without its end"),
         pytest.param([(PARIS_JSON, []), ("\n", [PARIS]), ("z", ["\nz"])], id="a bare call"),
         pytest.param([(f"functools[{PARIS_JSON}", []), ("]", [PARIS]), ("}", []), ("z", ["z"])], id="functools"),
@@ -909,8 +909,8 @@ def test_white_space_counts():
 
 
 def test_what_waits_for_the_end_of_a_thought_counts():
-    text = f"a {CALL_TEXT}{'x' * 100}"
-    assert found_in(text, limit=200) == ["a ", PARIS, "x" * 100]
+    text = f"a {CALL_TEXT}{'X' * 100}"
+    assert found_in(text, limit=200) == ["a ", PARIS, "X" * 100]
     assert found_in(text, limit=100) == [text]
 
 
@@ -948,6 +948,9 @@ FRAGMENTS = [
         "</think>",
     ),
     *("<function=get_weather>", "<function=", "</function>", "<parameter=city>", "<parameter=days>", "</parameter>"),
+    *("<a>", "</a>", "<b ", "</b", "**", "*", "__", "~~", "$$", "----", "----\n", "....\n", "====", "- ", "1. ", "# "),
+    *("| ", "User: a\n", "Assistant: ", "**AI:**", "12:00 ", "INFO", "\u201c", "\u201d", "\u00bb", '#"', '"#', 'R"('),
+    *(')"', "<<A\n", "\nA\n", "<<'EOF'\n", "\nEOF", "word ", "word. ", ". Word", " and ", "print(", CALL_TEXT),
     *(
         "{",
         "}",
@@ -1093,12 +1096,16 @@ UNITS = [
     *("[get_weather(city='", "`", "```json\n", "~~~\n", '"', "'", "\n", " ", "<think>", "</think>", "> ", "word ", "f"),
     *("<!--", "<code>", "</code>", "<code>\n\n", "[THINK]", "[/THINK]", "\\verb|", "#+begin_src", "+<", "-<", "::"),
     *("a::\n <", "a: |\n  ", "# ", "\ufeff", '"' * 3, "'" * 3, "<<EOF\n", "<<", "<|im_start|>user", ".\n <"),
+    *("<a>", "</a>", f"<a>{CALL_TEXT}</a>", f"<b></b>{CALL_TEXT}", "----\n", "----", "**", f"**{CALL_TEXT}**"),
+    *(f"- {CALL_TEXT}\n", "User: a\n", "Assistant: a\n", '#"', "##", 'R"(', "<<A\n", "</parameter>", "print("),
+    "</parameter>\n</function>",
     *("]", "}", "[", "{", "(", "\\", '\\"', "é", ";", "1", "<s>", CALL_TEXT, f"a {CALL_TEXT}", f"{PARIS_JSON}\n"),
 ]
 SLACK = 300
 """Steps: what a cut at another place within the unit may cost."""
 HEADS = [
     *("", f"a {CALL_TEXT} ", '<tool_call>{"name": "get_weather", "arguments": {"city": "', "```json\n"),
+    *("<a>", f"<a>{CALL_TEXT}<b>", "```tool_code\nprint(", "<function=get_weather><parameter=city><parameter=x>"),
     *("<function=get_weather><parameter=city>", f"```json\n{PARIS_JSON}", "[get_weather(city='", "a\n{"),
 ]
 

@@ -137,10 +137,11 @@ def test_the_end_of_a_thought_that_the_service_has_left_goes():
 
 
 def test_reasoning_of_the_service_says_that_no_thought_is_in_the_content():
-    """So a call after text need not wait, and nothing waits for the end of a thought."""
+    """So a call after text waits for what follows only, and nothing waits for the end of a thought."""
     content = ContentText(WITH_TOOLS, RepairReport())
     content.note_reasoning()
-    assert content.feed(f"a {CALL_TEXT}").calls == (PARIS,)
+    assert not content.feed(f"a {CALL_TEXT}").calls
+    assert content.feed("\nb").calls == (PARIS,)
     content = ContentText(ChatRequest(), RepairReport(SPLIT))
     content.note_reasoning()
     assert content.feed("a").text == "a"
@@ -200,7 +201,7 @@ def test_whether_there_is_anything_to_look_for():
         pytest.param(ChatRequest(), None, ["<|channel|>final<|message|>a"], False, id="harmony"),
         pytest.param(ChatRequest(model="m"), SPLIT, ["<think>a</think>", "b"], True, id="after a thought"),
         pytest.param(ChatRequest(model="m"), SPLIT, ["<think>a"], False, id="within a thought"),
-        pytest.param(WITH_TOOLS, None, ["a"], False, id="tools"),
+        pytest.param(WITH_TOOLS, None, ["z"], False, id="tools"),
     ],
 )
 def test_whether_anything_is_looked_for_in_the_rest(request_, policy, pieces, is_over):
@@ -208,7 +209,7 @@ def test_whether_anything_is_looked_for_in_the_rest(request_, policy, pieces, is
     for piece in pieces:
         content.feed(piece)
     assert content.is_over is is_over
-    assert content.passes("word") is (is_over or pieces == ["a"])
+    assert content.passes("word") is (is_over or pieces == ["z"])
 
 
 @pytest.mark.parametrize("pieces", [["\n", "Hi"], ["<", "b>"], ["<", "think", ">"], ["Hi", "<|channel|>"]])

@@ -525,6 +525,31 @@ def test_structured_call_without_arguments_that_came_as_text_is_removed():
         assert calls.flush(is_whole=True) == []
 
 
+@pytest.mark.parametrize("arguments", ["", ..., None])
+def test_text_call_without_arguments_that_came_structured_is_not_lifted(arguments):
+    """Once for each structured call, also if its arguments are still to come, or the answer is cut."""
+    for is_whole in (True, False):
+        calls = calls_of("f")
+        repaired(calls, [call(arguments=arguments)])
+        assert calls.lift("f", "{}") is None
+        assert calls.lift("f", "{}") == lifted(1, arguments="{}")
+        assert calls.flush(is_whole=is_whole) == [piece("{}")]
+
+
+def test_text_call_without_arguments_is_kept_where_the_structured_one_has_some():
+    """The arguments that follow show that there are two calls."""
+    calls = calls_of("f")
+    repaired(calls, [call(arguments="")])
+    assert calls.lift("f", "{}") is None
+    repaired(calls, [piece(ARGUMENTS)])
+    assert calls.flush(is_whole=True) == [lifted(1, arguments="{}")]
+    calls = calls_of("f")
+    repaired(calls, [call(arguments="")])
+    assert calls.lift("f", "{}") is None
+    repaired(calls, [piece("{}")])
+    assert calls.flush(is_whole=True) == []
+
+
 def test_structured_call_does_not_wait_for_ever():
     """Past the limit it is not compared."""
     calls = calls_of("f", policy=Policy(max_event_bytes=100))
@@ -615,6 +640,10 @@ def test_text_call_of_a_body_that_is_structured_is_not_lifted():
     calls = calls_of("f")
     completed(calls, [call(...)])
     assert calls.lift("f", SAME) is None
+    for arguments in (..., None, "", "{}", "null"):
+        calls = calls_of("f")
+        completed(calls, [call(..., arguments=arguments)])
+        assert calls.lift("f", "{}") is None
 
 
 # Any calls, in any pieces.
