@@ -26,8 +26,6 @@ class Enclosure(NamedTuple):
 
 # The chat templates of Qwen3, EXAONE and Ministral 3, and what prompts ask for.
 _THOUGHTS: Final = ("think", "thought", "thinking", "reasoning", "reflection", "scratchpad", "analysis")
-_BLOCKS: Final = ("pre", "textarea", "script", "xmp", "example", "examples", "nowiki", "syntaxhighlight")
-_INLINE: Final = ("code", "samp", "kbd", "tt")
 _LISTINGS: Final = ("verbatim", "Verbatim", "lstlisting", "minted", "alltt")
 _IN_ORG: Final = ("src", "example", "quote")
 _OTHER_TURNS: Final = (
@@ -35,7 +33,6 @@ _OTHER_TURNS: Final = (
     *("<|start|>user", "<|user|>", "<start_of_turn>user", "<｜User｜>", "[INST]"),  # noqa: RUF001 - DeepSeek's own characters
 )
 """What begins the turn of somebody else: a model that does not end makes up how the chat goes on."""
-_PARAGRAPH: Final = r"|\n[ \t\r]{0,64}+(?:\n(?P<blank>)|\Z)"
 
 
 def _pairs() -> Iterator[tuple[str, Enclosure]]:
@@ -54,10 +51,6 @@ def _thoughts() -> Iterator[tuple[str, Enclosure]]:
 def _markup() -> Iterator[tuple[str, Enclosure]]:
     for opening, closing in (("[code]", "[/code]"), ("<!--", "-->"), ("<![CDATA[", "]]>")):
         yield opening, Enclosure(_end(closing))
-    for name in (*_BLOCKS, *_INLINE):
-        within = _PARAGRAPH if name in _INLINE else ""
-        for end in (">", " "):  # without attributes, and with
-            yield f"<{name}{end}", Enclosure(_end(f"</{name}>", within))
     for name in _LISTINGS:
         yield f"\\begin{{{name}}}", Enclosure(_end(f"\\end{{{name}}}"))
     for name in ("verb", "lstinline"):
@@ -68,8 +61,8 @@ def _markup() -> Iterator[tuple[str, Enclosure]]:
             yield begin, Enclosure(_end(end))
 
 
-def _end(closing: str, other: str = "") -> re.Pattern[str]:
-    return re.compile(whole_or_cut("whole", [closing]) + other)
+def _end(closing: str) -> re.Pattern[str]:
+    return re.compile(whole_or_cut("whole", [closing]))
 
 
 ENCLOSURES: Final = dict(_pairs())
