@@ -36,7 +36,7 @@ from shim.core.openings import (
     closing_of,
 )
 from shim.core.quoting import Quoting
-from shim.core.surroundings import find_end_of_quotation, is_cut
+from shim.core.surroundings import find_end_of_quotation, goes_on, is_cut
 from shim.core.waiting import Doubt, Waiting
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class CallScanner:
         self._fence: _Fence | None = None
         self._enclosure = ENCLOSURES["<think>"]
         self._is_settled = False
+        self._spellings_in_list: set[str] = set()
         self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
 
@@ -325,12 +326,11 @@ class CallScanner:
         """Look for what shows that calls are quoted: a mark that closes, or the rest of their sentence."""
         buffer, waiting = self._buffer, self._waiting
         if waiting.is_followed:
-            found = find_end_of_quotation(buffer.text, at, is_touching=not waiting.ends_with_space)
+            is_touching = not waiting.ends_with_space
+            found = find_end_of_quotation(buffer.text, at, is_touching=is_touching)
             if found and is_cut(found) and not buffer.is_ended:
                 return _Step.CUT
-            char = buffer.text[at]
-            goes_on = char == "." or (char.isalpha() and not char.isupper())
-            if found or (goes_on and waiting.is_in_sentence):
+            if found or (waiting.is_in_sentence and goes_on(buffer.text[at], is_touching=is_touching)):
                 waiting.quote()
         return _Step.ABSENT
 
@@ -515,19 +515,28 @@ class CallScanner:
         calls = tuple(reader.calls)
         if not calls:
             return self._refuse()
-        doubt = self._doubt(dialect)
         is_tight = dialect.form is not Form.PARAMETERS
         written = self._buffer.take(self._buffer.at)
-        if self._quoting.quotes(written):
+        is_in_list = self._quoting.is_in_list and "\n" not in written
+        if self._quoting.quotes(written) or (is_in_list and self._lists_spellings(dialect)):
             self._begin_text()
             self._quoting.quote_line()
             self._waiting.add_text(written)
             return True
-        is_in_sentence = self._quoting.is_in_sentence
+        doubt = Doubt.LIST if is_in_list else self._doubt(dialect)
+        is_in_sentence = is_in_list or self._quoting.is_in_sentence
         self._waiting.add_calls(calls, written, doubt, is_tight=is_tight, is_in_sentence=is_in_sentence)
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=False)
         return True
+
+    def _lists_spellings(self, dialect: Dialect) -> bool:
+        """Whether a list with a call of a dialect in an item has one of another dialect as well."""
+        self._spellings_in_list.add(dialect.opening)
+        is_mixed = len(self._spellings_in_list) > 1
+        if is_mixed:
+            self._waiting.quote_list()
+        return is_mixed
 
     def _doubt(self, dialect: Dialect) -> Doubt:
         """What would show that a complete call is none."""

@@ -118,6 +118,22 @@ DIALECTS: Final = (
         examples=('<response>{"name": "get_weather", "arguments": {"city": "Paris"}}</response>',),
     ),
     Dialect(
+        family="models whose prompt asks for it",
+        opening="<action> ",
+        form=Form.OBJECTS,
+        closing=("</action>",),
+        source="xinzhel/lits-llm, lits/prompts/policy/tool_use.py, and other prompts for reasoning and acting",
+        examples=('<action>{"name": "get_weather", "arguments": {"city": "Paris"}}</action>',),
+    ),
+    Dialect(
+        family="models whose prompt asks for it",
+        opening="<answer> ",
+        form=Form.OBJECTS,
+        closing=("</answer>",),
+        source="the prompt of the DeepSeek-R1 paper",
+        examples=('<answer>{"name": "get_weather", "arguments": {"city": "Paris"}}</answer>',),
+    ),
+    Dialect(
         family="Qwen2.5-Coder",
         opening="<tool_calls> ",
         form=Form.CALLS,

@@ -106,6 +106,8 @@ class Quoting:
         self._stops = stops
         self._take_rule = take_rule
         self._line = Line()
+        # Where the text of the item of a list stands that may go on: code is indented from there.
+        self._margin = 0
         self.reset(at_line_start=True)
 
     def reset(self, *, at_line_start: bool) -> None:
@@ -180,6 +182,11 @@ class Quoting:
         return self._line.quotes(call)
 
     @property
+    def is_in_list(self) -> bool:
+        """Whether the line is an item of a list."""
+        return bool(self._line.margin)
+
+    @property
     def is_in_sentence(self) -> bool:
         """Whether a sentence has begun on the line and has not ended."""
         return self._line.is_in_sentence
@@ -204,7 +211,9 @@ class Quoting:
         self._is_after_blank = True
         if self._literal is not None and self._indent <= self._literal:
             self._literal = None
-        if char in ">|" or self._indent >= _INDENTED_CODE or self._literal is not None:
+        if self._indent < self._margin:
+            self._margin = 0
+        if char in ">|" or self._indent >= self._margin + _INDENTED_CODE or self._literal is not None:
             self._quote("")
         elif char in "`~" or char in _RULES:
             self._run = char
@@ -312,7 +321,7 @@ class Quoting:
         self._line.read(run)
         if len(run) >= _SHORTEST_RULE and following in "\r\n":
             self._take_rule(run)
-        elif run[0] == "+" or (run == "-" and following not in " \t\r\n"):  # a line of a diff
+        elif run[0] == "+" or (run == "-" and following not in " \t\r\n>"):  # a line of a diff
             self._quote("")
         elif run[0] == ".":  # a directive of reStructuredText: what it is about is indented
             self._literal = self._indent
@@ -337,6 +346,8 @@ class Quoting:
         self._is_after_blank = False
 
     def _start_line(self) -> None:
+        if self._line.margin:
+            self._margin = self._indent + self._line.margin
         self.is_at_line_start = True
         self._is_after_blank = True
         self._indent = 0

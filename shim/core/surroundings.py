@@ -12,10 +12,14 @@ _CLOSING_QUOTES: Final = "\u201d\u2019\u00bb\u203a\u300d\u300f"
 _OPENING_MARK: Final = re.compile(rf"(?:(?:^|[\s(\[\"'])(?:\*{{1,3}}|_{{1,3}})|~~|==|\$\$|[(\[{{{_OPENING_QUOTES}])\Z")
 """What quotes a call that follows it directly."""
 _QUOTING_LINE: Final = re.compile(
-    r"(?:[-*\u2022]|\d{1,3}[.)]|:|#+|//+|/\*+|--|;+|%|\$)[ \t]"  # of a list, a heading, a comment, a shell's prompt
+    r"(?::|#+|//+|/\*+|--|;+|%|\$)[ \t]"  # of a definition, a heading, a comment, a shell's prompt
     r"|\[?\d{1,4}[-:/]\d\d|\[?(?:TRACE|DEBUG|INFO|WARN|ERROR)"  # a line of a log
 )
 """How a line begins in which nothing is a call that is complete on it."""
+_ITEM: Final = re.compile(r"(?:[-*\u2022]|\d{1,3}[.)])[ \t]+")
+"""How an item of a list begins."""
+_GOES_ON: Final = frozenset(".\u3002\uff0c\u3001\uff1b\u060c")
+"""The punctuation that makes a call a part of the sentence before it, where it touches the call."""
 SENTENCE_END: Final = tuple(".!?:\u2026\u3002\uff01\uff1f\uff1a")
 _BEFORE_LITERAL: Final = re.compile(r"(?:::|: [|>][+-]?)[ \t\r]*\Z")
 """The end of a line after which indented lines are a literal text, in reStructuredText and YAML."""
@@ -71,6 +75,12 @@ class Line:
         return bool(tail) and not tail.endswith(SENTENCE_END)
 
     @property
+    def margin(self) -> int:
+        """How wide the mark of a list is with which the line begins; 0 if it does not."""
+        found = _ITEM.match(self._head)
+        return found.end() if found else 0
+
+    @property
     def ends_before_literal(self) -> bool:
         """Whether indented lines after this one are a literal text."""
         return bool(_BEFORE_LITERAL.search(self._tail))
@@ -98,6 +108,11 @@ class Line:
         is_user = found is not None and any(found.groups())
         self._has_user |= is_user
         return found is not None and not is_user and self._has_user
+
+
+def goes_on(char: str, *, is_touching: bool) -> bool:
+    """Whether a character after a call goes on with the sentence before it."""
+    return (is_touching and char in _GOES_ON) or (char.isalpha() and not char.isupper())
 
 
 def find_end_of_quotation(text: str, at: int, *, is_touching: bool) -> re.Match[str] | None:

@@ -19,6 +19,7 @@ class Doubt(Enum):
     STRAY = auto()  # the service gives no call: a lone closing
     LINE = auto()  # text follows on the same line
     LAST = auto()  # text follows
+    LIST = auto()  # a call in another spelling follows in an item of a list: the list is about spellings
     THOUGHT = auto()  # the message began within a thought, whose end follows
 
 
@@ -191,6 +192,13 @@ class Waiting:
                 break
             if entry.doubt is Doubt.LINE:
                 entry.doubt = Doubt.NONE
+        self._advance()
+
+    def quote_list(self) -> None:
+        """Take note that the calls in lists are quoted."""
+        for entry in self._entries:
+            if entry.doubt is Doubt.LIST:
+                entry.keep_as_text()
         self._advance()
 
     def settle(self) -> None:

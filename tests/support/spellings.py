@@ -99,6 +99,8 @@ SPELLINGS: dict[str, Spelling] = {
     "<function=NAME>{…}": Spelling("Llama 3.1", _named("<function=NAME>ARGUMENTS</function>"), "</function>"),
     "<tools>": Spelling("Qwen2.5-Coder", _each("<tools>\n%s\n</tools>"), "\n</tools>"),
     "<response>": Spelling("Qwen2.5-Coder", _each("<response>%s</response>"), "</response>"),
+    "<action>": Spelling("models whose prompt asks for it", _each("<action>%s</action>"), "</action>"),
+    "<answer>": Spelling("models whose prompt asks for it", _each("<answer>%s</answer>"), "</answer>"),
     "<tool_calls>": Spelling("Qwen2.5-Coder", _list("<tool_calls>%s</tool_calls>"), "</tool_calls>"),
     "<function_call>": Spelling("Qwen2.5-Coder", _each("<function_call>%s</function_call>"), "</function_call>"),
     "functools": Spelling("Phi-4-mini", _list("functools%s"), "]"),
