@@ -151,6 +151,8 @@ class ContentText:
         Raises:
             StreamError: The policy is strict and a repair is due.
         """
+        if not at_end and self.passes(text):
+            return Parts(text=text)
         if self._cumulative:
             text = self._cumulative.feed(text) + (self._cumulative.finish() if at_end else "")
         parts = self._reasoning.feed(text)
