@@ -33,6 +33,7 @@ from shim.core.openings import (
     RUNS,
     STOP,
     STOPS,
+    WRAPPERS,
     closing_of,
 )
 from shim.core.quoting import Quoting
@@ -163,6 +164,8 @@ class CallScanner:
         self._enclosure = ENCLOSURES["<think>"]
         self._is_settled = False
         self._spellings_in_list: set[str] = set()
+        # What was opened directly before the calls, and goes with them.
+        self._wrappers: frozenset[str] = frozenset()
         self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
 
@@ -309,7 +312,7 @@ class CallScanner:
             return _Step.ABSENT
         if self._fence and buffer.text[at] == self._fence.run[0]:
             return self._close_fence(at, self._fence.run)
-        found = closing_of(self._candidate.dialect).match(buffer.text, at)
+        found = closing_of(self._candidate.dialect, self._wrappers).match(buffer.text, at)
         if found and self._waiting.size and found.end() - at > self._room:
             return _Step.ABSENT
         if found and (found["whole"] is not None or (buffer.is_ended and found.group().startswith("</"))):
@@ -433,7 +436,10 @@ class CallScanner:
 
         A closing without a call goes beside a call of the service only.
         """
-        is_closing = self._buffer.text[self._buffer.at : end] in LONE_CLOSINGS
+        token = self._buffer.text[self._buffer.at : end]
+        is_closing = token in LONE_CLOSINGS
+        if token in WRAPPERS:
+            self._wrappers |= {token}
         self._waiting.add_loose(self._buffer.take(end), is_closing=is_closing)
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start and not is_closing)
@@ -490,7 +496,7 @@ class CallScanner:
         buffer, (dialect, reader) = self._buffer, self._candidate
         if not reader.can_end:
             return self._refuse()
-        closing, opening = closing_of(dialect).match(text, buffer.at), OPENING.match(text, buffer.at)
+        closing, opening = closing_of(dialect, self._wrappers).match(text, buffer.at), OPENING.match(text, buffer.at)
         is_closed = closing and closing["whole"] is not None
         if is_closed or (opening and (opening.lastgroup or "").startswith("row")):
             reader.end()
@@ -572,6 +578,7 @@ class CallScanner:
 
     def _begin_text(self) -> None:
         self._state = _State.TEXT
+        self._wrappers = frozenset()
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
         if self._fence:
             self._quoting.open_fence(self._fence.run, at_line_start=self._fence.has_line_end)

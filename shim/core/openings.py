@@ -55,6 +55,8 @@ MARKED: Final = {number: each for number, each in enumerate(DIALECTS) if each.pl
 BARE: Final = next(each for each in DIALECTS if each.place is Place.OWN_LINES)
 _LONE_OPENINGS: Final = {each.opening.strip() for each in MARKED.values() if "{" not in each.opening}
 LONE_CLOSINGS: Final = {token for each in MARKED.values() if each.form is Form.CALLS for token in each.closing}
+WRAPPERS: Final = {each.opening.strip(): each.closing for each in MARKED.values() if each.form is Form.OBJECTS}
+"""Openings in which models also write calls in another spelling, each with what closes it."""
 _LOOSE_TOKENS: Final = {*FIRST_TOKENS, *(each for each in _LONE_OPENINGS if not each.isalpha()), *LONE_CLOSINGS}
 OPENING: Final = re.compile(
     "|".join(
@@ -88,7 +90,8 @@ LAST_CHARS: Final = frozenset(each[-1] for each in STOPS.at_end)
 
 
 @cache
-def closing_of(dialect: Dialect) -> re.Pattern[str]:
-    """What may follow a call of a dialect and go with it."""
+def closing_of(dialect: Dialect, wrappers: frozenset[str]) -> re.Pattern[str]:
+    """What may follow a call of a dialect, within wrappers, and go with it."""
+    outer = (closing for opening in wrappers for closing in WRAPPERS[opening])
     # The service may have taken the opening for a special token, and left it out; or there are several.
-    return re.compile(whole_or_cut("whole", {*dialect.closing, *LONE_CLOSINGS, *LAST_TOKENS}))
+    return re.compile(whole_or_cut("whole", {*dialect.closing, *outer, *LONE_CLOSINGS, *LAST_TOKENS}))

@@ -48,7 +48,7 @@ _TURN: Final = re.compile(
 )
 """How a line begins that names who speaks, in a transcript."""
 
-_MAY_OPEN: Final = r"(?:[\"'`|]|\*\*|__|~~|==|\$\$)(?:(?=[\s)\]},.;:#!?])|(?P<cut>\Z))"
+_MAY_OPEN: Final = r"(?:[\"'`]|\*\*|__|~~|==|\$\$)(?:(?=[\s)\]},.;:#!?])|(?P<cut>\Z))"
 _CLOSING_MARK: Final = re.compile(rf"[)\]}}{_CLOSING_QUOTES}]|{_MAY_OPEN}|[*_~=$](?P<half>\Z)")
 _TOUCHING_MARK: Final = re.compile(
     rf"[){_CLOSING_QUOTES}\u00ab\u2039\u201c\u2018\uff02\"'*_~|]|==|\$\$|`(?:(?=[^`])|(?P<cut>\Z))|[=$](?P<half>\Z)"
@@ -112,7 +112,7 @@ class Line:
 
 def goes_on(char: str, *, is_touching: bool) -> bool:
     """Whether a character after a call goes on with the sentence before it."""
-    return (is_touching and char in _GOES_ON) or (char.isalpha() and not char.isupper())
+    return char == "|" or (is_touching and char in _GOES_ON) or (char.isalpha() and not char.isupper())
 
 
 def find_end_of_quotation(text: str, at: int, *, is_touching: bool) -> re.Match[str] | None:
