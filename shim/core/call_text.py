@@ -79,10 +79,17 @@ class _Fence(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """What may be a call, or was the last one."""
+    """What may be a call, or was the last one.
+
+    Attributes:
+        dialect: How it is written.
+        reader: What reads it.
+        wrappers: What was opened directly before it and goes with it.
+    """
 
     dialect: Dialect
     reader: Reader
+    wrappers: frozenset[str] = frozenset()
 
 
 class _Buffer:
@@ -163,9 +170,6 @@ class CallScanner:
         self._fence: _Fence | None = None
         self._enclosure = ENCLOSURES["<think>"]
         self._is_settled = False
-        self._spellings_in_list: set[str] = set()
-        # What was opened directly before the calls, and goes with them.
-        self._wrappers: frozenset[str] = frozenset()
         self._find_unsteady: Callable[[str], object] | None = None
         self._undeclared = 0
 
@@ -312,7 +316,7 @@ class CallScanner:
             return _Step.ABSENT
         if self._fence and buffer.text[at] == self._fence.run[0]:
             return self._close_fence(at, self._fence.run)
-        found = closing_of(self._candidate.dialect, self._wrappers).match(buffer.text, at)
+        found = closing_of(self._candidate.dialect, self._candidate.wrappers).match(buffer.text, at)
         if found and self._waiting.size and found.end() - at > self._room:
             return _Step.ABSENT
         if found and (found["whole"] is not None or (buffer.is_ended and found.group().startswith("</"))):
@@ -426,7 +430,7 @@ class CallScanner:
         return self._begin_call(dialect, reader, at)
 
     def _begin_call(self, dialect: Dialect, reader: Reader, at: int) -> _Step:
-        self._candidate = _Candidate(dialect, reader)
+        self._candidate = _Candidate(dialect, reader, self._candidate.wrappers)
         self._state = _State.CALL
         self._buffer.at = at
         return _Step.TAKEN
@@ -439,10 +443,11 @@ class CallScanner:
         token = self._buffer.text[self._buffer.at : end]
         is_closing = token in LONE_CLOSINGS
         if token in WRAPPERS:
-            self._wrappers |= {token}
+            self._candidate = self._candidate._replace(wrappers=self._candidate.wrappers | {token})
         self._waiting.add_loose(self._buffer.take(end), is_closing=is_closing)
         self._state = _State.EDGE
-        self._quoting.reset(at_line_start=self._quoting.is_at_line_start and not is_closing)
+        if is_closing:
+            self._quoting.reset(at_line_start=False)
         return _Step.TAKEN
 
     def _open_enclosure(self, opening: str, end: int) -> _Step:
@@ -493,10 +498,10 @@ class CallScanner:
 
     def _end_early(self, text: str) -> bool:
         """End a call that lacks its last brace or tag, where something that ends it follows."""
-        buffer, (dialect, reader) = self._buffer, self._candidate
+        buffer, (dialect, reader, wrappers) = self._buffer, self._candidate
         if not reader.can_end:
             return self._refuse()
-        closing, opening = closing_of(dialect, self._wrappers).match(text, buffer.at), OPENING.match(text, buffer.at)
+        closing, opening = closing_of(dialect, wrappers).match(text, buffer.at), OPENING.match(text, buffer.at)
         is_closed = closing and closing["whole"] is not None
         if is_closed or (opening and (opening.lastgroup or "").startswith("row")):
             reader.end()
@@ -517,14 +522,14 @@ class CallScanner:
 
     def _complete(self) -> bool:
         """What was read is a call, or several."""
-        dialect, reader = self._candidate
+        dialect, reader, _ = self._candidate
         calls = tuple(reader.calls)
         if not calls:
             return self._refuse()
         is_tight = dialect.form is not Form.PARAMETERS
         written = self._buffer.take(self._buffer.at)
         is_in_list = self._quoting.is_in_list and "\n" not in written
-        if self._quoting.quotes(written) or (is_in_list and self._lists_spellings(dialect)):
+        if self._quoting.quotes(written) or (is_in_list and self._waiting.note_item(dialect.opening)):
             self._begin_text()
             self._quoting.quote_line()
             self._waiting.add_text(written)
@@ -535,14 +540,6 @@ class CallScanner:
         self._state = _State.EDGE
         self._quoting.reset(at_line_start=False)
         return True
-
-    def _lists_spellings(self, dialect: Dialect) -> bool:
-        """Whether a list with a call of a dialect in an item has one of another dialect as well."""
-        self._spellings_in_list.add(dialect.opening)
-        is_mixed = len(self._spellings_in_list) > 1
-        if is_mixed:
-            self._waiting.quote_list()
-        return is_mixed
 
     def _doubt(self, dialect: Dialect) -> Doubt:
         """What would show that a complete call is none."""
@@ -578,7 +575,7 @@ class CallScanner:
 
     def _begin_text(self) -> None:
         self._state = _State.TEXT
-        self._wrappers = frozenset()
+        self._candidate = self._candidate._replace(wrappers=frozenset())
         self._quoting.reset(at_line_start=self._quoting.is_at_line_start)
         if self._fence:
             self._quoting.open_fence(self._fence.run, at_line_start=self._fence.has_line_end)

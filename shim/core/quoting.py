@@ -108,8 +108,6 @@ class Quoting:
         self._stops = stops
         self._take_rule = take_rule
         self._line = Line()
-        # Where the text of the item of a list stands that may go on: code is indented from there.
-        self._margin = 0
         self.reset(at_line_start=True)
 
     def reset(self, *, at_line_start: bool) -> None:
@@ -186,7 +184,7 @@ class Quoting:
     @property
     def is_in_list(self) -> bool:
         """Whether the line is an item of a list."""
-        return bool(self._line.margin)
+        return self._line.is_item
 
     @property
     def is_in_sentence(self) -> bool:
@@ -213,9 +211,9 @@ class Quoting:
         self._is_after_blank = True
         if self._literal is not None and self._indent <= self._literal:
             self._literal = None
-        if self._indent < self._margin:
-            self._margin = 0
-        if char in ">|" or self._indent >= self._margin + _INDENTED_CODE or self._literal is not None:
+        if self._indent < self._line.margin:
+            self._line.margin = 0
+        if char in ">|" or self._indent >= self._line.margin + _INDENTED_CODE or self._literal is not None:
             self._quote("")
         elif char in "`~" or char in _RULES:
             self._run = char
@@ -348,9 +346,7 @@ class Quoting:
         self._is_after_blank = False
 
     def _start_line(self) -> None:
-        if self._line.margin:
-            self._margin = self._indent + self._line.margin
+        self._line.end(self._indent)
         self.is_at_line_start = True
         self._is_after_blank = True
         self._indent = 0
-        self._line.start()

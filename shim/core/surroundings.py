@@ -56,11 +56,16 @@ _TOUCHING_MARK: Final = re.compile(
 
 
 class Line:
-    """The start and the end of a line, as far as it was read and is not quoted itself."""
+    """The start and the end of a line, as far as it was read and is not quoted itself.
+
+    Attributes:
+        margin: Where the text of an item of a list stands, if the line may go on with one: code is indented from there.
+    """
 
     def __init__(self) -> None:
         """Begin a message."""
         self.start()
+        self.margin = 0
         self._has_user = False
 
     @property
@@ -75,10 +80,9 @@ class Line:
         return bool(tail) and not tail.endswith(SENTENCE_END)
 
     @property
-    def margin(self) -> int:
-        """How wide the mark of a list is with which the line begins; 0 if it does not."""
-        found = _ITEM.match(self._head)
-        return found.end() if found else 0
+    def is_item(self) -> bool:
+        """Whether an item of a list begins on the line."""
+        return bool(_ITEM.match(self._head))
 
     @property
     def ends_before_literal(self) -> bool:
@@ -89,6 +93,13 @@ class Line:
         """Begin a line."""
         self._head = self._tail = ""
         self._is_open = True
+
+    def end(self, indent: int) -> None:
+        """Take note that a line with such an indent is over, and begin the next one."""
+        found = _ITEM.match(self._head)
+        if found:
+            self.margin = indent + found.end()
+        self.start()
 
     def read(self, text: str) -> None:
         """Take what follows on the line."""

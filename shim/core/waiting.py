@@ -77,6 +77,7 @@ class Waiting:
         self.is_followed = False
         self.is_in_sentence = False
         self._open: list[str] = []
+        self._spellings: set[str] = set()
 
     @property
     def ends_with_space(self) -> bool:
@@ -194,12 +195,16 @@ class Waiting:
                 entry.doubt = Doubt.NONE
         self._advance()
 
-    def quote_list(self) -> None:
-        """Take note that the calls in lists are quoted."""
-        for entry in self._entries:
-            if entry.doubt is Doubt.LIST:
-                entry.keep_as_text()
-        self._advance()
+    def note_item(self, spelling: str) -> bool:
+        """Take note of a call in an item of a list. Whether it is quoted: the list shows several spellings."""
+        is_mixed = bool(self._spellings - {spelling})
+        if is_mixed and spelling not in self._spellings:
+            for entry in self._entries:
+                if entry.doubt is Doubt.LIST:
+                    entry.keep_as_text()
+            self._advance()
+        self._spellings.add(spelling)
+        return is_mixed
 
     def settle(self) -> None:
         """Take note that no thought without a beginning can end any more."""

@@ -1,7 +1,7 @@
 """Answers of models that are calls, and answers that only look like them.
 
-``calls.json``, ``no_calls.json``, and later those that begin with ``further``, ``fresh`` and ``latest``, were written
-from the descriptions of the formats, before the scanner was read; the others were added with it.
+``calls.json``, ``no_calls.json``, and later those that begin with ``further``, ``fresh``, ``latest`` and ``daily``, were
+written from the descriptions of the formats, before the scanner was read; the others were added with it.
 """
 
 import json
@@ -48,7 +48,6 @@ def _answers(*names: str) -> list[Answer]:
     ]
 
 
-CALLS = _answers("calls.json", "more_calls.json", "further_calls.json", "fresh_calls.json", "latest_calls.json")
-NO_CALLS = _answers(
-    "no_calls.json", "more_no_calls.json", "further_no_calls.json", "fresh_no_calls.json", "latest_no_calls.json"
-)
+_SETS = ("", "more_", "further_", "fresh_", "latest_", "daily_")
+CALLS = _answers(*(f"{each}calls.json" for each in _SETS))
+NO_CALLS = _answers(*(f"{each}no_calls.json" for each in _SETS))

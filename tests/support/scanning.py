@@ -97,7 +97,7 @@ def counted_visits() -> Iterator[list[int]]:
                 if (replaced := counting(value)) is not value:
                     patch.setattr(module, name, replaced)
         closing = call_text.closing_of
-        patch.setattr(call_text, "closing_of", lambda dialect: _Counting(closing(dialect), visits))
+        patch.setattr(call_text, "closing_of", lambda *found: _Counting(closing(*found), visits))
         for name in ("all", "inside"):
             patch.setattr(call_text.STOPS, name, _Counting(getattr(call_text.STOPS, name), visits))
         yield visits
@@ -112,7 +112,7 @@ def steps(pieces: Sequence[str], tools: Mapping[str, Mapping[str, Any]]) -> int:
         calls += event in ("call", "c_call")
 
     for dialect in DIALECTS:
-        call_text.closing_of(dialect)  # compiled once in a program
+        call_text.closing_of(dialect, frozenset())  # compiled once in a program
     with counted_visits() as visits:
         scanner = CallScanner(tools, limit=ROOMY)
         previous = sys.getprofile()

@@ -1097,6 +1097,7 @@ UNITS = [
     *("<!--", "<code>", "</code>", "<code>\n\n", "[THINK]", "[/THINK]", "\\verb|", "#+begin_src", "+<", "-<", "::"),
     *("a::\n <", "a: |\n  ", "# ", "\ufeff", '"' * 3, "'" * 3, "<<EOF\n", "<<", "<|im_start|>user", ".\n <"),
     *("<a>", "</a>", f"<a>{CALL_TEXT}</a>", f"<b></b>{CALL_TEXT}", "----\n", "----", "**", f"**{CALL_TEXT}**"),
+    *(f"- {CALL_TEXT}\n- functools[{PARIS_JSON}]\n", "- a\n", f"- a\n    {CALL_TEXT}\n", "\u00bb"),
     *(f"- {CALL_TEXT}\n", "User: a\n", "Assistant: a\n", '#"', "##", 'R"(', "<<A\n", "</parameter>", "print("),
     "</parameter>\n</function>",
     *("]", "}", "[", "{", "(", "\\", '\\"', "é", ";", "1", "<s>", CALL_TEXT, f"a {CALL_TEXT}", f"{PARIS_JSON}\n"),
@@ -1107,6 +1108,7 @@ HEADS = [
     *("", f"a {CALL_TEXT} ", '<tool_call>{"name": "get_weather", "arguments": {"city": "', "```json\n"),
     *("<a>", f"<a>{CALL_TEXT}<b>", "```tool_code\nprint(", "<function=get_weather><parameter=city><parameter=x>"),
     *("<function=get_weather><parameter=city>", f"```json\n{PARIS_JSON}", "[get_weather(city='", "a\n{"),
+    f"- {CALL_TEXT}\n",
 ]
 
 
