@@ -122,7 +122,7 @@ DIALECTS: Final = (
         opening="<action> ",
         form=Form.OBJECTS,
         closing=("</action>",),
-        source="xinzhel/lits-llm, lits/prompts/policy/tool_use.py, and other prompts for reasoning and acting",
+        source="prompts for reasoning and acting, such as xinzhel/lits-llm, lits/prompts/policy/tool_use.py",
         examples=('<action>{"name": "get_weather", "arguments": {"city": "Paris"}}</action>',),
     ),
     Dialect(
