@@ -279,8 +279,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.RESPONSES_LIFECYCLE: Rule(
         "`response.created` or `response.in_progress` at the start of a stream with an answer, or items of it, that "
-        "are complete; a response without output at the end of a stream that had some; a response, an item or a part that "
-        "was not announced, or has another id than before",
+        "are complete; a response without output at the end of a stream that had some; a response, an item or a part "
+        "that was not announced, or has another id than before",
         "no output and `in_progress` at the start; the streamed items at the end; the missing event, and the first id",
         "live 1.2.4, where the model is faster than the stream; the rest: precaution",
     ),
