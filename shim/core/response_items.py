@@ -34,7 +34,8 @@ def as_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def as_opening(response: dict[str, Any]) -> dict[str, Any]:
     """A response as it was at its start."""
-    return {**response, "status": "in_progress", "output": []} | {name: None for name in OF_THE_END if name in response}
+    opening: dict[str, Any] = {**response, "status": "in_progress", "output": []}
+    return {**opening, **{name: None for name in OF_THE_END if name in opening}}
 
 
 def item_events(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:

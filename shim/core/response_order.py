@@ -105,7 +105,8 @@ class ResponseOrder:
         self._has_begun = True
 
     def _add_item(self, event: dict[str, Any]) -> None:
-        item, place = event["item"], event["output_index"]
+        item: dict[str, Any] = event["item"]
+        place: int = event["output_index"]
         if place < len(self._items):
             known = self._items[place]
             expect(
@@ -123,7 +124,7 @@ class ResponseOrder:
 
     def _find_message(self, event: dict[str, Any]) -> _Item:
         """The item of a text; one that was not announced is a message."""
-        place = event["output_index"]
+        place: int = event["output_index"]
         if place == len(self._items):
             item: dict[str, Any] = {"type": _MESSAGE, "id": event.get("item_id") or f"msg_{uuid.uuid4().hex}"}
             item |= {"role": "assistant", "status": "in_progress", "content": []}
@@ -141,7 +142,8 @@ class ResponseOrder:
 
     def _find_part(self, event: dict[str, Any]) -> None:
         """The part of a text has to be there."""
-        item, place = self._find_message(event), event["content_index"]
+        item = self._find_message(event)
+        place: int = event["content_index"]
         expect(item.kind == _MESSAGE, "its item is not a message")
         if place == len(item.parts):
             at = {name: event.get(name) for name in ("output_index", "content_index", "item_id")}
@@ -152,12 +154,13 @@ class ResponseOrder:
         expect(item.parts[place] == _TEXT, "its part is not a text")
 
     def _find_call(self, event: dict[str, Any]) -> None:
-        place = event["output_index"]
+        place: int = event["output_index"]
         is_call = place < len(self._items) and self._items[place].kind == _CALL
         expect(is_call, "its item is not a call")
 
     def _end_item(self, event: dict[str, Any]) -> None:
-        item, place = event["item"], event["output_index"]
+        item: dict[str, Any] = event["item"]
+        place: int = event["output_index"]
         if place == len(self._items):
             self._add(event, next(item_events(place, item)))
             self._items.append(_Item(item))
