@@ -116,9 +116,13 @@ class ResponseOrder:
             self._is_repeated = self._allow({"item"})
             return
         expect(place == len(self._items), "an item before it is missing")
-        name = "call_id" if item["type"] == _CALL else "id"
+        is_call = item["type"] == _CALL
+        name = "call_id" if is_call else "id"
+        if is_call and not isinstance(item.get("id"), str | None) and self._allow({"id"}):
+            item["id"] = None
+            self._is_changed = True
         if not isinstance(item.get(name), str) and self._allow({name}):
-            item[name] = f"{'call' if name == 'call_id' else 'item'}_{uuid.uuid4().hex}"
+            item[name] = f"{'call' if is_call else 'item'}_{uuid.uuid4().hex}"
             self._is_changed = True
         self._items.append(_Item(item))
 

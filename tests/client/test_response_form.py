@@ -8,6 +8,7 @@ import anyio
 import openai
 import pytest
 
+from shim.core.response_items import item_events
 from support.either import awaited, each, entered
 from support.raw_server import RawServer, marked, plain_response, sse_response
 from support.response_events import message, message_events, response
@@ -160,6 +161,19 @@ OUT_OF_ORDER = {
     },
     **{f"item of the end {value!r}": final(output=[{**message(TEXT), "id": value}]) for value in (None, [], {})},
 }
+CALL = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": "{}",
+    "status": "completed",
+}
+CALL_EVENTS = [
+    EVENTS[CREATED],
+    *({**each, "sequence_number": number} for number, each in enumerate(item_events(0, CALL), 1)),
+    {"type": "response.completed", "response": response("completed", CALL)},
+]
 ONLY_ENDS = ("only the end of the text", "only the end of the item")
 MISPLACED = {
     "no response": EVENTS[ADDED:],
@@ -208,6 +222,16 @@ class TestOrder:
         events = rng.sample([*EVENTS, *EVENTS[PART:DONE]], rng.randint(4, len(EVENTS)))
         _, end = ask(mode, sse_response(list(map(event, events))), helper, is_foundry=True)
         assert end == TEXT or isinstance(end, openai.APIError)
+
+    @HELPERS
+    @pytest.mark.parametrize("name", ["id", "call_id"])
+    @pytest.mark.parametrize("at", [1, 4])
+    @pytest.mark.parametrize("value", [None, 5, [], "another"], ids=str)
+    def test_call_keeps_its_first_identity(self, mode, helper, name, at, value):
+        """Whichever event has another one, or none."""
+        item = {**CALL_EVENTS[at]["item"], name: value}
+        events = [*CALL_EVENTS[:at], {**CALL_EVENTS[at], "item": item}, *CALL_EVENTS[at + 1 :]]
+        assert ask(mode, sse_response(list(map(event, events))), helper, is_foundry=True) == ("", "")
 
     @HELPERS
     def test_refusal_instead_of_a_stream_is_an_error(self, mode, helper):
