@@ -180,8 +180,8 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.TOOL_CALL_ID: Rule(
         "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name, or "
-        "whose name follows later, or has tokens stuck to it; an item without `function`, or with its name and arguments "
-        "beside the place for them",
+        "whose name follows later, or has tokens stuck to it; an item without `function`, or with its name and "
+        "arguments beside the place for them",
         "completed, once; the call is sent when its name is known, and one that nobody can answer is removed; a "
         "declared name is cleaned; name and arguments are put in their place",
         f"{_ISSUE}864",

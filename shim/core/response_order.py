@@ -166,8 +166,9 @@ class ResponseOrder:
         item: dict[str, Any] = event["item"]
         place: int = event["output_index"]
         if place == len(self._items):
-            self._add(event, next(item_events(place, item)))
-            self._items.append(_Item(item))
+            added = next(item_events(place, item))
+            self._add(event, added)
+            self._items.append(_Item(added["item"]))
         expect(place < len(self._items), "an item before it is missing")
         known = self._items[place]
         expect(known.kind == item["type"], "the type of an item has changed")

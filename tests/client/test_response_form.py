@@ -150,6 +150,7 @@ OUT_OF_ORDER = {
     "part announced too late": [*without(PART)[:DELTA], EVENTS[PART], *EVENTS[DELTA + 1 :]],
     "only the end of the text": without(PART, DELTA, DELTA + 1),
     "only the end of the item": without(ADDED, PART, DELTA, DELTA + 1, END, PART_END),
+    "end of the item before its parts": [EVENTS[CREATED], EVENTS[DONE], EVENTS[END], EVENTS[COMPLETED]],
     "item announced twice": [*EVENTS[:PART], *EVENTS[ADDED:]],
     "created twice": [EVENTS[CREATED], *EVENTS],
     "alive before the start": [{"type": "ping"}, *EVENTS],
@@ -174,7 +175,7 @@ CALL_EVENTS = [
     *({**each, "sequence_number": number} for number, each in enumerate(item_events(0, CALL), 1)),
     {"type": "response.completed", "response": response("completed", CALL)},
 ]
-ONLY_ENDS = ("only the end of the text", "only the end of the item")
+ONLY_ENDS = ("end of the item before its parts", "only the end of the text", "only the end of the item")
 MISPLACED = {
     "no response": EVENTS[ADDED:],
     "text of an unknown item": changed(DELTA, output_index=7),
