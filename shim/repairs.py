@@ -180,9 +180,10 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.TOOL_CALL_ID: Rule(
         "`id` or `type` of a tool call missing, or repeated with the name in later deltas; a call without a name, or "
-        "whose name follows later, or has tokens stuck to it; an item without `function`",
+        "whose name follows later, or has tokens stuck to it; an item without `function`, or with its name and "
+        "arguments beside the place for them",
         "completed, once; the call is sent when its name is known, and one that nobody can answer is removed; a "
-        "declared name is cleaned",
+        "declared name is cleaned; name and arguments are put in their place",
         f"{_ISSUE}864",
     ),
     Repair.TOOL_CALL_ARGUMENTS: Rule(
@@ -279,9 +280,10 @@ RULES: Final[Mapping[Repair, Rule]] = {
     ),
     Repair.RESPONSES_LIFECYCLE: Rule(
         "`response.created` or `response.in_progress` at the start of a stream with an answer, or items of it, that "
-        "are complete; a response without output at the end of a stream that had some",
-        "no output and `in_progress` at the start; the streamed items at the end",
-        "live 1.2.4, where the model is faster than the stream; the end: precaution",
+        "are complete; a response without output at the end of a stream that had some; a response, an item or a part "
+        "that was not announced, or has another id than before",
+        "no output and `in_progress` at the start; the streamed items at the end; the missing event, and the first id",
+        "live 1.2.4, where the model is faster than the stream; the rest: precaution",
     ),
     Repair.RESPONSES_CONTENT: Rule(
         "`annotations` missing from an `output_text` part of `/v1/responses`, or `logprobs` from an event of its text; "

@@ -277,8 +277,8 @@ def _repair_calls(message: dict[str, Any], calls: ToolCalls, scope: RepairScope,
         if "tool_calls" in message and is_foundry and scope.allows(Repair.BODY_TOOL_CALLS, sent):
             del message["tool_calls"]
         return
-    if not isinstance(sent, list):
-        raise _damaged("its tool calls are not a list")
+    if not isinstance(sent, list) or any(item and not is_object(item) for item in cast("list[Any]", sent)):
+        raise _damaged("its tool calls are not a list of objects")
     calls.complete(cast("list[Any]", sent), scope)
     if not sent:
         del message["tool_calls"]

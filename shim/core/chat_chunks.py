@@ -100,9 +100,11 @@ class _Choices(dict[int, _Choice]):
 
     Attributes:
         announced: All choices with a smaller index have been in a chunk that was emitted.
+        is_accumulated: Whether one of the chunks had the name that the official client's accumulator looks at.
     """
 
     announced = 0
+    is_accumulated = False
 
     def announce(self, index: int) -> range:
         """Note that a choice is emitted; return those that have to be emitted before it.
@@ -253,10 +255,15 @@ class ChunkRepairer:
         return [*before, *chunks] if before or scope.changed else None
 
     def _repair_object(self, chunk: dict[str, Any], scope: RepairScope) -> None:
-        """Name a chunk of another service: the official client's accumulator passes over one without its name."""
+        """Name a chunk of another service: the official client's accumulator passes over one without its name.
+
+        It fails if there is none with a name, so the first one has one in any case.
+        """
         sent = chunk.get("object")
-        if sent != OBJECT and _says_something(chunk) and scope.allows(Repair.OBJECT, sent):
+        is_needed = _says_something(chunk) or not self._choices.is_accumulated
+        if sent != OBJECT and is_needed and scope.allows(Repair.OBJECT, sent):
             chunk["object"] = OBJECT
+        self._choices.is_accumulated = True
 
     # The end of the stream and of its choices.
 

@@ -13,6 +13,8 @@ from shim.errors import StreamError
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shim.reports import RepairScope
 
 # The fields of a chunk and a choice that carry no answer.
@@ -49,7 +51,7 @@ def _is_hollow_choice(choice: dict[str, Any]) -> bool:
     )
 
 
-def has_content(chunk: dict[str, Any]) -> bool:
+def has_content(chunk: Mapping[str, Any]) -> bool:
     """Whether a choice of a chunk says anything."""
     choices: Any = chunk.get("choices")
     for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
@@ -268,7 +270,10 @@ def repair_calls(delta: dict[str, Any], scope: RepairScope) -> list[Any]:
     """
     calls: Any = delta.get("tool_calls")
     if isinstance(calls, list):
-        return cast("list[Any]", calls)
+        items = cast("list[Any]", calls)
+        if any(item and not is_object(item) for item in items):
+            raise damaged("its tool calls are not objects")
+        return items
     if not calls:
         if calls is not None and scope.allows(Repair.CHUNK_FORM, calls):
             del delta["tool_calls"]

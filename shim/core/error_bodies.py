@@ -8,6 +8,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from shim.core.chunk_form import has_content
 from shim.core.foundry import FOREIGN
 from shim.core.jsontext import dump, is_object, load
 from shim.errors import error_object, without_source_location
@@ -54,6 +55,8 @@ _MESSAGE_FIELDS: Final = (
     *("message", "Message", "error", "Error", "errorMessage", "ErrorMessage", "error_message", "error_msg", "msg"),
     *("messages", "err", "exception", "fault", "faultstring"),
 )
+# Where a message is if it is in none of these, title or detail.
+_LAST_MESSAGE_FIELDS: Final = ("description", "reason", "text")
 _PAGE: Final = re.compile(r"<(?:!doctype html|html|head|body)\b", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
 _ONLY_EVENT: Final = re.compile(
@@ -84,7 +87,8 @@ def find_error_status(
         return status or HTTPStatus.INTERNAL_SERVER_ERROR
     is_answer = any(map(payload.get, answer_fields))
     error = payload.get("error") or _find_choice_error(payload) if is_answer else _find_error(payload)
-    if error and (in_stream or not is_answer):
+    says_nothing = "choices" in answer_fields and not has_content(payload)
+    if error and (in_stream or not is_answer or says_nothing):
         return _status_of(error if is_object(error) else {"message": error, "status": error}, payload)
     if is_answer or is_alive_sign(payload):
         return None
@@ -200,16 +204,20 @@ def _read_status(value: Any) -> int | None:
 def _find_error(payload: Mapping[str, Any], depth: int = _DEEPEST_MESSAGE) -> Any:
     """What a payload reports as an error; the one within, if an error is only the envelope of another."""
     error = next((payload[name] for name in _ERROR_FIELDS if payload.get(name)), None)
+    if isinstance(error, list):
+        several = cast("list[Any]", error)
+        error = next(filter(is_object, several), several)
     if depth and is_object(error) and "message" not in error and is_object(inner := _find_error(error, depth - 1)):
         return inner
     return error
 
 
 def _find_choice_error(payload: Mapping[str, Any]) -> Any:
-    """What a choice reports as its error, if one does."""
+    """What a choice, its delta or its message reports as its error, if one does."""
     choices: Any = payload.get("choices")
-    items = cast("list[Any]", choices) if isinstance(choices, list) else []
-    return next((error for choice in items if is_object(choice) and (error := choice.get("error"))), None)
+    items = filter(is_object, cast("list[Any]", choices) if isinstance(choices, list) else [])
+    parts = (part for choice in items for part in (choice, choice.get("delta"), choice.get("message")))
+    return next((error for part in parts if is_object(part) and (error := part.get("error"))), None)
 
 
 def _kind_of(payload: Mapping[str, Any]) -> str | None:
@@ -294,6 +302,8 @@ def _find_message(value: Any, depth: int = _DEEPEST_MESSAGE) -> str:
         parts += [f"{name}: {_find_message(each, depth - 1)}" for name, each in list(errors.items())[:_MOST_MESSAGES]]
     elif errors:
         parts.append(_find_message(errors, depth - 1))
+    if not any(parts):
+        parts = [_find_message(value.get(name), depth - 1) for name in _LAST_MESSAGE_FIELDS]
     return ": ".join(part.rstrip(".") for part in parts if part)
 
 

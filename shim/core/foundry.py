@@ -133,12 +133,11 @@ class Evidence:
 
     def see_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Look for marks in the headers of a response."""
-        for name, value in headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1").lower()
-            if key == "server" and text.startswith(_FOUNDRY_SERVER):
-                self._settle(Owner.FOUNDRY)
-            elif _OTHER_HEADERS.fullmatch(key) or (key == "server" and text.startswith(_OTHER_SERVERS)):
-                self._settle(Owner.OTHER)
+        headers = list(headers)
+        if is_native(headers):
+            self._settle(Owner.FOUNDRY)
+        elif any(_is_header_of_another(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers):
+            self._settle(Owner.OTHER)
 
     def see(self, payload: Mapping[str, Any]) -> None:
         """Look for marks in a chunk or a body."""
@@ -163,6 +162,11 @@ class Evidence:
             self.owner = owner
             self.is_foundry = owner is Owner.FOUNDRY
             self._is_settled = True
+
+
+def _is_header_of_another(name: str, value: str) -> bool:
+    is_server = name.lower() == "server" and value.lower().startswith(_OTHER_SERVERS)
+    return is_server or _OTHER_HEADERS.fullmatch(name.lower()) is not None
 
 
 def _has_constant_id(payload: Mapping[str, Any]) -> bool:

@@ -41,7 +41,7 @@ def kind_of(event: dict[str, Any]) -> str:
         StreamError: It has none: the official client would take it for a piece of audio.
     """
     kind: Any = event.get("type")
-    _expect(isinstance(kind, str), "it has no type")
+    expect(isinstance(kind, str), "it has no type")
     return kind
 
 
@@ -63,7 +63,7 @@ def repair_event(event: dict[str, Any], kind: str, report: RepairReport, *, outp
         StreamError: The event is damaged; or the policy is strict and a repair is needed.
     """
     if kind in _WITH_A_RESPONSE:
-        _expect(is_object(event.get("response")), "it has no response")
+        expect(is_object(event.get("response")), "it has no response")
         _check_response(event["response"])
     if kind in _WITH_AN_ITEM:
         _check_item(event.get("item"))
@@ -71,10 +71,10 @@ def repair_event(event: dict[str, Any], kind: str, report: RepairReport, *, outp
         _check_part(event.get("part"))
     if (name := _ENDS_OF_TEXTS.get(kind)) is not None:
         # Arguments that are an object are written as text elsewhere.
-        _expect(isinstance(event.get(name), str | None) or name == "arguments", "a text is not a string")
+        expect(isinstance(event.get(name), str | None) or name == "arguments", "a text is not a string")
     missing: dict[str, Any] = {}
     if kind in _DELTAS:
-        _expect(isinstance(event.get("delta"), str | None), "a text is not a string")
+        expect(isinstance(event.get("delta"), str | None), "a text is not a string")
         missing = {"delta": ""} if event.get("delta") is None else {}
     if kind in _IN_AN_ITEM:
         missing |= _missing_place(event, "output_index", output_index)
@@ -94,7 +94,7 @@ def repair_body(body: dict[str, Any], report: RepairReport) -> bool:
     """
     try:
         _check_response(body)
-        _expect("output" in body or body.get("object") == "response", "it has no output")
+        expect(body.get("output") is not None or isinstance(body.get("status"), str), "it has no output")
     except StreamError as error:
         message = "The response to /responses is not one of that API. Check the address, and the service's log."
         raise StreamError(message, code="damaged_body") from error
@@ -106,32 +106,37 @@ def repair_body(body: dict[str, Any], report: RepairReport) -> bool:
 
 def _missing_place(event: dict[str, Any], name: str, otherwise: int) -> dict[str, Any]:
     place: Any = event.get(name)
-    _expect(place is None or (type(place) is int and place >= 0), "the place of an item is not a number")
+    expect(place is None or (type(place) is int and place >= 0), "the place of an item is not a number")
     return {name: otherwise} if place is None else {}
 
 
 def _check_response(response: dict[str, Any]) -> None:
     output: Any = response.get("output")
-    _expect(isinstance(output, list | None), "its output is not a list")
+    expect(isinstance(output, list | None), "its output is not a list")
     for item in cast("list[Any]", output or ()):
         _check_item(item)
 
 
 def _check_item(item: Any) -> None:
-    _expect(is_object(item) and isinstance(item.get("type"), str), "an item is not an object with a type")
+    expect(is_object(item) and isinstance(item.get("type"), str), "an item is not an object with a type")
     if item["type"] == "message":
         content: Any = item.get("content")
-        _expect(isinstance(content, list), "the content of a message is not a list")
+        expect(isinstance(content, list), "the content of a message is not a list")
         for part in cast("list[Any]", content):
             _check_part(part)
 
 
 def _check_part(part: Any) -> None:
-    _expect(is_object(part) and isinstance(part.get("type"), str), "a part is not an object with a type")
-    _expect(part["type"] != "output_text" or isinstance(part.get("text"), str), "a text is not a string")
+    expect(is_object(part) and isinstance(part.get("type"), str), "a part is not an object with a type")
+    expect(part["type"] != "output_text" or isinstance(part.get("text"), str), "a text is not a string")
 
 
-def _expect(is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - it is the statement
+def expect(is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - it is the statement
+    """Check an event.
+
+    Raises:
+        StreamError: It is damaged, for the reason that is stated otherwise.
+    """
     if not is_so:
         raise StreamError(
             f"An event of the stream is damaged: {otherwise}. Retry, and report it if it happens again.",

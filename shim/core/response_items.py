@@ -19,8 +19,7 @@ OF_THE_END: Final = ("completed_at", "failed_at", "cancelled_at", "error", "inco
 
 def as_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """An unstreamed response as the events that a stream would have had."""
-    opening: dict[str, Any] = {**response, "status": "in_progress", "output": []}
-    opening.update({name: None for name in OF_THE_END if name in opening})
+    opening = as_opening(response)
     events: list[dict[str, Any]] = [
         {"type": "response.created", "response": opening},
         {"type": "response.in_progress", "response": opening},
@@ -31,6 +30,12 @@ def as_events(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
     end = f"response.{status}" if f"response.{status}" in ENDS else "response.completed"
     for number, event in enumerate([*events, {"type": end, "response": response}]):
         yield {**event, "sequence_number": number}
+
+
+def as_opening(response: dict[str, Any]) -> dict[str, Any]:
+    """A response as it was at its start."""
+    opening: dict[str, Any] = {**response, "status": "in_progress", "output": []}
+    return {**opening, **{name: None for name in OF_THE_END if name in opening}}
 
 
 def item_events(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:

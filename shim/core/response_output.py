@@ -213,6 +213,16 @@ class OutputRepairer:
             return emitted
         return [*flushed, *([event] if emitted is None else emitted)]
 
+    def repair_all(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Repair events in place of one, and return what is emitted for them.
+
+        Raises:
+            StreamError: The policy is strict and a repair is needed.
+        """
+        self._numbering.leave_out()
+        repaired = [(each, self.repair(each, each["type"])) for each in events]
+        return [event for each, emitted in repaired for event in ([each] if emitted is None else emitted)]
+
     def _emit(self, event: dict[str, Any], kind: str) -> list[dict[str, Any]] | None:
         emitted = self._take(event, kind)
         changed = emitted is not None
@@ -424,7 +434,8 @@ class OutputRepairer:
     def _end_texts(self, message: _Message, *, is_cut_off: bool) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
         for number, text in message.texts.items():
-            events += self._flush(message, text, {"content_index": number}, is_cut_off=is_cut_off)
+            if text.has_deltas:
+                events += self._flush(message, text, {"content_index": number}, is_cut_off=is_cut_off)
         return events + self._end_thought(message)
 
     def _flush(

@@ -12,6 +12,7 @@ from shim.core.jsontext import is_object
 from shim.core.request import ChatRequest
 from shim.core.response_form import is_silent, kind_of, repair_body, repair_event
 from shim.core.response_items import ENDS, OF_THE_END, objects
+from shim.core.response_order import ResponseOrder
 from shim.core.response_output import OutputRepairer
 from shim.errors import without_source_location
 from shim.repairs import Repair
@@ -54,6 +55,7 @@ class ResponsesRepairer:
         self._sequence_number = -1
         # The items that were streamed, by their place in the output.
         self._items: dict[int, dict[str, Any]] = {}
+        self._order = ResponseOrder(report)
         self._output = OutputRepairer(request or ChatRequest(), report, evidence)
 
     @property
@@ -111,7 +113,11 @@ class ResponsesRepairer:
         if self._evidence.is_foundry:
             changed |= kind in _NAMES and self._rename(event, _NAMES[kind])
             changed |= self._add_lists(event, kind)
+        # Whether a program reads another service's events with an accumulator is not known.
+        ordered = self._order.complete(event, kind) if self._evidence.is_foundry else None
         self._follow(event, kind)
+        if ordered is not None:
+            return self._output.repair_all(ordered)
         emitted = self._output.repair(event, kind)
         return [event] if changed and emitted is None else emitted
 
@@ -140,13 +146,10 @@ class ResponsesRepairer:
 
     def _add_output(self, response: dict[str, Any]) -> bool:
         """Put the streamed items into the response that ends a stream of Foundry Local's, if it has none."""
-        if (
-            not self._evidence.is_foundry
-            or response.get("output")
-            or (not self._items and response.get("output", []) is not None)
-        ):
+        output = response.get("output")
+        if not self._evidence.is_foundry or output or (output is not None and not self._items):
             return False
-        if not self._report.allow(Repair.RESPONSES_LIFECYCLE, response.get("output")):
+        if not self._report.allow(Repair.RESPONSES_LIFECYCLE, output):
             return False
         response["output"] = [item for _, item in sorted(self._items.items())]
         return True
@@ -249,7 +252,7 @@ def _missing_lists(parts: Iterator[dict[str, Any]]) -> Iterator[tuple[dict[str, 
     In OpenAI's types a part always has annotations. Its logprobs are optional: to lack them alone is not a defect.
     """
     for part in parts:
-        if part.get("type") == "output_text" and part.get("annotations") is None:
+        if part.get("type") == "output_text" and not isinstance(part.get("annotations"), list):
             yield part, "annotations"
             if "logprobs" not in part:
                 yield part, "logprobs"

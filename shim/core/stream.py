@@ -257,13 +257,17 @@ class StreamRepairer:
         """The HTTP status of an error event; None for any other event."""
         if self._is_chat:
             return find_error_status(payload, _ANSWER_FIELDS, in_stream=True)
-        # Every other event of /v1/responses has a type, and one of them is an error that the client understands.
-        return None if isinstance(payload.get("type"), str) else find_error_status(payload, (), in_stream=True)
+        # Every other event of /v1/responses has a type, and one of them is an error that the client understands. Where
+        # nothing precedes it, the service has refused the request.
+        is_opening = self._evidence.is_foundry and self._events.has_nothing and payload.get("type") == "error"
+        is_typed = isinstance(payload.get("type"), str) and not is_opening
+        return None if is_typed else find_error_status(payload, (), in_stream=True)
 
     def _is_keep_alive(self, payload: dict[str, Any]) -> bool:
         """Whether a chunk without choices, or an event, is empty, and a program could fail on it."""
         if not self._is_chat:
-            return not any(payload.values())
+            is_alive = self._evidence.is_foundry and "response" not in payload and is_alive_sign(payload)
+            return is_alive or not any(payload.values())
         if payload.get("choices"):
             return False
         is_valid = isinstance(payload.get("choices"), list) and not self._evidence.is_foundry

@@ -246,6 +246,7 @@ class ToolCalls:
         """Repair one item in place; False if it is to be removed."""
         if not is_object(sent):
             return not self._scope.allows(Repair.TOOL_CALL_ID, sent)
+        self._nest_function(sent)
         item = _Item(sent)
         self._clean_name(item)
         call = self._find_continued(item) if streamed else None
@@ -278,6 +279,18 @@ class ToolCalls:
             return False
         self._repair_fields(item, call, streamed=streamed)
         return True
+
+    def _nest_function(self, sent: dict[str, Any]) -> None:
+        """Put a function's name and arguments into the object for them, if they are beside it."""
+        function: Any = sent.get("function")
+        if is_object(function) or "custom" in sent:
+            return
+        named = {"name": function, **sent} if isinstance(function, str) and function else sent
+        found = {name: named[name] for name in ("name", "arguments") if named.get(name)}
+        if found and self._scope.allows(Repair.TOOL_CALL_ID, sent):
+            sent["function"] = found
+            for name in found:
+                sent.pop(name, None)
 
     def _clean_name(self, item: _Item) -> None:
         """Take off what is stuck to the name of a declared function."""

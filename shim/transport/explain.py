@@ -72,7 +72,7 @@ def no_stream(place: str, status: int) -> str:
     """The service accepted the request, and sent something else than a stream."""
     return (
         f"{place} answered with status {status} and a body that has no event of a stream, such as the page of another "
-        "program. Check the address, and the service's log."
+        "program. Check the address (`foundry-shim doctor` finds it) and the service's log."
     )
 
 

@@ -49,6 +49,8 @@ class Peer:
         self._is_named = named == api.origin
         self._is_settled = True
         self._subject = Subject(api.origin, api.asked.model or "")
+        # What was received from other addresses of it.
+        self._received: dict[str, object] = {}
         self._has_looked_up = False
         self._models: KnownModels | None = None
         self._is_foundry_by_policy = policy.foundry is True
@@ -158,7 +160,9 @@ class Peer:
         return known
 
     def _get(self, path: str) -> Steps[object]:
-        """The JSON value at another address of the service; None if there is none."""
+        """The JSON value at another address of the service, asked for once; None if there is none."""
+        if path in self._received:
+            return self._received[path]
         message = self._api.message
         headers = [each for each in message.headers.raw if each[0].lower() == b"authorization"]
         timeout = dict.fromkeys(("connect", "read", "write", "pool"), _LOOKUP_SECONDS)
@@ -169,7 +173,8 @@ class Peer:
         value = _parse((yield from read(response, self._limit)))
         self.see_headers(response.headers.raw)
         self.see_body(value)
-        return value if response.status_code < HTTPStatus.BAD_REQUEST else None
+        self._received[path] = value if response.status_code < HTTPStatus.BAD_REQUEST else None
+        return self._received[path]
 
 
 def read(response: Response, limit: int) -> Steps[bytes]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard, cast
 
 from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
 from shim.core.error_bodies import find_error_status
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # The start of an event, or of the comment that a stream may begin with.
 _STREAM: Final = re.compile(rb"^(?:\xef\xbb\xbf)?(?:data|event|error)?:", re.MULTILINE)
+_BYTES_OF_A_NUMBER: Final = 4
 # The fields that make a body of each kind an answer.
 _ANSWER_FIELDS: Final = {
     Kind.CHAT: ("choices",),
@@ -80,14 +82,30 @@ def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: E
         case Kind.RESPONSES:
             return repair_response(body, report, evidence, api.asked)
         case Kind.MODELS:
-            if not isinstance(body.get("data"), list | None):
+            models: object = body.get("data")
+            if models is not None and not _is_list_of_objects(models):
                 raise _damaged(api, "a list of models")
             return evidence.is_foundry and repair_models(body, report)
         case Kind.EMBEDDINGS:
             data: object = body.get("data")
-            if not isinstance(data, list) or not data or not all(map(is_object, cast("list[object]", data))):
+            if not data or not _is_list_of_objects(data) or not all(_can_be_decoded(each) for each in data):
                 raise _damaged(api, "a list of embeddings")
             return False
+
+
+def _is_list_of_objects(value: object) -> TypeGuard[list[Fields]]:
+    return isinstance(value, list) and all(map(is_object, cast("list[object]", value)))
+
+
+def _can_be_decoded(item: Fields) -> bool:
+    """Whether an embedding that is text is the base64 form of 32-bit numbers, which the official client decodes."""
+    sent: object = item.get("embedding")
+    if not isinstance(sent, str):
+        return True
+    try:
+        return len(base64.b64decode(sent, validate=True)) % _BYTES_OF_A_NUMBER == 0
+    except ValueError:
+        return False
 
 
 def _damaged(api: ApiRequest, promised: str) -> StreamError:

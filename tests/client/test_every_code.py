@@ -356,11 +356,15 @@ CASES: dict[Repair, Case] = {
     ),
     Repair.RESPONSES_EVENTS: Case(
         sse(
+            {
+                "type": "response.created",
+                "response": {**response_with(WHOLE_PART), "status": "in_progress", "output": []},
+            },
             {"type": "response.reasoning.delta", "delta": "Well."},
             {"type": "response.completed", "response": response_with(WHOLE_PART)},
             done=b"",
         ),
-        lambda reply: reply.events[0]["type"] == "response.reasoning_text.delta",
+        lambda reply: reply.events[1]["type"] == "response.reasoning_text.delta",
         {"model": MODEL, "input": "Hi", "stream": True},
         "/responses",
     ),

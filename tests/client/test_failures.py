@@ -503,6 +503,14 @@ PAGES = {
 
 
 @CLIENTS
+def test_answer_in_one_chunk_without_a_name_or_a_word_is_an_answer(client):
+    """Another service's: the accumulator of the official client fails if it passes over all chunks."""
+    answer = ask(client, stream([{**chunk({"content": ""}), "object": None}]), is_foundry=False)
+    assert answer.error is None
+    assert answer.text == ""
+
+
+@CLIENTS
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("kind", ["text/event-stream", "application/json", "text/html"])
 def test_page_in_the_place_of_a_stream_is_an_error(client, name, kind):

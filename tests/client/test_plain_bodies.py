@@ -107,6 +107,7 @@ class TestStreamThatNobodyAskedFor:
             (b": keep-alive\n\n", 500),
             (b"data: null\n\n" + DONE, 500),
             (stream([chunk({"role": "assistant"}), ["x"]]), 500),
+            (stream([chunk({"role": "assistant", "tool_calls": ["x"]}), chunk({}, "tool_calls")]), 500),
             (b"data: {broken\n\n", 500),
             (stream([{**chunk({}), "choices": []}]), 500),
         ],
@@ -131,6 +132,7 @@ WRONG_CHOICES = {
     "no message": [{"index": 0, "finish_reason": "stop"}],
     "message a number": [{"index": 0, "message": 7}],
     "message a list": [{"index": 0, "message": ["x"]}],
+    "calls that are texts": [{"index": 0, "message": {"content": None, "tool_calls": ["x"]}}],
 }
 ODD_CHOICES = {
     "an object": PLAIN["choices"][0],
@@ -324,6 +326,8 @@ NO_EMBEDDINGS = {
     "data a number": as_json({**NUMBERS, "data": 5}),
     "empty data": as_json({**NUMBERS, "data": []}),
     "data of numbers": as_json({**NUMBERS, "data": [0.5]}),
+    "half a number": as_json({**NUMBERS, "data": [{"index": 0, "embedding": "AAA="}]}),
+    "text": as_json({**NUMBERS, "data": [{"index": 0, "embedding": "none!"}]}),
     "error": as_json({"error": {"message": "too long", "code": 400}}),
 }
 
@@ -345,7 +349,7 @@ class TestOtherAnswers:
         got = ask(client, as_json(NUMBERS), "embeddings.create", is_foundry=is_foundry, model="m", input="x")
         assert [each.embedding for each in got.data] == [[0.5]]
 
-    @pytest.mark.parametrize("data", [5, True, "x", {"id": "m"}], ids=str)
+    @pytest.mark.parametrize("data", [5, True, "x", {"id": "m"}, ["m"], [None]], ids=str)
     def test_models_that_are_no_list_are_an_error(self, client, data, is_foundry):
         """The client would go through them."""
         got = ask(client, as_json({"object": "list", "data": data}), "models.list", is_foundry=is_foundry)

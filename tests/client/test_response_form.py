@@ -1,12 +1,14 @@
 """Contract line 3, /v1/responses: the answer is right, or an exception of openai's; never one of the client's code."""
 
 import json
+import random
 from typing import Any
 
 import anyio
 import openai
 import pytest
 
+from shim.core.response_items import item_events
 from support.either import awaited, each, entered
 from support.raw_server import RawServer, marked, plain_response, sse_response
 from support.response_events import message, message_events, response
@@ -86,7 +88,7 @@ def ask(mode: str, script: Any, helper: str, *, is_foundry: bool) -> tuple[str, 
     """Ask as a program does; return the text, and the error or the final text."""
 
     async def run(base_url):
-        text = ""
+        text, end = "", None
         async with entered(Client(default_family(), mode).make(base_url)) as client:
             try:
                 if helper == "plain":
@@ -96,7 +98,7 @@ def ask(mode: str, script: Any, helper: str, *, is_foundry: bool) -> tuple[str, 
                     async with entered(created) as got:
                         async for one in each(got):
                             text += one.delta if one.type == "response.output_text.delta" else ""
-                            end = one.response.output_text if one.type == "response.completed" else None
+                            end = one.response.output_text if one.type == "response.completed" else end
                     return text, end
                 async with entered(client.responses.stream(model="m", input="Hi")) as got:
                     async for one in each(got):
@@ -130,12 +132,126 @@ class TestStream:
         assert TEXT.startswith(text)
 
 
+def without(*places: int) -> list[Any]:
+    return [each for place, each in enumerate(EVENTS) if place not in places]
+
+
+def other(at: int, name: str, /, **fields: Any) -> list[Any]:
+    """The events of an answer, with other fields in the response or the item of one of them."""
+    return changed(at, **{name: {**EVENTS[at][name], **fields}})
+
+
+# The accumulator of `.stream()` fails on these, and Foundry Local's are completed.
+OUT_OF_ORDER = {
+    "begins in progress": [{**EVENTS[CREATED], "type": "response.in_progress"}, *EVENTS[ADDED:]],
+    "item not announced": without(ADDED),
+    "part not announced": without(PART),
+    "neither announced": without(ADDED, PART),
+    "part announced too late": [*without(PART)[:DELTA], EVENTS[PART], *EVENTS[DELTA + 1 :]],
+    "only the end of the text": without(PART, DELTA, DELTA + 1),
+    "only the end of the item": without(ADDED, PART, DELTA, DELTA + 1, END, PART_END),
+    "end of the item before its parts": [EVENTS[CREATED], EVENTS[DONE], EVENTS[END], EVENTS[COMPLETED]],
+    "item announced twice": [*EVENTS[:PART], *EVENTS[ADDED:]],
+    "created twice": [EVENTS[CREATED], *EVENTS],
+    "alive before the start": [{"type": "ping"}, *EVENTS],
+    "alive in the middle": [*EVENTS[:DELTA], {"type": "keepalive", "sequence_number": 3}, *EVENTS[DELTA:]],
+    **{
+        f"{name} of {EVENTS[at]['type']} {value!r}": other(at, name, id=value)
+        for at, name in ((CREATED, "response"), (COMPLETED, "response"), (ADDED, "item"), (DONE, "item"))
+        for value in (None, 5, [], "another")
+    },
+    **{f"item of the end {value!r}": final(output=[{**message(TEXT), "id": value}]) for value in (None, [], {})},
+}
+CALL = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": "{}",
+    "status": "completed",
+}
+CALL_EVENTS = [
+    EVENTS[CREATED],
+    *({**each, "sequence_number": number} for number, each in enumerate(item_events(0, CALL), 1)),
+    {"type": "response.completed", "response": response("completed", CALL)},
+]
+ONLY_ENDS = ("end of the item before its parts", "only the end of the text", "only the end of the item")
+MISPLACED = {
+    "no response": EVENTS[ADDED:],
+    "text of an unknown item": changed(DELTA, output_index=7),
+    "text of an unknown part": changed(DELTA, content_index=7),
+    "gap before the item": changed(ADDED, output_index=1),
+    "gap before the part": changed(PART, content_index=1),
+    "end of an unknown item": changed(DONE, output_index=7),
+    "two items in one place": [*EVENTS[:PART], other(ADDED, "item", id="another")[ADDED], *EVENTS[PART:]],
+    "item of another type": other(DONE, "item", type="reasoning"),
+    "text in a refusal": changed(PART, part={"type": "refusal", "refusal": ""}),
+    "text in a call": other(ADDED, "item", type="function_call", arguments="", name="f", call_id="c"),
+    "arguments in a message": changed(DELTA, type="response.function_call_arguments.delta"),
+    "item without an end": [*without(DONE)[:-1], {**EVENTS[COMPLETED], "response": {**FINAL, "output": [
+        {"type": "reasoning", "id": "rs_1", "summary": []}
+    ]}}],
+}  # fmt: skip
+
+
+@MODES
+class TestOrder:
+    """The events of Foundry Local, for the accumulator of `.stream()` and for a program that reads them itself."""
+
+    @HELPERS
+    @pytest.mark.parametrize("name", OUT_OF_ORDER)
+    def test_what_has_one_meaning_is_completed(self, mode, helper, name):
+        """All of the text, and the answer at the end."""
+        script = sse_response(list(map(event, OUT_OF_ORDER[name])))
+        text = "" if name in ONLY_ENDS else TEXT
+        assert ask(mode, script, helper, is_foundry=True) == (text, TEXT)
+
+    @HELPERS
+    @pytest.mark.parametrize("name", MISPLACED)
+    def test_what_has_no_place_is_an_error(self, mode, helper, name):
+        """After the text that was received before it."""
+        text, error = ask(mode, sse_response(list(map(event, MISPLACED[name]))), helper, is_foundry=True)
+        assert isinstance(error, openai.APIError)
+        assert error.code == "damaged_event"
+        assert TEXT.startswith(text)
+
+    @HELPERS
+    @pytest.mark.parametrize("seed", range(20))
+    def test_shuffled_events_are_the_text_or_an_error(self, mode, helper, seed):
+        """In any order, with some left out, and others repeated."""
+        rng = random.Random(seed)  # noqa: S311 - an order that is the same each time
+        events = rng.sample([*EVENTS, *EVENTS[PART:DONE]], rng.randint(4, len(EVENTS)))
+        _, end = ask(mode, sse_response(list(map(event, events))), helper, is_foundry=True)
+        assert end == TEXT or isinstance(end, openai.APIError)
+
+    @HELPERS
+    @pytest.mark.parametrize("name", ["id", "call_id"])
+    @pytest.mark.parametrize("at", [1, 4])
+    @pytest.mark.parametrize("value", [None, 5, [], "another"], ids=str)
+    def test_call_keeps_its_first_identity(self, mode, helper, name, at, value):
+        """Whichever event has another one, or none."""
+        item = {**CALL_EVENTS[at]["item"], name: value}
+        events = [*CALL_EVENTS[:at], {**CALL_EVENTS[at], "item": item}, *CALL_EVENTS[at + 1 :]]
+        assert ask(mode, sse_response(list(map(event, events))), helper, is_foundry=True) == ("", "")
+
+    @HELPERS
+    def test_refusal_instead_of_a_stream_is_an_error(self, mode, helper):
+        """An event that says so and has nothing before it stands for its status."""
+        script = sse_response([event({"type": "error", "code": "rate_limit_exceeded", "message": "slow down"})])
+        text, error = ask(mode, script, helper, is_foundry=True)
+        assert isinstance(error, openai.RateLimitError)
+        assert "slow down" in str(error)
+        assert not text
+
+
 BODIES = {
     **{f"output {value!r}": {**FINAL, "output": value} for value in ("x", 5, {})},
     **{f"item {value!r}": {**FINAL, "output": [value]} for value in (*WRONG, None, {})},
     **{f"content {value!r}": {**FINAL, "output": [{**message(TEXT), "content": value}]} for value in ("x", 5, None)},
     "answer of another API": {"id": "x", "object": "chat.completion", "choices": [{"message": {"content": TEXT}}]},
     "nothing": {},
+    "neither an output nor a status": {"object": "response"},
+    "no output": {"output": None},
 }
 
 

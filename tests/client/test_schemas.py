@@ -16,6 +16,7 @@ from support.talk import MESSAGES, Client, default_family
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 WRAPPER = {"name": "answer", "strict": True, "schema": SCHEMA}
+ASKED: Any = {"type": "json_schema", "json_schema": WRAPPER}
 REFUSED = 'Error creating grammar: Unimplemented keys: ["uniqueItems"]'
 TEXT = '{"name": "x"}'
 ANSWER = {
@@ -97,6 +98,26 @@ class TestFoundryLocal:
 
         sent, _, _ = ask(mode, play, stream=streamed)
         assert sent == ["/models/loaded", {**SCHEMA, **WRAPPER}, WRAPPER]
+
+    def test_models_are_looked_up_once(self, mode):
+        """For its release, and for the reason of an error."""
+
+        def play(_connection, request):
+            if request.method == "GET":
+                return marked(as_json([] if "loaded" in request.path else {"data": []}))
+            return marked(as_json({"error": {"message": "Model not found: m"}}, 404))
+
+        async def run(base_url):
+            async with entered(Client(default_family(), mode).make(base_url)) as official:
+                with pytest.raises(openai.NotFoundError):
+                    await awaited(official.chat.completions.create(model="m", messages=MESSAGES, response_format=ASKED))
+
+        with RawServer(play) as server:
+            anyio.run(run, server.base_url)
+            assert [request.path for request in server.requests if request.method == "GET"] == [
+                "/models/loaded",
+                "/v1/models",
+            ]
 
     def test_switched_off(self, mode):
         """Nothing is looked up, and nothing added."""

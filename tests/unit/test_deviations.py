@@ -165,8 +165,12 @@ def said(choices):
 
 WHITESPACE = " \t\r\n"
 # Quotation marks, code, block quotes, indented code and marks of a thought.
-QUOTING = re.compile(r"""["'`~>\t\u201c\u201e\u00ab\u300c]|\s{4}|<t""")
-LEFT_OVER = re.compile(r"</?tool_call>\s*\Z")
+QUOTING = re.compile(
+    r"""["'`~>\t\u201c\u201e\u00ab\u300c]|\s{4}|<t"""
+    r"|[|\[({*_=$\u2018\u201a\u2039\u300e\uff02\u00bb]\Z"  # a mark that touches a call
+    r"|(?m:^\s*(?:[-*#:;/%$|+\u2022]|\d))"  # a line of a list, a comment, a log
+)
+LEFT_OVER = re.compile(r"(?:</?tool_call>|\[TOOL_CALLS\]|functools\[)\s*\Z")
 CALLS_AS_TEXT = frozenset(name for name, each in DEVIATIONS.items() if each.code is Repair.TOOL_CALL_TEXT)
 MESSAGES = frozenset({"message_beside_delta", "message_instead_of_delta", "calls_in_the_message_alone"})
 WITHOUT_LINES = frozenset({"as_an_array", "concatenated"})

@@ -167,6 +167,12 @@ def repair(events, policy=None, owner=Owner.FOUNDRY):
     return [*left, *repairer.drain(complete=True)], report
 
 
+def repair_alone(event):
+    """The same for one event of a response that was created before it."""
+    [_, left], report = repair([{**conforming()[0], "response": {"id": event.get("response", {}).get("id")}}, event])
+    return left, report
+
+
 SINGLE = [
     pytest.param(code, events, id=f"{code.value}-{name}")
     for code, name, events in [
@@ -287,7 +293,7 @@ def test_each_event_is_one_repair():
     events = without_lists()
     assert len(parts_of(events[-1])) == 1
     events[-1]["response"]["output"].append(events[-1]["response"]["output"][-1])
-    _, report = repair([events[-1]])
+    _, report = repair_alone(events[-1])
     assert report.repairs == {Repair.RESPONSES_CONTENT: 1}
 
 
@@ -299,7 +305,7 @@ def test_only_what_lacks_is_set():
         {"type": "refusal", "refusal": "no"},
         {"type": "output_text", "text": "b", "annotations": None, "logprobs": [{"token": "b"}]},
     ]
-    [left], _ = repair([events[-1]])
+    left, _ = repair_alone(events[-1])
     first, second, third = left["response"]["output"][1]["content"]
     assert first == {"type": "output_text", "text": "a", "annotations": [{"type": "url_citation"}], "logprobs": None}
     assert second == {"type": "refusal", "refusal": "no"}
@@ -311,21 +317,21 @@ def test_members_that_nobody_knows_stay():
     events = without_lists()
     foreign = {"output_text": "", "completed_at": None, "presence_penalty": 0.0, "x": [1]}
     events[-1]["response"].update(foreign)
-    [left], report = repair([events[-1]])
+    left, report = repair_alone(events[-1])
     assert report.repairs
     assert left["response"] == {**FINAL, **foreign}
 
 
 def test_a_lone_reasoning_event():
     """An event that comes before any item is typed as well; what is not known of it is empty."""
-    [left], _ = repair([{"type": "response.reasoning.delta", "delta": "a"}])
+    left, _ = repair_alone({"type": "response.reasoning.delta", "delta": "a"})
     assert left == {
         "type": "response.reasoning_text.delta",
         "delta": "a",
         "item_id": "",
         "output_index": 0,
         "content_index": 0,
-        "sequence_number": 0,
+        "sequence_number": 1,
     }
 
 
@@ -400,7 +406,9 @@ class TestOutputAtTheEnd:
 
     def test_of_text_without_an_item(self, output):
         event = next(event for event in conforming() if event["type"] == "response.output_text.done")
-        [said] = self.ended([event, None], output)
+        end = {"type": "response.completed", "response": {**response("completed"), "output": output}}
+        left, _ = repair([conforming()[0], {**event, "output_index": 0}, end])
+        [said] = left[-1]["response"]["output"]
         assert said == message("completed", {"type": "output_text", "text": "".join(WORDS), "annotations": []})
 
     def test_of_nothing(self, output):
@@ -415,6 +423,22 @@ def test_output_of_another_service_is_its_own(output, owner):
     events = conforming()
     events[-1]["response"]["output"] = output
     assert repair(events, owner=owner) == (events, RepairReport(Policy()))
+
+
+@pytest.mark.parametrize("owner", [Owner.UNKNOWN, Owner.OTHER])
+def test_order_of_another_service_is_its_own(owner):
+    """A program that reads the events itself has always had them so."""
+    events = [each for each in conforming() if not each["type"].endswith(".added")][1:]
+    assert repair(events, owner=owner) == (events, RepairReport(Policy()))
+
+
+def test_events_that_are_added_are_numbered():
+    """A program may sort by the numbers, or continue after one."""
+    events = [each for each in conforming() if not each["type"].endswith("part.added")]
+    left, report = repair(events)
+    assert [each["type"] for each in left] == [each["type"] for each in conforming()]
+    assert [each["sequence_number"] for each in left] == list(range(len(left)))
+    assert report.repairs == {Repair.RESPONSES_LIFECYCLE: 1}
 
 
 def test_output_of_the_end_is_kept():
@@ -478,10 +502,10 @@ class TestFailure:
     def test_in_a_stream(self):
         """The event keeps everything but the place."""
         events = [{"type": "response.failed", "response": self.failed(self.message), "sequence_number": 2}]
-        [left], report = repair(events)
+        left, report = repair_alone(events[0])
         assert left["response"] == self.failed("temperature must be in the range")
         assert report.repairs == {Repair.ERROR_BODY: 1}
-        assert repair(events, self.off)[0] == events
+        assert repair([conforming()[0], *events], self.off)[0][1]["response"]["error"] == events[0]["response"]["error"]
 
     def test_in_a_body(self):
         """The same for a plain response."""
@@ -493,7 +517,8 @@ class TestFailure:
     @pytest.mark.parametrize("response", [{"error": None}, {"error": {"message": None}}, {"error": "x"}])
     def test_without_such_a_message(self, response):
         """Anything else is left alone."""
-        assert repair([{"type": "response.failed", "response": response}])[0][0]["response"] == response
+        failed = {"id": "r", "output": [], **response}
+        assert repair_alone({"type": "response.failed", "response": failed})[0]["response"] == failed
 
 
 values = st.recursive(

@@ -245,6 +245,19 @@ DEFECTS = {
         [[], [], [call(0, "b")]],
     ),
     "a call that is no object": (Repair.TOOL_CALL_ID, [[None, call()]], [[call()]]),
+    "a name and arguments beside their place": (
+        Repair.TOOL_CALL_ID,
+        [
+            [{"index": 0, "id": "a", "type": "function", "name": "f", "arguments": "{"}],
+            [{"index": 0, "arguments": "}"}],
+        ],
+        [[call(arguments="{")], [piece("}")]],
+    ),
+    "a function that is a name": (
+        Repair.TOOL_CALL_ID,
+        [[{"index": 0, "id": "a", "type": "function", "function": "f", "arguments": "{}"}]],
+        [[call(arguments="{}")]],
+    ),
     "arguments an object": (
         Repair.TOOL_CALL_ARGUMENTS,
         [[call(arguments={"a": [1]})]],
