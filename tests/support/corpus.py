@@ -1,7 +1,7 @@
 """Answers of models that are calls, and answers that only look like them.
 
-``calls.json``, ``no_calls.json``, and later those that begin with ``further``, ``fresh``, ``latest`` and ``daily``, were
-written from the descriptions of the formats, before the scanner was read; the others were added with it.
+``calls.json``, ``no_calls.json``, and later those that begin with ``further``, ``fresh``, ``latest`` and ``daily``,
+were written from the descriptions of the formats, before the scanner was read; the others were added with it.
 """
 
 import json

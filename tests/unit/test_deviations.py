@@ -166,8 +166,8 @@ def said(choices):
 WHITESPACE = " \t\r\n"
 # Quotation marks, code, block quotes, indented code and marks of a thought.
 QUOTING = re.compile(
-    r"""["'`~>\t\u201c\u201e\u00ab\u300c]|\s{4}|<t"""
-    r"|[|\[({*_=$\u2018\u201a\u2039\u300e\uff02\u00bb]\Z"  # a mark that touches a call
+    r"""["'`~>\t\u201c\u201e\u00ab\u00bb\u300c\u2018\u201a\u2039\u203a\u300e\uff02]|\s{4}|<t"""
+    r"|[|\[({*_=$]\Z"  # a mark that touches a call
     r"|(?m:^\s*(?:[-*#:;/%$|+\u2022]|\d))"  # a line of a list, a comment, a log
 )
 LEFT_OVER = re.compile(r"(?:</?tool_call>|\[TOOL_CALLS\]|functools\[)\s*\Z")
