@@ -46,13 +46,14 @@ class Connection:
     def __init__(self, response: Response | _Received) -> None:
         """Take the response while its body is read."""
         self._response = response
-        # Whether the end of the body was read here: the library does not know, and would wait for it.
+        # Whether the end of the body was read. The library may not know, and would wait for it; and from then on the
+        # connection may be another response's.
         self.is_at_end = False
 
     @property
     def is_own(self) -> bool:
         """Whether no other stream shares it, as under HTTP/2, where a stream is closed without it."""
-        return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
+        return self._response.extensions.get("http_version", b"HTTP/1.1") in (b"HTTP/1.1", b"HTTP/1.0")
 
     @property
     def can_be_read(self) -> bool:
@@ -88,7 +89,7 @@ class Connection:
                 case "NEED_DATA":
                     return
                 case _:
-                    self.is_at_end = True
+                    self.finish()
 
     @property
     def holds_more(self) -> bool:
@@ -102,11 +103,14 @@ class Connection:
             with suppress(OSError):  # closed by the other side in the meantime
                 found.shutdown(SHUT_RDWR)
 
-    def drop_surplus(self) -> None:
-        """End the connection if bytes follow the body: they would be the response to the next request.
+    def finish(self) -> None:
+        """Note the end of the body. The connection is ended if bytes follow: they would answer the next request.
 
         The HTTP libraries look for that at the socket only, not at what they have received already.
         """
+        if self.is_at_end:
+            return
+        self.is_at_end = True
         if self._parser is not None and self._parser.trailing_data[0]:
             self.shut_down()
 
@@ -128,6 +132,9 @@ class Connection:
     def _find(self, *names: str) -> Any:
         """What belongs to the HTTP library's own body; it has no public name."""
         part: object = self._response.stream
+        # One that a program has put around it, or derived from it, gets every byte.
+        if type(part).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+            return None
         for name in ("_httpcore_stream", "_stream", *names):
             part = getattr(part, name, None)
         return part
@@ -281,12 +288,12 @@ class PassingBody:
 
     def close(self) -> None:
         """Close the upstream stream."""
-        self._connection.drop_surplus()
+        self._connection.finish()
         self._stream.close()
 
     async def aclose(self) -> None:
         """Close the upstream stream."""
-        self._connection.drop_surplus()
+        self._connection.finish()
         await self._stream.aclose()
 
 
@@ -431,11 +438,10 @@ class SyncBody(Body):
         with suppress(Exception):  # the answer is complete; only the connection cannot be used again
             while (chunk := self._connection.read(_SETTLE_SECONDS)) is not None:
                 self._repairer.feed(chunk)
-            self._connection.drop_surplus()
 
     def _finish_reading(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was reported."""
-        self._connection.drop_surplus()
+        self._connection.finish()
         self._response.close()
 
 
@@ -534,10 +540,10 @@ class AsyncBody(Body):
         with move_on_after(_SETTLE_SECONDS), suppress(Exception):
             while not self._connection.is_at_end and (chunk := await anext(self._chunks, None)) is not None:
                 self._repairer.feed(chunk)
-            self._connection.drop_surplus()
+            self._connection.finish()
 
     async def _finish_reading(self) -> None:
-        self._connection.drop_surplus()
+        self._connection.finish()
         await self.abandon()
 
 
@@ -553,7 +559,7 @@ def read_all(response: Response, limit: int) -> bytes:
     raw = bytearray()
     for chunk in response.stream:
         _extend(raw, chunk, limit)
-    Connection(response).drop_surplus()
+    Connection(response).finish()
     response.close()
     if not _is_encoded(response):
         return bytes(raw)
@@ -571,7 +577,7 @@ async def aread_all(response: Response, limit: int) -> bytes:
     raw = bytearray()
     async for chunk in response.stream:
         _extend(raw, chunk, limit)
-    Connection(response).drop_surplus()
+    Connection(response).finish()
     await response.aclose()
     if not _is_encoded(response):
         return bytes(raw)
