@@ -393,6 +393,7 @@ class SyncBody(Body):
         """
         rest = b"" if self._repairer.is_given_up else self._read_rest()
         if self._repairer.is_given_up or self._is_over:
+            self._is_over = True
             self.close()
         return rest
 
@@ -491,6 +492,7 @@ class AsyncBody(Body):
         if out:
             if self._repairer.is_given_up:
                 # openai 1.x raises the error and leaves the stream open, and with it the connection.
+                self._is_over = True
                 await self.aclose()
             return out
         self._raise_failure()

@@ -139,7 +139,7 @@ def test_stream_that_is_read_after_its_end_was_closed_leaves_the_connection_to_t
                 pass
             return "".join([chunk.choices[0].delta.content for chunk in received]) + await text_of(items)
 
-    with RawServer(in_turn(in_one_write(EVENTS, last_chunk()), halves)) as server:
+    with RawServer(in_turn(in_one_write(SHORT[:-1], last_chunk()), halves)) as server:
         assert anyio.run(read_in_turn, server) == "mine"
         assert server.connections == 1
 
@@ -179,3 +179,19 @@ def test_answer_over_http_1_0_that_is_held_open_ends(client):
         answer = client.ask(server.base_url)
         server.wait_for_close()
     assert (answer.error, answer.text, answer.reason) == (None, TEXT, "stop")
+
+
+@CREATING
+def test_nothing_fails_after_a_failure_was_reported(client):
+    """The connection is closed then. A program that reads on, as one without openai does, is at the end."""
+
+    async def read(server):
+        async with entered(client.make(server.base_url)) as made:
+            create = made.chat.completions.with_streaming_response.create
+            async with entered(create(model="m", messages=MESSAGES, stream=True)) as response:
+                return b"".join([piece async for piece in each(await awaited(response.iter_bytes()))])
+
+    with RawServer(marked([*in_one_write([*EVENTS[:9], FAILED, *EVENTS[9:]], b""), Hold()])) as server:
+        content = anyio.run(read, server)
+        server.wait_for_close()
+    assert content == b"".join((*EVENTS[:9], FAILED))
