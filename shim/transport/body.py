@@ -152,9 +152,12 @@ class Body:
         """Repair what the response brings."""
         self._response = response
         self._repairer = repairer
-        self._connection = Connection(response)
         # Whether the bytes are the library's to give: they are compressed, or a transport underneath has read them.
         self._needs_library = _is_encoded(response) or response.is_stream_consumed
+        # The library closes the stream itself then, at the end of the body.
+        self._connection = (
+            PassingBody.put_into(response, self.family_base) if self._needs_library else Connection(response)
+        )
         self._head = b""
         self.has_content = False
         self._is_over = False
@@ -266,16 +269,21 @@ class Body:
 class PassingBody:
     """A body that passes through, for both kinds of client; its connection is not used again if bytes follow it."""
 
-    def __init__(self, response: Response) -> None:
-        """Take the body of a response."""
-        self._stream = response.stream
-        # The response gets this body, and so no longer shows its connection.
-        self._connection = Connection(_Received(response.stream, response.extensions))
+    def __init__(self, stream: ByteStream, connection: Connection) -> None:
+        """Take the body of a response, and the connection that it is read from."""
+        self._stream = stream
+        self._connection = connection
 
     @classmethod
-    def put_into(cls, response: Response, family_base: str) -> None:
-        """Put the body into a response, as one of the family of the response's own stream."""
-        response.stream = _in_family(cls, response.stream.__class__, family_base)(response)
+    def put_into(cls, response: Response, family_base: str) -> Connection:
+        """Put the body into a response, as one of the family of the response's own stream.
+
+        Returns:
+            The connection, which the response no longer shows.
+        """
+        connection = Connection(_Received(response.stream, response.extensions))
+        response.stream = _in_family(cls, response.stream.__class__, family_base)(response.stream, connection)
+        return connection
 
     def __iter__(self) -> Iterator[bytes]:
         """The bytes as they are received."""

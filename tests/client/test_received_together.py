@@ -1,5 +1,6 @@
 """What a fast service sends between two reads: the HTTP library has it at once, and it is repaired at once."""
 
+import gzip
 from contextlib import suppress
 
 import anyio
@@ -195,3 +196,32 @@ def test_nothing_fails_after_a_failure_was_reported(client):
         content = anyio.run(read, server)
         server.wait_for_close()
     assert content == b"".join((*EVENTS[:9], FAILED))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bytes_after_a_compressed_body_do_not_answer_a_request_that_waits_for_its_connection(name):
+    """The HTTP library closes such a body itself, and gives the connection to the request at that moment."""
+    library = FAMILIES[name]
+    head = response_head(headers=[("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")])
+    [surplus] = in_one_write(OTHER, last_chunk())
+    compressed = chunk(gzip.compress(b"".join(EVENTS))) + last_chunk() + surplus.data
+    texts = []
+
+    async def ask(client, url):
+        response = await client.post(f"{url}/chat/completions", json={"model": "m", "stream": True})
+        texts.append(response.text)
+
+    async def ask_both(server):
+        inner = library.AsyncHTTPTransport(limits=library.Limits(max_connections=1))
+        async with (
+            library.AsyncClient(transport=shim.AsyncRepairTransport(inner)) as client,
+            anyio.create_task_group() as tasks,
+        ):
+            tasks.start_soon(ask, client, server.base_url)
+            await anyio.to_thread.run_sync(server.wait_for_requests)
+            tasks.start_soon(ask, client, server.base_url)
+
+    first = [Send(head), Sleep(0.2), Send(compressed)]
+    with RawServer(in_turn(first, in_one_write(SHORT, last_chunk()))) as server:
+        anyio.run(ask_both, server)
+    assert [PIECES[-1] in texts[0], texts[1].encode()] == [True, b"".join(SHORT)]
