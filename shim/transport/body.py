@@ -162,6 +162,7 @@ class Body:
         self.has_content = False
         self._is_over = False
         self._is_settled = False
+        self._marker_deadline: float | None = None
         self._failure: Exception | None = None
 
     @classmethod
@@ -201,6 +202,12 @@ class Body:
     def _awaits_marker(self) -> bool:
         """Whether only the end marker is missing: a service that holds the connection open must not be waited for."""
         return self._repairer.awaits_marker and self._connection.is_own
+
+    def _marker_seconds(self) -> float:
+        """How much longer the end marker is waited for, whatever else is received in the meantime."""
+        if self._marker_deadline is None:
+            self._marker_deadline = time.monotonic() + _COMPLETE_SECONDS
+        return max(self._marker_deadline - time.monotonic(), 0.0)
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""
@@ -421,7 +428,7 @@ class SyncBody(Body):
         if self._needs_library or not self._connection.can_be_read:
             return self._read()
         try:
-            return self._connection.read(_COMPLETE_SECONDS)
+            return self._connection.read(self._marker_seconds())
         except Exception as error:
             # The library's own generator has not seen the error, so it is not at its end; see `__next__`.
             self._response.close()
@@ -444,8 +451,9 @@ class SyncBody(Body):
         """Read the end of the body if it is there; otherwise the connection is closed with the response."""
         if not self._needs_settling() or self._needs_library or not self._connection.can_be_read:
             return
+        deadline = time.monotonic() + _SETTLE_SECONDS
         with suppress(Exception):  # the answer is complete; only the connection cannot be used again
-            while (chunk := self._connection.read(_SETTLE_SECONDS)) is not None:
+            while (left := deadline - time.monotonic()) > 0 and (chunk := self._connection.read(left)) is not None:
                 self._repairer.feed(chunk)
 
     def _finish_reading(self) -> None:
@@ -512,7 +520,7 @@ class AsyncBody(Body):
         if self._awaits_marker:
             from anyio import move_on_after  # noqa: PLC0415 - sync users do not pay for it
 
-            with move_on_after(_COMPLETE_SECONDS) as scope:
+            with move_on_after(self._marker_seconds()) as scope:
                 return await self._read()
             if scope.cancelled_caught:
                 self._connection.shut_down()

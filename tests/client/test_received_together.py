@@ -225,3 +225,14 @@ def test_bytes_after_a_compressed_body_do_not_answer_a_request_that_waits_for_it
     with RawServer(in_turn(first, in_one_write(SHORT, last_chunk()))) as server:
         anyio.run(ask_both, server)
     assert [PIECES[-1] in texts[0], texts[1].encode()] == [True, b"".join(SHORT)]
+
+
+@CREATING
+@pytest.mark.parametrize("events", [[*EVENTS, DONE], EVENTS], ids=["with [DONE]", "without"])
+def test_service_that_goes_on_after_a_complete_answer_is_not_listened_to(client, events):
+    """Each sign of life is sent in time, and the end never is."""
+    signs = [Sleep(0.05), Send(chunk(b": alive\n\n"))] * 200
+    with RawServer(marked([*in_one_write(events, b""), *signs])) as server:
+        answer = client.ask(server.base_url)
+    assert (answer.error, answer.text, answer.reason) == (None, TEXT, "stop")
+    assert len(server.sent) < len(signs) / 2
