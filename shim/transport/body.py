@@ -46,13 +46,14 @@ class Connection:
     def __init__(self, response: Response | _Received) -> None:
         """Take the response while its body is read."""
         self._response = response
-        # Whether the end of the body was read here: the library does not know, and would wait for it.
+        # Whether the end of the body was read. The library may not know, and would wait for it; and from then on the
+        # connection may be another response's.
         self.is_at_end = False
 
     @property
     def is_own(self) -> bool:
         """Whether no other stream shares it, as under HTTP/2, where a stream is closed without it."""
-        return self._response.extensions.get("http_version", b"HTTP/1.1") == b"HTTP/1.1"
+        return self._response.extensions.get("http_version", b"HTTP/1.1") in (b"HTTP/1.1", b"HTTP/1.0")
 
     @property
     def can_be_read(self) -> bool:
@@ -88,7 +89,7 @@ class Connection:
                 case "NEED_DATA":
                     return
                 case _:
-                    self.is_at_end = True
+                    self.finish()
 
     @property
     def holds_more(self) -> bool:
@@ -102,11 +103,14 @@ class Connection:
             with suppress(OSError):  # closed by the other side in the meantime
                 found.shutdown(SHUT_RDWR)
 
-    def drop_surplus(self) -> None:
-        """End the connection if bytes follow the body: they would be the response to the next request.
+    def finish(self) -> None:
+        """Note the end of the body. The connection is ended if bytes follow: they would answer the next request.
 
         The HTTP libraries look for that at the socket only, not at what they have received already.
         """
+        if self.is_at_end:
+            return
+        self.is_at_end = True
         if self._parser is not None and self._parser.trailing_data[0]:
             self.shut_down()
 
@@ -128,6 +132,9 @@ class Connection:
     def _find(self, *names: str) -> Any:
         """What belongs to the HTTP library's own body; it has no public name."""
         part: object = self._response.stream
+        # One that a program has put around it, or derived from it, gets every byte.
+        if type(part).__module__.partition(".")[0] not in ("httpx", "httpx2"):
+            return None
         for name in ("_httpcore_stream", "_stream", *names):
             part = getattr(part, name, None)
         return part
@@ -145,13 +152,17 @@ class Body:
         """Repair what the response brings."""
         self._response = response
         self._repairer = repairer
-        self._connection = Connection(response)
         # Whether the bytes are the library's to give: they are compressed, or a transport underneath has read them.
         self._needs_library = _is_encoded(response) or response.is_stream_consumed
+        # The library closes the stream itself then, at the end of the body.
+        self._connection = (
+            PassingBody.put_into(response, self.family_base) if self._needs_library else Connection(response)
+        )
         self._head = b""
         self.has_content = False
         self._is_over = False
         self._is_settled = False
+        self._marker_deadline: float | None = None
         self._failure: Exception | None = None
 
     @classmethod
@@ -191,6 +202,12 @@ class Body:
     def _awaits_marker(self) -> bool:
         """Whether only the end marker is missing: a service that holds the connection open must not be waited for."""
         return self._repairer.awaits_marker and self._connection.is_own
+
+    def _marker_seconds(self) -> float:
+        """How much longer the end marker is waited for, whatever else is received in the meantime."""
+        if self._marker_deadline is None:
+            self._marker_deadline = time.monotonic() + _COMPLETE_SECONDS
+        return max(self._marker_deadline - time.monotonic(), 0.0)
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""
@@ -259,16 +276,21 @@ class Body:
 class PassingBody:
     """A body that passes through, for both kinds of client; its connection is not used again if bytes follow it."""
 
-    def __init__(self, response: Response) -> None:
-        """Take the body of a response."""
-        self._stream = response.stream
-        # The response gets this body, and so no longer shows its connection.
-        self._connection = Connection(_Received(response.stream, response.extensions))
+    def __init__(self, stream: ByteStream, connection: Connection) -> None:
+        """Take the body of a response, and the connection that it is read from."""
+        self._stream = stream
+        self._connection = connection
 
     @classmethod
-    def put_into(cls, response: Response, family_base: str) -> None:
-        """Put the body into a response, as one of the family of the response's own stream."""
-        response.stream = _in_family(cls, response.stream.__class__, family_base)(response)
+    def put_into(cls, response: Response, family_base: str) -> Connection:
+        """Put the body into a response, as one of the family of the response's own stream.
+
+        Returns:
+            The connection, which the response no longer shows.
+        """
+        connection = Connection(_Received(response.stream, response.extensions))
+        response.stream = _in_family(cls, response.stream.__class__, family_base)(response.stream, connection)
+        return connection
 
     def __iter__(self) -> Iterator[bytes]:
         """The bytes as they are received."""
@@ -281,12 +303,12 @@ class PassingBody:
 
     def close(self) -> None:
         """Close the upstream stream."""
-        self._connection.drop_surplus()
+        self._connection.finish()
         self._stream.close()
 
     async def aclose(self) -> None:
         """Close the upstream stream."""
-        self._connection.drop_surplus()
+        self._connection.finish()
         await self._stream.aclose()
 
 
@@ -386,6 +408,7 @@ class SyncBody(Body):
         """
         rest = b"" if self._repairer.is_given_up else self._read_rest()
         if self._repairer.is_given_up or self._is_over:
+            self._is_over = True
             self.close()
         return rest
 
@@ -405,7 +428,7 @@ class SyncBody(Body):
         if self._needs_library or not self._connection.can_be_read:
             return self._read()
         try:
-            return self._connection.read(_COMPLETE_SECONDS)
+            return self._connection.read(self._marker_seconds())
         except Exception as error:
             # The library's own generator has not seen the error, so it is not at its end; see `__next__`.
             self._response.close()
@@ -428,14 +451,14 @@ class SyncBody(Body):
         """Read the end of the body if it is there; otherwise the connection is closed with the response."""
         if not self._needs_settling() or self._needs_library or not self._connection.can_be_read:
             return
+        deadline = time.monotonic() + _SETTLE_SECONDS
         with suppress(Exception):  # the answer is complete; only the connection cannot be used again
-            while (chunk := self._connection.read(_SETTLE_SECONDS)) is not None:
+            while (left := deadline - time.monotonic()) > 0 and (chunk := self._connection.read(left)) is not None:
                 self._repairer.feed(chunk)
-            self._connection.drop_surplus()
 
     def _finish_reading(self) -> None:
         """Close a body that is at its end: openai 1.x leaves a stream open in which an error was reported."""
-        self._connection.drop_surplus()
+        self._connection.finish()
         self._response.close()
 
 
@@ -485,6 +508,7 @@ class AsyncBody(Body):
         if out:
             if self._repairer.is_given_up:
                 # openai 1.x raises the error and leaves the stream open, and with it the connection.
+                self._is_over = True
                 await self.aclose()
             return out
         self._raise_failure()
@@ -496,7 +520,7 @@ class AsyncBody(Body):
         if self._awaits_marker:
             from anyio import move_on_after  # noqa: PLC0415 - sync users do not pay for it
 
-            with move_on_after(_COMPLETE_SECONDS) as scope:
+            with move_on_after(self._marker_seconds()) as scope:
                 return await self._read()
             if scope.cancelled_caught:
                 self._connection.shut_down()
@@ -534,10 +558,10 @@ class AsyncBody(Body):
         with move_on_after(_SETTLE_SECONDS), suppress(Exception):
             while not self._connection.is_at_end and (chunk := await anext(self._chunks, None)) is not None:
                 self._repairer.feed(chunk)
-            self._connection.drop_surplus()
+            self._connection.finish()
 
     async def _finish_reading(self) -> None:
-        self._connection.drop_surplus()
+        self._connection.finish()
         await self.abandon()
 
 
@@ -553,7 +577,7 @@ def read_all(response: Response, limit: int) -> bytes:
     raw = bytearray()
     for chunk in response.stream:
         _extend(raw, chunk, limit)
-    Connection(response).drop_surplus()
+    Connection(response).finish()
     response.close()
     if not _is_encoded(response):
         return bytes(raw)
@@ -571,7 +595,7 @@ async def aread_all(response: Response, limit: int) -> bytes:
     raw = bytearray()
     async for chunk in response.stream:
         _extend(raw, chunk, limit)
-    Connection(response).drop_surplus()
+    Connection(response).finish()
     await response.aclose()
     if not _is_encoded(response):
         return bytes(raw)

@@ -39,6 +39,8 @@ _OF_THE_BODY: Final = (b"content-length", b"content-encoding", b"transfer-encodi
 _HELPER_HEADER: Final = "x-stainless-helper-method"
 """The official client names the method of its own that reads the response."""
 _MEDIA: Final = b";base64,"
+_SMALL_MEDIA: Final = 2**12
+"""As many bytes are read as any others: a schema or a stop text may name such a URL."""
 # What OpenAI's API puts around a JSON schema.
 _OF_THE_WRAPPER: Final = frozenset(["name", "description", "strict", "schema"])
 
@@ -258,14 +260,15 @@ def _read_body(message: Request) -> bytes | None:
 
 
 def _without_media(body: bytes) -> bytes:
-    """The body without the contents of its images and files: megabytes of which nothing is read here.
+    """The body without the contents of its large images and files: megabytes of which nothing is read here.
 
     In JSON, the mark of a `data:` URL (RFC 2397) can only stand in a string. What follows it without a backslash until
     the next quote is the rest of that string.
     """
     parts: list[bytes] = []
-    position = 0
-    while (start := body.find(_MEDIA, position) + 1) and (end := body.find(b'"', start)) >= 0:
-        parts.append(body[position:start] if body.find(b"\\", start, end) < 0 else body[position:end])
-        position = end
-    return b"".join((*parts, body[position:])) if parts else body
+    kept = position = 0
+    while (start := body.find(_MEDIA, position) + 1) and (position := body.find(b'"', start)) >= 0:
+        if position - start > _SMALL_MEDIA and body.find(b"\\", start, position) < 0:
+            parts.append(body[kept:start])
+            kept = position
+    return b"".join((*parts, body[kept:])) if parts else body

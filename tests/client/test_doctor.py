@@ -288,10 +288,11 @@ class TestFailingService:
             (plain_response(PAGE, headers=[("Content-Type", "text/html")]), "a web page (Router & more)"),
             (plain_response(PAGE, status=404), "status 404 and a web page"),
             (plain_response(b"<p>hi</p>"), "status 200 and a web page"),
+            (plain_response(b"<title" * 150_000), "status 200 and a web page"),
             (plain_response(b'{"hello": 1}'), "no list of models"),
             (plain_response(b"[" * 5000), "no list of models"),
         ],
-        ids=["page", "404", "untitled", "json", "deep"],
+        ids=["page", "404", "untitled", "many openings", "json", "deep"],
     )
     def test_other_server_is_reported(self, script, told):
         """A web page, or any other service."""

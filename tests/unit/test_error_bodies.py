@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shim.core.error_bodies import find_error_status, rebuild_body, rebuild_event
+from shim.core.error_bodies import find_error_status, page_title, rebuild_body, rebuild_event
 from support.streams import WIRE, recorded_body
 
 REQUEST = "POST /v1/chat/completions"
@@ -327,6 +327,12 @@ def test_error_that_is_nested_too_deeply_is_its_text():
     """What no client reads as JSON is still an error."""
     body = b'{"error":{"message":"no","param":' + b"[" * 1010 + b"]" * 1010 + b"}}"
     assert rebuilt(418, body)["error"]["message"].startswith('{"error":{"message":"no"')
+
+
+@pytest.mark.parametrize("opening", ["<title", "<title ", "<TITLE>", "<title>\n", "<title><", "<title x='"])
+def test_title_of_a_page_is_found_in_linear_time(opening):
+    """A search that goes on to the end of the page for each opening would take hours."""
+    assert page_title("<html>" + opening * 1_000_000) == ""
 
 
 FIELDS_OF_ANSWERS = [

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.core.jsontext import DocumentScanner, list_fields, load_object, whole
+from shim.core.request import ChatRequest
 from shim.transport.requests import ApiRequest
 
 URL = "http://127.0.0.1:5273/v1/chat/completions"
@@ -96,7 +97,8 @@ def test_other_formats_have_no_schema(response_format):
     assert api.with_schema_unwrapped() is None
 
 
-IMAGE = b"data:image/png;base64,iVBORw0KGgo="
+MEDIA = b"iVBORw0KGgo=" * 1000
+IMAGE = b"data:image/png;base64," + MEDIA
 
 
 @pytest.mark.parametrize(
@@ -111,8 +113,10 @@ IMAGE = b"data:image/png;base64,iVBORw0KGgo="
         b";base64,}]",
     ],
 )
-def test_what_surrounds_an_image_is_read_and_kept(text):
+@pytest.mark.parametrize("content", [b"", MEDIA], ids=["short", "long"])
+def test_what_surrounds_an_image_is_read_and_kept(text, content):
     """Images are not read, so nothing else may go with them."""
+    text = text.replace(b";base64,", b";base64," + content)
     parts = b'[{"type":"image_url","image_url":{"url":"%b"}},{"type":"text","text":"%b"}]' % (IMAGE, text)
     body = b'{"messages":[{"role":"user","content":%b}],"n":3,"stream":true,"model":"m","tools":[%b]}'
     api = request(body % (parts, STRICT_TOOL))
@@ -120,6 +124,21 @@ def test_what_surrounds_an_image_is_read_and_kept(text):
     assert api.body == body % (parts, STRICT_TOOL)
     assert api.without_strict().body == api.body.replace(b',"strict":true', b"")
     assert api.with_model("other").body == api.body.replace(b'"m"', b'"other"')
+
+
+def test_schemas_and_stop_texts_that_name_the_mark_of_an_image_are_read_whole():
+    """A part of one would make the answer's check a different one."""
+    image = {"type": "string", "const": "data:image/png;base64,AA==", "pattern": "^data:[a-z/]+;base64,[A-Z=]+$"}
+    schema = {"type": "object", "properties": {"a;base64,b": image, "a;base64,c": image}}
+    function = {"name": "show", "strict": True, "parameters": schema}
+    fields = {
+        "model": "m",
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": IMAGE.decode()}}]}],
+        "stop": [";base64,", ";base64,A"],
+        "tools": [{"type": "function", "function": function}],
+        "response_format": {"type": "json_schema", "json_schema": {"strict": True, "schema": schema}},
+    }
+    assert request(json.dumps(fields).encode()).asked == ChatRequest.read(fields)
 
 
 VALUES = st.recursive(
