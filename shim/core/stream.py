@@ -42,6 +42,7 @@ class State(Enum):
     BROKEN = auto()  # an error of the shim's own was emitted
 
 
+_OPEN: Final = (State.OPEN, State.PLAIN)
 _ENDED: Final = (State.COMPLETE, State.BROKEN)
 
 
@@ -111,6 +112,11 @@ class StreamRepairer:
         return self.state in _ENDED
 
     @property
+    def is_open(self) -> bool:
+        """Whether neither the end marker nor an error was emitted yet."""
+        return self.state in _OPEN
+
+    @property
     def is_complete(self) -> bool:
         """Whether the end marker was emitted."""
         return self.state is State.COMPLETE
@@ -164,7 +170,7 @@ class StreamRepairer:
                 if self.has_ended:
                     self._drop(self._framer.rest)
                     break
-            if at_end and self.state in (State.OPEN, State.PLAIN):
+            if at_end and self.is_open:
                 self._close(out)
         except StreamError as error:
             out.extend(self._drain_broken())

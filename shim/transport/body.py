@@ -81,15 +81,15 @@ class Connection:
         Raises:
             Exception: They are malformed.
         """
+        next_event = self._parser.next_event
         while not self.is_at_end:
-            event = self._parser.next_event()
-            match type(event).__name__:
-                case "Data":
-                    yield bytes(event.data)
-                case "NEED_DATA":
-                    return
-                case _:
-                    self.finish()
+            event = next_event()
+            if (data := getattr(event, "data", None)) is not None:
+                yield bytes(data)
+            elif type(event).__name__ == "NEED_DATA":
+                return
+            else:
+                self.finish()
 
     @property
     def holds_more(self) -> bool:
@@ -234,11 +234,12 @@ class Body:
         once: that is a quarter of what a chunk costs here.
         """
         repairer = self._repairer
+        feed = repairer.feed
         outputs: list[bytes] = []
         try:
             for chunk in self._connection.take_received():
-                outputs.append(repairer.feed(chunk))
-                if repairer.has_ended or repairer.has_failed:
+                outputs.append(feed(chunk))
+                if not repairer.is_open:
                     break
         except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             outputs.append(self._take(self._translate(error)))
