@@ -6,13 +6,15 @@ a `TypeError` or an `AttributeError`. What is missing and has one meaning is set
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from shim.core.jsontext import is_object
 from shim.errors import StreamError
 from shim.repairs import Repair
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shim.reports import RepairReport
 
 _WITH_A_RESPONSE: Final = frozenset(
@@ -50,7 +52,7 @@ def is_silent(event: dict[str, Any], kind: str) -> bool:
     return kind in _WITH_AN_ITEM and event.get("item") is None
 
 
-def repair_event(event: dict[str, Any], kind: str, report: RepairReport, *, output_index: int) -> bool:
+def repair_event(event: dict[str, Any], kind: str, report: RepairReport, *, output_index: int, has_items: bool) -> bool:
     """Bring an event into the form that the official client reads, in place; whether it is changed.
 
     Args:
@@ -58,32 +60,29 @@ def repair_event(event: dict[str, Any], kind: str, report: RepairReport, *, outp
         kind: Its type.
         report: Where the repair is counted.
         output_index: The place of the item that was added last.
+        has_items: Whether items were streamed before it: then a content that is null has lost a text.
 
     Raises:
         StreamError: The event is damaged; or the policy is strict and a repair is needed.
     """
+    missing: list[_Missing] = []
     if kind in _WITH_A_RESPONSE:
         expect(is_object(event.get("response")), "it has no response")
-        _check_response(event["response"])
+        missing += _missing_in_response(event["response"], has_items=has_items)
     if kind in _WITH_AN_ITEM:
-        _check_item(event.get("item"))
+        missing += _missing_in_item(event.get("item"), has_items=has_items)
     if kind == "response.content_part.added" or (kind == "response.content_part.done" and event.get("part")):
-        _check_part(event.get("part"))
+        missing += _missing_in_part(event.get("part"), has_items=has_items)
     if (name := _ENDS_OF_TEXTS.get(kind)) is not None:
         # Arguments that are an object are written as text elsewhere.
         expect(isinstance(event.get(name), str | None) or name == "arguments", "a text is not a string")
-    missing: dict[str, Any] = {}
     if kind in _DELTAS:
-        expect(isinstance(event.get("delta"), str | None), "a text is not a string")
-        missing = {"delta": ""} if event.get("delta") is None else {}
+        missing += _missing_text(event, "delta")
     if kind in _IN_AN_ITEM:
-        missing |= _missing_place(event, "output_index", output_index)
+        missing += _missing_place(event, "output_index", output_index)
     if kind in _IN_A_PART:
-        missing |= _missing_place(event, "content_index", 0)
-    if not missing or not report.allow(Repair.CHUNK_FORM, {f"{name} missing" for name in missing}):
-        return False
-    event.update(missing)
-    return True
+        missing += _missing_place(event, "content_index", 0)
+    return _add(missing, Repair.CHUNK_FORM, report)
 
 
 def repair_body(body: dict[str, Any], report: RepairReport) -> bool:
@@ -93,42 +92,71 @@ def repair_body(body: dict[str, Any], report: RepairReport) -> bool:
         StreamError: It is damaged; or the policy is strict and a repair is needed.
     """
     try:
-        _check_response(body)
+        missing = [*_missing_in_response(body, has_items=False)]
         expect(body.get("output") is not None or isinstance(body.get("status"), str), "it has no output")
     except StreamError as error:
         message = "The response to /responses is not one of that API. Check the address, and the service's log."
         raise StreamError(message, code="damaged_body") from error
-    if body.get("output") is not None or not report.allow(Repair.RESPONSES_CONTENT, {"output missing"}):
+    if body.get("output") is None:
+        missing.append(_Missing(body, "output", []))
+    return _add(missing, Repair.RESPONSES_CONTENT, report)
+
+
+class _Missing(NamedTuple):
+    """A field that is missing, or null, and what it means then."""
+
+    owner: dict[str, Any]
+    name: str
+    value: object
+
+
+def _add(missing: list[_Missing], repair: Repair, report: RepairReport) -> bool:
+    """Add the fields, if the repair may be made; whether it was."""
+    if not missing or not report.allow(repair, {f"{each.name} missing" for each in missing}):
         return False
-    body["output"] = []
+    for owner, name, value in missing:
+        owner[name] = value
     return True
 
 
-def _missing_place(event: dict[str, Any], name: str, otherwise: int) -> dict[str, Any]:
+def _missing_place(event: dict[str, Any], name: str, otherwise: int) -> Iterator[_Missing]:
     place: Any = event.get(name)
     expect(place is None or (type(place) is int and place >= 0), "the place of an item is not a number")
-    return {name: otherwise} if place is None else {}
+    if place is None:
+        yield _Missing(event, name, otherwise)
 
 
-def _check_response(response: dict[str, Any]) -> None:
+def _missing_text(owner: dict[str, Any], name: str) -> Iterator[_Missing]:
+    text: Any = owner.get(name)
+    expect(isinstance(text, str | None), "a text is not a string")
+    if text is None:
+        yield _Missing(owner, name, "")
+
+
+def _missing_in_response(response: dict[str, Any], *, has_items: bool) -> Iterator[_Missing]:
     output: Any = response.get("output")
     expect(isinstance(output, list | None), "its output is not a list")
     for item in cast("list[Any]", output or ()):
-        _check_item(item)
+        yield from _missing_in_item(item, has_items=has_items)
 
 
-def _check_item(item: Any) -> None:
+def _missing_in_item(item: Any, *, has_items: bool) -> Iterator[_Missing]:
     expect(is_object(item) and isinstance(item.get("type"), str), "an item is not an object with a type")
     if item["type"] == "message":
         content: Any = item.get("content")
-        expect(isinstance(content, list), "the content of a message is not a list")
-        for part in cast("list[Any]", content):
-            _check_part(part)
+        is_empty = content is None and not has_items
+        expect(isinstance(content, list) or is_empty, "the content of a message is not a list")
+        if is_empty:
+            yield _Missing(item, "content", [])
+        for part in cast("list[Any]", content or ()):
+            yield from _missing_in_part(part, has_items=has_items)
 
 
-def _check_part(part: Any) -> None:
+def _missing_in_part(part: Any, *, has_items: bool) -> Iterator[_Missing]:
     expect(is_object(part) and isinstance(part.get("type"), str), "a part is not an object with a type")
-    expect(part["type"] != "output_text" or isinstance(part.get("text"), str), "a text is not a string")
+    if part["type"] == "output_text":
+        expect(not has_items or isinstance(part.get("text"), str), "a text is not a string")
+        yield from _missing_text(part, "text")
 
 
 def expect(is_so: bool, otherwise: str) -> None:  # noqa: FBT001 - it is the statement

@@ -101,7 +101,9 @@ class ResponsesRepairer:
         self._has_started = True
         if is_silent(event, kind) and self._report.allow(Repair.CHUNK_FORM, event):
             return []
-        changed = repair_event(event, kind, self._report, output_index=self._output_index)
+        changed = repair_event(
+            event, kind, self._report, output_index=self._output_index, has_items=not self._is_opening
+        )
         self._is_finished = self._is_finished or kind in ENDS
         self._is_opening = self._is_opening and kind in _OPENINGS
         response: Any = event.get("response")

@@ -247,7 +247,7 @@ class TestOrder:
 BODIES = {
     **{f"output {value!r}": {**FINAL, "output": value} for value in ("x", 5, {})},
     **{f"item {value!r}": {**FINAL, "output": [value]} for value in (*WRONG, None, {})},
-    **{f"content {value!r}": {**FINAL, "output": [{**message(TEXT), "content": value}]} for value in ("x", 5, None)},
+    **{f"content {value!r}": {**FINAL, "output": [{**message(TEXT), "content": value}]} for value in ("x", 5)},
     "answer of another API": {"id": "x", "object": "chat.completion", "choices": [{"message": {"content": TEXT}}]},
     "nothing": {},
     "neither an output nor a status": {"object": "response"},
@@ -272,3 +272,23 @@ def test_plain_response_without_an_output_has_none(mode, is_foundry):
     """One that failed has no text."""
     body = {name: value for name, value in response("failed").items() if name != "output"}
     assert ask(mode, plain_response(json.dumps(body).encode()), "plain", is_foundry=is_foundry) == ("", "")
+
+
+# What a message without a word may look like; newer official clients read each as empty.
+WORDLESS = (
+    {"content": None},
+    {"content": [{"type": "output_text"}]},
+    {"content": [{"type": "output_text", "text": None}]},
+)
+
+
+@MODES
+@OWNERS
+@pytest.mark.parametrize("helper", ["plain", "create", "stream"])
+@pytest.mark.parametrize("fields", WORDLESS, ids=str)
+def test_message_without_a_word_is_empty(mode, is_foundry, helper, fields):
+    """No text was streamed, so none is lost."""
+    whole = response("completed", {**message(""), **fields})
+    events = [EVENTS[CREATED], {"type": "response.completed", "response": whole}]
+    script = plain_response(json.dumps(whole).encode()) if helper == "plain" else sse_response(list(map(event, events)))
+    assert ask(mode, script, helper, is_foundry=is_foundry) == ("", "")

@@ -474,7 +474,9 @@ class TestBody:
         assert not repair_response(body, RepairReport(Policy(off=frozenset({Repair.RESPONSES_CONTENT}))), FOUNDRY)
         assert body == sent
 
-    @pytest.mark.parametrize("body", [{}, {"output": [1]}, {"output": {}}, {"output": [{"type": "message"}]}])
+    @pytest.mark.parametrize(
+        "body", [{}, {"output": [1]}, {"output": {}}, {"output": [{"type": "message", "content": 5}]}]
+    )
     def test_body_that_is_no_response_is_damaged(self, body):
         """The official client would fail on it."""
         with pytest.raises(StreamError) as failure:
