@@ -87,8 +87,7 @@ def find_error_status(
         return status or HTTPStatus.INTERNAL_SERVER_ERROR
     is_answer = any(map(payload.get, answer_fields))
     error = payload.get("error") or _find_choice_error(payload) if is_answer else _find_error(payload)
-    says_nothing = "choices" in answer_fields and not has_content(payload)
-    if error and (in_stream or not is_answer or says_nothing):
+    if error and (in_stream or not is_answer or ("choices" in answer_fields and not has_content(payload))):
         return _status_of(error if is_object(error) else {"message": error, "status": error}, payload)
     if is_answer or is_alive_sign(payload):
         return None

@@ -132,7 +132,7 @@ def find_end_of_quotation(text: str, at: int, *, is_touching: bool) -> re.Match[
     Args:
         text: The text.
         at: The offset after the call, and after the white space that follows it.
-        is_touching: Whether there is no such white space. After it, a mark that may open something else is none.
+        is_touching: Whether no white space follows. If some does, a mark that may open something else closes nothing.
 
     Returns:
         What was found; see `is_cut`.

@@ -231,7 +231,7 @@ class Body:
         """Return what is emitted for the bytes that the HTTP library holds already.
 
         A fast service sends several events until the next read. Taken together, they pass the layers of the libraries
-        once: that is a quarter of what a chunk costs here.
+        once.
         """
         repairer = self._repairer
         feed = repairer.feed
@@ -391,14 +391,14 @@ class SyncBody(Body):
     def read_chunk(self) -> bytes | Exception | None:
         """Read once: a chunk, the error of the connection, or None at the end."""
         try:
-            chunk = self._read_marker() if self._awaits_marker else self._read()
+            chunk = self._read_marker() if self._awaits_marker else self._next_chunk()
             if chunk is None:
                 self._finish_reading()
         except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             return error
         return chunk
 
-    def _read(self) -> bytes | None:
+    def _next_chunk(self) -> bytes | None:
         return None if self._connection.is_at_end else next(self._chunks, None)
 
     def _close_after_error(self) -> bytes:
@@ -427,7 +427,7 @@ class SyncBody(Body):
     def _read_marker(self) -> bytes | None:
         """Read once, with the answer complete but for its end marker; None also if nothing is received in time."""
         if self._needs_library or not self._connection.can_be_read:
-            return self._read()
+            return self._next_chunk()
         try:
             return self._connection.read(self._marker_seconds())
         except Exception as error:
@@ -530,13 +530,16 @@ class AsyncBody(Body):
 
     async def _read(self) -> bytes | Exception | None:
         try:
-            chunk = None if self._connection.is_at_end else await anext(self._chunks, None)
+            chunk = await self._next_chunk()
             if chunk is None:
                 await self._finish_reading()
         except Exception as error:  # noqa: BLE001 - it is raised again, after what preceded it
             return error
         else:
             return chunk
+
+    async def _next_chunk(self) -> bytes | None:
+        return None if self._connection.is_at_end else await anext(self._chunks, None)
 
     async def aclose(self) -> None:
         """Close the upstream stream."""
@@ -557,7 +560,7 @@ class AsyncBody(Body):
         from anyio import move_on_after  # noqa: PLC0415 - sync users do not pay for it
 
         with move_on_after(_SETTLE_SECONDS), suppress(Exception):
-            while not self._connection.is_at_end and (chunk := await anext(self._chunks, None)) is not None:
+            while (chunk := await self._next_chunk()) is not None:
                 self._repairer.feed(chunk)
             self._connection.finish()
 

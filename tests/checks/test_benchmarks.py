@@ -11,7 +11,7 @@ import pytest
 
 from checks import benchmarks
 from checks.benchmarks import core, linear, memory, plot, ways
-from checks.benchmarks.client import AGAIN, ALONE, MENDED, REPAIR, SHIM, TRANSPORT
+from checks.benchmarks.client import AGAIN, ALONE, REPAIR, SENT_REPAIRED, SHIM, TRANSPORT
 from checks.benchmarks.corpus import CALL_STREAMS, RELEASES, REPAIRED, events, recorded
 from checks.benchmarks.delay import percentile
 from checks.benchmarks.harness import (
@@ -207,7 +207,7 @@ class TestMeasures:
         samples = content["measures"]["client"]["samples"]
         for title, each in samples.items():
             compared = {ALONE, SHIM, TRANSPORT, REPAIR if "per request" in title else AGAIN}
-            assert set(each["figures"]) == (compared | {MENDED} if "chunk, 1.x" in title else compared)
+            assert set(each["figures"]) == (compared | {SENT_REPAIRED} if "chunk, 1.x" in title else compared)
         assert all(
             figure > 0 for each in samples.values() for figures in each["figures"].values() for figure in figures
         )

@@ -66,18 +66,19 @@ def root(error):
     return error
 
 
+async def read_pieces(client, server):
+    """The pieces of a streamed body, as a program gets them that reads no events."""
+    async with entered(client.make(server.base_url)) as made:
+        create = made.chat.completions.with_streaming_response.create
+        async with entered(create(model="m", messages=MESSAGES, stream=True)) as response:
+            return [piece async for piece in each(await awaited(response.iter_bytes()))]
+
+
 @CREATING
 def test_events_pass_together(client):
     """Each layer of the libraries is passed once for many events, and every byte is there once."""
-
-    async def read(server):
-        async with entered(client.make(server.base_url)) as made:
-            create = made.chat.completions.with_streaming_response.create
-            async with entered(create(model="m", messages=MESSAGES, stream=True)) as response:
-                return [piece async for piece in each(await awaited(response.iter_bytes()))]
-
     with RawServer(in_one_write([*EVENTS, DONE], last_chunk())) as server:
-        pieces = anyio.run(read, server)
+        pieces = anyio.run(read_pieces, client, server)
     assert b"".join(pieces) == b"".join((*EVENTS, DONE))
     assert len(pieces) < len(EVENTS) / 10
 
@@ -185,15 +186,8 @@ def test_answer_over_http_1_0_that_is_held_open_ends(client):
 @CREATING
 def test_nothing_fails_after_a_failure_was_reported(client):
     """The connection is closed then. A program that reads on, as one without openai does, is at the end."""
-
-    async def read(server):
-        async with entered(client.make(server.base_url)) as made:
-            create = made.chat.completions.with_streaming_response.create
-            async with entered(create(model="m", messages=MESSAGES, stream=True)) as response:
-                return b"".join([piece async for piece in each(await awaited(response.iter_bytes()))])
-
     with RawServer(marked([*in_one_write([*EVENTS[:9], FAILED, *EVENTS[9:]], b""), Hold()])) as server:
-        content = anyio.run(read, server)
+        content = b"".join(anyio.run(read_pieces, client, server))
         server.wait_for_close()
     assert content == b"".join((*EVENTS[:9], FAILED))
 

@@ -274,8 +274,8 @@ def test_plain_response_without_an_output_has_none(mode, is_foundry):
     assert ask(mode, plain_response(json.dumps(body).encode()), "plain", is_foundry=is_foundry) == ("", "")
 
 
-# What a message without a word may look like; newer official clients read each as empty.
-WORDLESS = (
+# The forms of an empty message; newer official clients read each as one.
+EMPTY = (
     {"content": None},
     {"content": [{"type": "output_text"}]},
     {"content": [{"type": "output_text", "text": None}]},
@@ -285,8 +285,8 @@ WORDLESS = (
 @MODES
 @OWNERS
 @pytest.mark.parametrize("helper", ["plain", "create", "stream"])
-@pytest.mark.parametrize("fields", WORDLESS, ids=str)
-def test_message_without_a_word_is_empty(mode, is_foundry, helper, fields):
+@pytest.mark.parametrize("fields", EMPTY, ids=str)
+def test_message_without_text_is_empty(mode, is_foundry, helper, fields):
     """No text was streamed, so none is lost."""
     whole = response("completed", {**message(""), **fields})
     events = [EVENTS[CREATED], {"type": "response.completed", "response": whole}]

@@ -37,9 +37,9 @@ from support.talk import FAMILIES, MODES, Client, default_family
 
 T = TypeVar("T")
 ALONE, SHIM, TRANSPORT, AGAIN = "alone", "shim.OpenAI", "shim.http_client()", "a second one alone"
-MENDED = "alone, if the service sent what the shim makes of it"
+SENT_REPAIRED = "alone, if the service sent what the shim makes of it"
 """What no repair in Python can do better than, as long as the official client builds the chunks."""
-BESIDE = (AGAIN, MENDED)
+BESIDE = (AGAIN, SENT_REPAIRED)
 REPAIR = "to repair its events alone"
 """What of a request's time the core takes."""
 MOST = {("1.x", "sync"): 0.25, ("2.x", "sync"): 0.20, ("1.x", "async"): 0.35, ("2.x", "async"): 0.30}
@@ -63,8 +63,8 @@ def measure_replayed(settings: Settings) -> Measured:
         for generation, release in RELEASES.items():
             what = f"{generation} stream, recorded from {release}"
             asked = {"model": release, "messages": [], "max_tokens": chunks}
-            mended = {**asked, "model": REPAIRED + release} if generation == "1.x" else None
-            _compare_chunks(measured, what, generation, url, asked, settings, mended)
+            sent_repaired = {**asked, "model": REPAIRED + release} if generation == "1.x" else None
+            _compare_chunks(measured, what, generation, url, asked, settings, sent_repaired)
             _compare_requests(measured, what, url, {**asked, "max_tokens": FEW_CHUNKS}, settings)
         measured.rows.append(_same_bytes(url, chunks))
     return measured
@@ -113,7 +113,7 @@ def _compare_chunks(
     url: str,
     asked: Mapping[str, object],
     settings: Settings,
-    mended: Mapping[str, object] | None = None,
+    sent_repaired: Mapping[str, object] | None = None,
 ) -> None:
     for family in (default_family(),) if settings.quick else FAMILIES:
         for mode in MODES:
@@ -123,8 +123,8 @@ def _compare_chunks(
             names = (ALONE, SHIM, TRANSPORT, AGAIN) if is_default else (ALONE, TRANSPORT, AGAIN)
             with ExitStack() as stack:
                 subjects = stack.enter_context(_chunk_readers(names, url, family, mode, asked))
-                if mended:
-                    subjects |= stack.enter_context(_chunk_readers((MENDED,), url, family, mode, mended))
+                if sent_repaired:
+                    subjects |= stack.enter_context(_chunk_readers((SENT_REPAIRED,), url, family, mode, sent_repaired))
                 samples = interleaved(subjects, settings.times(TIMES_MAIN if is_main else TIMES))
             kind = ", ".join([what, *([] if is_main else [mode if is_default else f"{family} {mode}"])])
             measured.samples[f"client CPU per chunk, {kind}"] = samples

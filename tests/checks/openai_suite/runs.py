@@ -46,7 +46,7 @@ _RETRIES = (
     "omit_retry_count_header",
     "overwrite_retry_count_header",
 )
-_WORDLESS = (
+_NULL_TEXT = (
     "its texts are null or missing, on which openai 1.x and 2.x fail; the shim makes them empty, and the test compares "
     "the whole output with what was sent"
 )
@@ -56,7 +56,7 @@ EXCEPTIONS: dict[str, str] = {
         for kind in ("", "Async")
         for name in (*_RETRIES, "api_key_refresh_on_retry", "bearer_token_refresh_async")
     },
-    "tests/lib/responses/test_responses.py::test_output_text_with_nullable_content": _WORDLESS,
+    "tests/lib/responses/test_responses.py::test_output_text_with_nullable_content": _NULL_TEXT,
     "tests/lib/responses/test_responses.py::test_responses_helpers_forward_image_options": _EMPTY,
     "tests/lib/responses/test_responses.py::test_responses_helpers_forward_background_options": _EMPTY,
     f"{_CHAT}test_parse_pydantic_model": _USAGE,
