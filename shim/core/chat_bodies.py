@@ -249,7 +249,7 @@ def _repair_message(
     evidence: Evidence,
     scope: RepairScope,
 ) -> None:
-    calls = ToolCalls(report, evidence, tools=request.tools)
+    calls = ToolCalls(report, evidence, request=request)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
     if not repair_content(message, Repair.BODY_MESSAGE, scope, joins_parts=evidence.is_foundry):
         raise _damaged("its content is not text")

@@ -54,7 +54,7 @@ class _Choice:
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
         self.is_finished = False
         self.owed_reason: str | None = None
-        self.calls = ToolCalls(report, evidence, tools=request.tools)
+        self.calls = ToolCalls(report, evidence, request=request)
         self.content = ContentText(request, report) if ContentText.is_needed(request, report) else None
         # For texts that end within a character: by field, and by call for arguments.
         self.joiners: dict[str | int, CharacterJoiner] = {}
@@ -191,6 +191,11 @@ class ChunkRepairer:
     def passes(self, text: str) -> bool:
         """Whether this content would be emitted unchanged, and would not affect what follows it."""
         return not self._checks_content and all(choice.passes(text) for choice in self._last_choices)
+
+    def is_buffering(self, index: int) -> bool:
+        """Whether some of a choice's content, or a call, waits for what follows."""
+        choice = self._choices.get(index)
+        return choice is not None and choice.is_buffering
 
     def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Repair one chunk in place.

@@ -17,12 +17,15 @@ from shim.core.request import ChatRequest
 from shim.core.response_items import as_events
 from shim.core.responses import ResponsesRepairer
 from shim.core.sse import DONE, KEEP_ALIVE, Frame, Framer
+from shim.core.whole_chunks import WholeChunks
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
 from shim.reports import RepairReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from shim.core.whole_chunks import Event
 
 _DONE_EVENT: Final = b"data: " + DONE + b"\n\n"
 _EVENT_LINE: Final = re.compile(rb"(?<![^\r\n])event:[^\r\n]*")
@@ -89,11 +92,13 @@ class StreamRepairer:
         self._evidence = evidence or Evidence(Owner.FOUNDRY, is_settled=True)
         self._is_chat = not responses
         self._framer = Framer(self.report)
-        self._events = (
-            ResponsesRepairer(self.report, self._evidence, self._request)
-            if responses
-            else ChunkRepairer(self._request, self.report, self._evidence, new_id=new_id, now=now)
-        )
+        self._events: ChunkRepairer | ResponsesRepairer
+        self._whole: WholeChunks | None = None
+        if responses:
+            self._events = ResponsesRepairer(self.report, self._evidence, self._request)
+        else:
+            self._events = chunks = ChunkRepairer(self._request, self.report, self._evidence, new_id=new_id, now=now)
+            self._whole = WholeChunks(chunks, self.report, self._evidence)
         self._refusal: StreamError | None = None
 
     @property
@@ -242,7 +247,7 @@ class StreamRepairer:
         elif frame.bare and self._is_answer(payload) and self.report.allow(Repair.NOT_A_STREAM, payload):
             self._answer(payload, out)
         else:
-            events = self._events.repair(payload)
+            events = self._repair(payload, frame.raw if is_valid else None)
             if events is None and not is_valid and self.report.allow(Repair.ENCODING, frame.data):
                 events = [payload]
             if events is None:
@@ -250,13 +255,21 @@ class StreamRepairer:
             else:
                 out.extend([_event(event, frame.head) for event in events])
 
+    def _repair(self, payload: dict[str, Any], raw: bytes | None = None) -> Sequence[Event] | None:
+        """Repair an event; None if nothing had to be changed."""
+        return self._events.repair(payload) if self._whole is None else self._whole.repair(payload, raw)
+
+    def _drain(self, *, complete: bool) -> Iterator[bytes]:
+        """What is owed at the end of the stream."""
+        return map(_event, (self._events if self._whole is None else self._whole).drain(complete=complete))
+
     def _answer(self, payload: dict[str, Any], out: list[bytes]) -> None:
         """A plain response was received instead of a stream."""
         self.state = State.PLAIN
         include_usage = self._request.include_usage
         head = b"" if self._is_chat else b"event:\n"
         for event in _as_chunks(payload, include_usage=include_usage) if self._is_chat else as_events(payload):
-            events = self._events.repair(event)
+            events = self._repair(event)
             out.extend(_event(each, head) for each in ([event] if events is None else events))
 
     def _find_error(self, payload: dict[str, Any]) -> int | None:
@@ -293,7 +306,7 @@ class StreamRepairer:
         self._evidence.see_error((frame.data or b"").decode(errors="replace"))
         if self._is_chat and has_content(payload):
             chunk = {name: value for name, value in payload.items() if name not in _ERROR_FIELDS}
-            out.extend(map(_event, self._events.repair(chunk) or [chunk]))
+            out.extend(map(_event, self._repair(chunk) or [chunk]))
             payload = {name: value for name, value in payload.items() if name != "choices"}
             frame = Frame(_event(payload), None, frame.head)
             is_valid = True
@@ -327,7 +340,7 @@ class StreamRepairer:
                 "check its log and retry.",
                 code="stream_truncated",
             )
-        out.extend(map(_event, self._events.drain(complete=True)))
+        out.extend(self._drain(complete=True))
 
     def _close(self, out: list[bytes]) -> None:
         """The body has ended without an end marker."""
@@ -366,7 +379,7 @@ class StreamRepairer:
     def _drain_broken(self) -> Iterator[bytes]:
         """What is still owed to an answer that does not end well."""
         with suppress(StreamError):  # an error is emitted in any case, and only one is possible
-            yield from map(_event, self._events.drain(complete=False))
+            yield from self._drain(complete=False)
 
     def _drop(self, rest: bytes) -> None:
         """Discard bytes after the end marker."""
@@ -403,7 +416,9 @@ def _is_list_of_objects(payload: Any) -> TypeGuard[list[dict[str, Any]]]:
     return bool(items) and all(map(is_object, items))
 
 
-def _event(payload: dict[str, Any], head: bytes = b"") -> bytes:
+def _event(payload: Event, head: bytes = b"") -> bytes:
+    if isinstance(payload, bytes):
+        return payload
     name = payload.get("type")
     if head and isinstance(name, str) and _EVENT_NAME.fullmatch(name):
         # An event of /v1/responses has its type as its name, too.

@@ -12,8 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shim.core.arguments import DeclaredNames, StreamedArguments, normalize
-from shim.core.foundry import new_call_id
+from shim.core.foundry import Owner, new_call_id
 from shim.core.jsontext import DocumentScanner, dump, dump_sorted, is_object, load
+from shim.core.request import ChatRequest
 from shim.repairs import Repair
 from shim.reports import PartScope, RepairReport, RepairScope
 
@@ -142,7 +143,7 @@ class ToolCalls:
         report: RepairReport,
         evidence: Evidence,
         *,
-        tools: Mapping[str, Mapping[str, Any]] | None = None,
+        request: ChatRequest | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         """Start a choice of an answer.
@@ -150,13 +151,13 @@ class ToolCalls:
         Args:
             report: Where repairs are counted.
             evidence: Whose answer it is.
-            tools: The functions that the request declares, each with the JSON schema of its parameters.
+            request: What it answers.
             new_id: Creates the id of a call that has none.
         """
         self._report = report
         self._evidence = evidence
-        self._tools = tools or {}
-        self._names = DeclaredNames(self._tools)
+        self._request = request or ChatRequest()
+        self._names = DeclaredNames(self._request.tools)
         self._identities = Identities(new_id)
         self._scope = RepairScope(report)
         # Calls that later items may continue, by the service's own id and index.
@@ -240,7 +241,8 @@ class ToolCalls:
 
     @property
     def _only_tool(self) -> str | None:
-        return next(iter(self._tools)) if len(self._tools) == 1 else None
+        tools = self._request.tools
+        return next(iter(tools)) if len(tools) == 1 else None
 
     def _repair_item(self, sent: Any, *, streamed: bool) -> bool:
         """Repair one item in place; False if it is to be removed."""
@@ -300,7 +302,7 @@ class ToolCalls:
 
     def _schema_of(self, call: _Call) -> Mapping[str, Any] | None:
         """The declared types of the arguments, which only Foundry Local's calls are made to fit."""
-        return self._tools.get(call.name or "") if self._evidence.is_foundry else None
+        return self._request.tools.get(call.name or "") if self._evidence.is_foundry else None
 
     def _read_arguments(self, item: _Item, call: _Call, *, streamed: bool) -> None:
         """Make the arguments, or a piece of them, the JSON text of an object, if they are not."""
@@ -346,7 +348,7 @@ class ToolCalls:
     def _has_same_name(self, item: _Item, call: _Call) -> bool:
         """Whether an item repeats the name of a call, or continues it."""
         name = call.name or ""
-        continues = item.index is not None and not item.id and f"{name}{item.name}" in self._tools
+        continues = item.index is not None and not item.id and f"{name}{item.name}" in self._request.tools
         return item.name == name or continues
 
     def _open(self, item: _Item, *, streamed: bool) -> _Call:
@@ -448,9 +450,11 @@ class ToolCalls:
         The official client fails on an item of a function that has no such field.
         """
         sent, function = item.sent, item.function
-        names = [name for name in (("id", "type") if self._evidence.is_foundry else ("id",)) if sent.get(name)]
-        if item.name and item.name == call.name:
-            names.append("name")
+        names: list[str] = []
+        if self._may_be_appended(call):
+            names = [name for name in (("id", "type") if self._evidence.is_foundry else ("id",)) if sent.get(name)]
+            if item.name and item.name == call.name:
+                names.append("name")
         is_bare = call.kind == "function" and not is_object(sent.get("function"))
         if (names or is_bare) and self._scope.allows(Repair.TOOL_CALL_ID, {*names}):
             for name in names:
@@ -461,6 +465,14 @@ class ToolCalls:
         if item.name and item.name != call.name:
             call.name = f"{call.name or ''}{item.name}"
         return True
+
+    def _may_be_appended(self, call: _Call) -> bool:
+        """Whether what a later item repeats would be appended: the official client's ``.stream()`` does that.
+
+        A program that reads the chunks of a known other service itself is prepared for what that sends.
+        """
+        is_read_as_sent = self._evidence.owner is Owner.OTHER and not self._request.is_accumulated
+        return not is_read_as_sent or call in self._waiting
 
     def _repair_fields(self, item: _Item, call: _Call, *, streamed: bool) -> None:
         """Repair the index and the arguments of an item."""

@@ -92,11 +92,13 @@ def test_recordings_are_what_the_index_says():
     }
 
 
-def recorded(name, repairer_class=StreamRepairer):
+def recorded(name, repairer_class=StreamRepairer, *, is_accumulated=False):
     """A recorded stream, and the repairer that it went through with what it emitted."""
     sample = SAMPLES[f"{name}.sse"]
     body = (RECORDED / sample["file"]).read_bytes()
-    repairer = repairer_class(ChatRequest.read(sample["request"]), evidence=Evidence())
+    evidence = Evidence()
+    evidence.see_headers([(key.encode(), value.encode()) for key, value in sample["headers"].items()])
+    repairer = repairer_class(ChatRequest.read(sample["request"], is_accumulated=is_accumulated), evidence=evidence)
     return body, repairer, through(repairer, [body])
 
 
@@ -120,9 +122,16 @@ def test_recorded_completion_of_another_server_is_unchanged(name):
     assert not report.repairs
 
 
-def test_recorded_calls_of_another_server_are_one_call():
-    """It repeats id and name in every piece, and a client appends them: that is repaired, whoever sends it."""
+def test_recorded_calls_of_another_server_are_unchanged():
+    """It repeats id and name in every piece; a program that reads the chunks itself knows that."""
     body, repairer, output = recorded("tools-forced-stream")
+    assert output == body
+    assert not +repairer.report.repairs
+
+
+def test_recorded_calls_of_another_server_are_one_call_for_the_accumulator():
+    """The official client's `.stream()` appends what is repeated: that is repaired, whoever sends it."""
+    body, repairer, output = recorded("tools-forced-stream", is_accumulated=True)
     assert set(+repairer.report.repairs) == {Repair.TOOL_CALL_ID}
 
     def without_calls(chunk):

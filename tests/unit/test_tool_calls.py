@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.core.foundry import Evidence, Owner
+from shim.core.request import ChatRequest
 from shim.core.tool_calls import ToolCalls
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
@@ -17,12 +18,12 @@ from shim.reports import RepairReport, RepairScope
 ARGUMENTS = '{"city": "Paris"}'
 
 
-def calls_of(*tools, policy=None, owner=Owner.FOUNDRY):
+def calls_of(*tools, policy=None, owner=Owner.FOUNDRY, is_accumulated=False):
     """A choice whose minted ids are minted-0, minted-1 and so on."""
     numbers = count()
     report = RepairReport(policy or Policy())
-    declared = {tool: {} for tool in tools}
-    return ToolCalls(report, Evidence(owner), tools=declared, new_id=lambda: f"minted-{next(numbers)}")
+    request = ChatRequest(tools={tool: {} for tool in tools}, is_accumulated=is_accumulated)
+    return ToolCalls(report, Evidence(owner), request=request, new_id=lambda: f"minted-{next(numbers)}")
 
 
 def call(index=0, id="a", name="f", arguments=ARGUMENTS, type="function"):  # noqa: A002 - OpenAI's words
@@ -120,6 +121,23 @@ def test_calls_of_another_service_that_a_client_can_read_are_unchanged(chunks):
     left, changed = repaired(calls, *chunks)
     assert left == chunks
     assert not any(changed)
+
+
+REPEATED = [[call(arguments="{")], [call(arguments="}")]]
+
+
+def test_repeated_id_and_name_of_another_service_are_unchanged():
+    """A program that reads them itself knows that service."""
+    left, changed = repaired(calls_of("f", owner=Owner.OTHER), *REPEATED)
+    assert left == REPEATED
+    assert not any(changed)
+
+
+@pytest.mark.parametrize(("owner", "is_accumulated"), [(Owner.OTHER, True), (Owner.UNKNOWN, False)])
+def test_repeated_id_and_name_are_sent_once_where_they_would_be_appended(owner, is_accumulated):
+    """By the official client's `.stream()`, and by programs that were written for Foundry Local."""
+    left, _ = repaired(calls_of("f", owner=owner, is_accumulated=is_accumulated), *REPEATED)
+    assert left == [[call(arguments="{")], [piece("}", type="function")]]
 
 
 def test_index_in_a_body_of_another_service_is_unchanged():

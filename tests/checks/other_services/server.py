@@ -13,8 +13,6 @@ from support.talk import FAMILIES, MODES, default_family
 
 _HTTP = FAMILIES[default_family()]
 _SECONDS = 300.0
-PIECES = "the pieces of the text"
-"""The one difference that needs no repair: with tools in the request, what may become a call is buffered."""
 _QUESTION = [{"role": "user", "content": "Say hello in one short sentence."}]
 _WEATHER = [{"role": "user", "content": "What is the weather in Paris?"}]
 _TOOL = {
@@ -75,7 +73,7 @@ class Exchange:
     @property
     def is_unexplained(self) -> bool:
         """Whether something differs that no repair accounts for."""
-        return bool(self.differences) and not self.repairs and self.differences != (PIECES,)
+        return bool(self.differences) and not self.repairs
 
 
 class _Tap:
@@ -197,7 +195,7 @@ async def _compare(mode: str, url: str, model: str) -> list[Exchange]:
             *(["the request"] if tap.requests[0] != (method, f"{url}/{path}", body) else []),
             *(["the status"] if response.status_code != tap.status else []),
             *(["headers"] if _sorted(response.headers.raw) != _sorted(tap.headers) else []),
-            *_compare_bodies(bytes(tap.body), response.content),
+            *(["the body"] if response.content != bytes(tap.body) else []),
         ]
         repairs = sorted(code.value for code in told.repairs) if told else []
         exchanges.append(Exchange(name, mode, response.status_code, len(tap.body), tuple(differences), tuple(repairs)))
@@ -210,27 +208,6 @@ async def _compare(mode: str, url: str, model: str) -> list[Exchange]:
 
 def _sorted(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return sorted((name.lower(), value) for name, value in headers)
-
-
-def _compare_bodies(sent: bytes, received: bytes) -> list[str]:
-    if sent == received:
-        return []
-    return [PIECES] if _as_one_piece(sent) == _as_one_piece(received) else ["the body"]
-
-
-def _as_one_piece(body: bytes) -> tuple[str, list[Any]]:
-    """The text of a stream, and its events without their text, each run of equal ones once."""
-    text = ""
-    events: list[Any] = []
-    for line in filter(None, body.splitlines()):
-        event: Any = line
-        if line.startswith(b"data: {"):
-            event = json.loads(line.removeprefix(b"data: "))
-            delta = (event.get("choices") or [{}])[0].get("delta") or {}
-            text += delta.pop("content", None) or ""
-        if not events or events[-1] != event:
-            events.append(event)
-    return text, events
 
 
 def _requests(model: str) -> Iterator[tuple[str, str, str, bytes]]:

@@ -1,0 +1,177 @@
+"""Chunks of other services whose text may become a call or a marker: if it is only text, they are emitted as received.
+
+To buffer a part of the text would bring it to the program in other pieces, and logprobs beside other words than theirs.
+So a chunk of another service waits as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+
+from shim.core.chunk_form import is_hollow
+from shim.core.jsontext import is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shim.core.chat_chunks import ChunkRepairer
+    from shim.core.foundry import Evidence
+    from shim.reports import RepairReport
+
+Event: TypeAlias = "dict[str, Any] | bytes"
+"""What is emitted: a chunk, or an event as received."""
+
+
+class _Waiting(NamedTuple):
+    """A chunk that waits: its event as received, its text, and what the repair emitted for it."""
+
+    raw: bytes
+    text: str
+    emitted: list[dict[str, Any]]
+
+
+class _Queue:
+    """The waiting chunks of one choice, whose repair emits their text later than they were received."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._waiting: deque[_Waiting] = deque()
+        # What the repair has emitted, and how much of it was the text of chunks that were released.
+        self._emitted = ""
+        self._released = 0
+        # How many characters of that the repair has emitted for chunks that wait, or will emit.
+        self._ahead = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting
+
+    def add(self, chunk: _Waiting) -> None:
+        self._waiting.append(chunk)
+
+    def release(self, emitted: list[dict[str, Any]]) -> Iterator[bytes]:
+        """Yield the events whose text is now emitted in full."""
+        self._emitted += self._text_of(emitted)
+        while self._waiting and self._emitted.startswith(self._waiting[0].text, self._released):
+            first = self._waiting.popleft()
+            self._released += len(first.text)
+            self._ahead += len(first.text) - len(self._text_of(first.emitted))
+            yield first.raw
+        self._emitted, self._released = self._emitted[self._released :], 0
+
+    def give_up(self, emitted: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield what the repair emitted for the waiting chunks and after them, without the text that was released."""
+        for chunk in [*(chunk for each in self._waiting for chunk in each.emitted), *emitted]:
+            if not (self._ahead and self._cut(chunk)):
+                yield chunk
+        self._waiting.clear()
+
+    def _cut(self, chunk: dict[str, Any]) -> bool:
+        """Take released text out of a chunk; whether nothing is left of it."""
+        for delta in self._deltas_of(chunk):
+            text = delta.pop("content")
+            cut = min(len(text), self._ahead)
+            self._ahead -= cut
+            if cut < len(text):
+                delta["content"] = text[cut:]
+        return is_hollow(chunk)
+
+    def _text_of(self, emitted: list[dict[str, Any]]) -> str:
+        return "".join(delta["content"] for chunk in emitted for delta in self._deltas_of(chunk))
+
+    def _deltas_of(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The deltas of the choice that have text."""
+        for choice in chunk["choices"]:
+            delta: Any = choice.get("delta")
+            if choice.get("index") == self._index and is_object(delta) and isinstance(delta.get("content"), str):
+                yield delta
+
+
+class WholeChunks:
+    """Repairs the chunks of a stream with a `ChunkRepairer`; those of other services stay whole."""
+
+    def __init__(self, chunks: ChunkRepairer, report: RepairReport, evidence: Evidence) -> None:
+        """Start a stream.
+
+        Args:
+            chunks: The repair of its chunks.
+            report: Where that counts.
+            evidence: Whose stream it is.
+        """
+        self._chunks = chunks
+        self._report = report
+        self._evidence = evidence
+        self._queues: dict[int, _Queue] = {}
+
+    def repair(self, chunk: dict[str, Any], raw: bytes | None) -> list[Event] | None:
+        """Repair one chunk in place.
+
+        Args:
+            chunk: The chunk.
+            raw: The event as received; None if it cannot be emitted like that.
+
+        Returns:
+            What is emitted instead, or None if nothing had to be changed.
+
+        Raises:
+            StreamError: The policy is strict and a repair is needed, or the chunk is damaged.
+        """
+        if self._evidence.is_foundry and not self._queues:
+            return _as_events(self._chunks.repair(chunk))
+        index, text = _read(chunk)
+        if index is None and not chunk.get("choices"):
+            return _as_events(self._chunks.repair(chunk))
+        repairs = self._report.repairs.total()
+        was_buffering = index is not None and self._chunks.is_buffering(index)
+        emitted = self._chunks.repair(chunk)
+        is_as_received = self._report.repairs.total() == repairs and not self._evidence.is_foundry
+        if index is None or raw is None or not is_as_received:
+            return (
+                self._give_up(index, [chunk] if emitted is None else emitted) if self._queues else _as_events(emitted)
+            )
+        queue = self._queues.get(index)
+        if queue is None:
+            if emitted is None or was_buffering:
+                return _as_events(emitted)
+            queue = self._queues[index] = _Queue(index)
+        emitted = [chunk] if emitted is None else emitted
+        queue.add(_Waiting(raw, text, emitted))
+        out: list[Event] = [*queue.release(emitted)]
+        if queue.is_empty or not self._chunks.is_buffering(index):
+            out += queue.give_up([])
+            del self._queues[index]
+        return out
+
+    def drain(self, *, complete: bool) -> Iterator[Event]:
+        """Yield what is owed at the end of the stream; see `ChunkRepairer.drain`."""
+        for chunk in self._chunks.drain(complete=complete):
+            index, _ = _read(chunk)
+            yield from [chunk] if index is None else self._give_up(index, [chunk])
+        yield from self._give_up(None, [])
+
+    def _give_up(self, index: int | None, emitted: list[dict[str, Any]]) -> list[Event]:
+        """Emit chunks as they were repaired, after those of their choice that wait; after all if none is named."""
+        events: list[Event] = []
+        for each in [*self._queues] if index is None else [index]:
+            if (queue := self._queues.pop(each, None)) is not None:
+                events += queue.release(emitted)
+                emitted = [*queue.give_up(emitted)]
+        return events + emitted
+
+
+def _as_events(emitted: list[dict[str, Any]] | None) -> list[Event] | None:
+    return None if emitted is None else [*emitted]
+
+
+def _read(chunk: dict[str, Any]) -> tuple[int | None, str]:
+    """The index and the text of the only choice of a chunk; None as the index if there is not one."""
+    choices: Any = chunk.get("choices")
+    choice: Any = (
+        cast("list[Any]", choices)[0] if isinstance(choices, list) and len(cast("list[Any]", choices)) == 1 else None
+    )
+    if not is_object(choice) or type(index := choice.get("index")) is not int:
+        return None, ""
+    delta: Any = choice.get("delta")
+    text: Any = delta.get("content") if is_object(delta) else None
+    return index, text if isinstance(text, str) else ""
