@@ -56,6 +56,11 @@ class CumulativeText:
         self._proven = False
         self.over = False
 
+    @property
+    def is_buffering(self) -> bool:
+        """Whether a delta waits for a proof."""
+        return self._buffered is not None
+
     def feed(self, text: str) -> str:
         """Take the content of a delta and give what is new in it."""
         if self.over or not text:
@@ -129,8 +134,12 @@ class ContentText:
 
     @property
     def is_buffering(self) -> bool:
-        """Whether some of the content may still become a call or a marker."""
-        return self._reasoning.is_buffering or (self._calls is not None and self._calls.is_buffering)
+        """Whether some of the content is not emitted yet, because of what it may still become."""
+        return (
+            self._reasoning.is_buffering
+            or (self._calls is not None and self._calls.is_buffering)
+            or (self._cumulative is not None and self._cumulative.is_buffering)
+        )
 
     def passes(self, text: str) -> bool:
         """Whether a piece of content would leave as it is and change nothing for those after it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from shim.core.buffered import Buffered
 from shim.core.content import ContentText, Parts
 from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
@@ -86,6 +87,8 @@ class _Text:
         self._pieces: list[str] = []
         self._received = 0
         self._early: Parts | None = None
+        # The deltas that wait, because not all of their text is emitted yet.
+        self._waiting = Buffered[dict[str, Any]]()
         self.is_open = True
         self.has_deltas = False
 
@@ -102,6 +105,27 @@ class _Text:
     def feed(self, text: str) -> Parts:
         self.has_deltas = True
         return self._take(text, self._content.feed(text))
+
+    @property
+    def waiting(self) -> dict[str, Any] | None:
+        """The last of the deltas that wait; None if none does."""
+        return self._waiting.last
+
+    def release(self, parts: Parts, event: dict[str, Any] | None) -> tuple[list[dict[str, Any]], bool]:
+        """Add a delta to those that wait; return those whose text is emitted with these parts, and whether others go.
+
+        Something that was found, and the end of the text, end the waiting: what is left of a delta is returned as well.
+        """
+        if event is not None:
+            self._waiting.add(event["delta"], event)
+        ready = [delta for _, delta in self._waiting.release(parts.text)]
+        if not (parts.calls or parts.reasoning) and self._content.is_buffering:
+            return ready, False
+        rest, waiting = self._waiting.give_up()
+        if rest:
+            waiting[0]["delta"] = rest
+            ready.append(waiting.pop(0))
+        return ready, bool(waiting)
 
     def end(self, text: str = "", *, is_cut_off: bool = False) -> Parts:
         self.is_open = False
@@ -227,13 +251,14 @@ class OutputRepairer:
         emitted = self._take(event, kind)
         changed = emitted is not None
         emitted = [event] if emitted is None else emitted
+        waiting = [text.waiting for text in self._texts() if text.waiting is not None]
+        if not any(each is event for each in waiting) and (waiting or not any(each is event for each in emitted)):
+            self._numbering.leave_out()
         for each in emitted:
-            if each is event:
+            if each is event or "sequence_number" in each:
                 changed |= self._numbering.forward(each)
             else:
                 self._numbering.add(each)
-        if not any(each is event for each in emitted):
-            self._numbering.leave_out()
         return emitted if changed else None
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
@@ -351,19 +376,22 @@ class OutputRepairer:
         if not isinstance(delta, str) or not text.is_open:
             return None
         parts = text.feed(delta)
-        if parts == Parts(delta) and not message.thought:
+        if parts == Parts(delta) and not message.thought and text.waiting is None:
             return None
-        before = self._take_parts(message, parts)
-        if not parts.text:
-            return before
-        event["delta"] = parts.text
-        return [*before, event]
+        return [*self._take_parts(message, parts), *self._release(text, parts, event)]
+
+    def _release(self, text: _Text, parts: Parts, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Emit deltas that waited; those whose text became something else are left out."""
+        ready, is_shortened = text.release(parts, event)
+        if is_shortened:
+            self._numbering.leave_out()
+        return ready
 
     def _end_text(self, event: dict[str, Any], fields: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Take the end of a text, which is in one of the fields."""
         message = self._message(event)
         text = self._text(message, _number(event.get("content_index")))
-        before = self._flush(message, text, event) if text.has_deltas else self._end_silent(message, text, fields)
+        before = self._flush(message, text) if text.has_deltas else self._end_silent(message, text, fields)
         if text.is_changed:
             fields["text"] = text.rest
         return [*before, event] if before or text.is_changed else None
@@ -433,27 +461,17 @@ class OutputRepairer:
 
     def _end_texts(self, message: _Message, *, is_cut_off: bool) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
-        for number, text in message.texts.items():
+        for text in message.texts.values():
             if text.has_deltas:
-                events += self._flush(message, text, {"content_index": number}, is_cut_off=is_cut_off)
+                events += self._flush(message, text, is_cut_off=is_cut_off)
         return events + self._end_thought(message)
 
-    def _flush(
-        self, message: _Message, text: _Text, at: dict[str, Any], *, is_cut_off: bool = False
-    ) -> list[dict[str, Any]]:
-        """End a text that had deltas: what is buffered of it is one more."""
+    def _flush(self, message: _Message, text: _Text, *, is_cut_off: bool = False) -> list[dict[str, Any]]:
+        """End a text that had deltas: those that wait are emitted."""
         if not text.is_open:
             return []
         parts = text.end(is_cut_off=is_cut_off)
-        events = self._take_parts(message, parts)
-        if parts.text:
-            place: dict[str, Any] = {
-                "item_id": at.get("item_id", message.id),
-                "output_index": self._numbering.place_of(message.index),
-                "content_index": _number(at.get("content_index")),
-            }
-            events.append({"type": "response.output_text.delta", **place, "delta": parts.text, "logprobs": []})
-        return events
+        return [*self._take_parts(message, parts), *self._release(text, parts)]
 
     def _take_parts(self, message: _Message, parts: Parts) -> list[dict[str, Any]]:
         """Take what was found; the events of a thought are emitted at once."""

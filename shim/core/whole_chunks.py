@@ -6,9 +6,9 @@ So a chunk of another service waits as a whole.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
+from shim.core.buffered import Buffered
 from shim.core.chunk_form import is_hollow
 from shim.core.jsontext import is_object
 
@@ -23,11 +23,10 @@ Event: TypeAlias = "dict[str, Any] | bytes"
 """What is emitted: a chunk, or an event as received."""
 
 
-class _Waiting(NamedTuple):
-    """A chunk that waits: its event as received, its text, and what the repair emitted for it."""
+class _Chunk(NamedTuple):
+    """A chunk that waits: its event as received, and what the repair emitted for it."""
 
     raw: bytes
-    text: str
     emitted: list[dict[str, Any]]
 
 
@@ -36,36 +35,29 @@ class _Queue:
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._waiting: deque[_Waiting] = deque()
-        # What the repair has emitted, and how much of it was the text of chunks that were released.
-        self._emitted = ""
-        self._released = 0
-        # How many characters of that the repair has emitted for chunks that wait, or will emit.
+        self._waiting = Buffered[_Chunk]()
+        # How many characters of the released chunks the repair has emitted for those that wait, or will emit.
         self._ahead = 0
 
     @property
     def is_empty(self) -> bool:
         return not self._waiting
 
-    def add(self, chunk: _Waiting) -> None:
-        self._waiting.append(chunk)
+    def add(self, text: str, chunk: _Chunk) -> None:
+        self._waiting.add(text, chunk)
 
     def release(self, emitted: list[dict[str, Any]]) -> Iterator[bytes]:
         """Yield the events whose text is now emitted in full."""
-        self._emitted += self._text_of(emitted)
-        while self._waiting and self._emitted.startswith(self._waiting[0].text, self._released):
-            first = self._waiting.popleft()
-            self._released += len(first.text)
-            self._ahead += len(first.text) - len(self._text_of(first.emitted))
-            yield first.raw
-        self._emitted, self._released = self._emitted[self._released :], 0
+        for text, chunk in self._waiting.release(self._text_of(emitted)):
+            self._ahead += len(text) - len(self._text_of(chunk.emitted))
+            yield chunk.raw
 
     def give_up(self, emitted: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield what the repair emitted for the waiting chunks and after them, without the text that was released."""
-        for chunk in [*(chunk for each in self._waiting for chunk in each.emitted), *emitted]:
+        _, waiting = self._waiting.give_up()
+        for chunk in [*(chunk for each in waiting for chunk in each.emitted), *emitted]:
             if not (self._ahead and self._cut(chunk)):
                 yield chunk
-        self._waiting.clear()
 
     def _cut(self, chunk: dict[str, Any]) -> bool:
         """Take released text out of a chunk; whether nothing is left of it."""
@@ -136,7 +128,7 @@ class WholeChunks:
                 return _as_events(emitted)
             queue = self._queues[index] = _Queue(index)
         emitted = [chunk] if emitted is None else emitted
-        queue.add(_Waiting(raw, text, emitted))
+        queue.add(text, _Chunk(raw, emitted))
         out: list[Event] = [*queue.release(emitted)]
         if queue.is_empty or not self._chunks.is_buffering(index):
             out += queue.give_up([])

@@ -440,3 +440,42 @@ def test_a_call_that_is_cut_off_is_not_completed():
     out, _ = repaired(events)
     deltas = [each["delta"] for each in out if each["type"] == "response.function_call_arguments.delta"]
     assert deltas == [arguments]
+
+
+# Text that may become a call.
+
+ONLY_TEXT = {
+    "a tag that is none": ["a ", "<", "b", ">", " c <", "0"],
+    "a tag within a piece": ["Hello <", "to", "ol_box> world"],
+    "JSON": ["{", '"name"', ": ", '"x"', "}", "."],
+    "an empty piece": ["<tool_", "", "x"],
+    "a call of nobody": ["<tool_call>", '{"name": "f", ', '"arguments": {}}', "</tool_call>"],
+    "the end": ["I look.", "\n", "<tool_call>"],
+}
+
+
+@pytest.mark.parametrize("pieces", ONLY_TEXT.values(), ids=ONLY_TEXT)
+@pytest.mark.parametrize("cut", [None, 1])
+def test_deltas_that_are_only_text_are_emitted_as_received(pieces, cut):
+    """Each with its own fields and its number, after it has waited."""
+    events = whole(message_events(pieces))
+    for number, each in enumerate(events):
+        if each["type"] == "response.output_text.delta":
+            each["logprobs"] = [{"token": each["delta"], "logprob": -0.5}]
+            each["obfuscation"] = "x" * number
+    left, result = repaired(events, cut=cut)
+    assert left == events
+    assert not +result.repairer.report.repairs
+
+
+def test_delta_before_a_call_is_cut_where_the_call_begins():
+    left, _ = repaired(whole(message_events(["I look.\n<", f"{PARIS[1:]}"])))
+    deltas = [each["delta"] for each in left if each["type"] == "response.output_text.delta"]
+    assert "".join(deltas).strip() == "I look."
+    assert [each["sequence_number"] for each in left] == list(range(len(left)))
+
+
+def test_no_delta_of_a_cumulative_text_is_lost():
+    """Two equal deltas are no proof."""
+    output = read(whole(message_events(["a", "x", "x", "b"])), policy=Policy(cumulative_text=True))
+    assert shown(output) == ["axxb"]

@@ -199,3 +199,13 @@ def without_ids(body):
         [said_of([each], index) for index in (0, 1)] if each != END and "choices" in each else each
         for each in payloads(body)
     ]
+
+
+@pytest.mark.parametrize("pieces", [["a", "ab", "b"], ["a", "x", "x", "b"], ["a", "ab", "abc"]])
+def test_no_text_is_lost_to_the_search_for_cumulative_text(pieces):
+    """What waits for a proof waits as a whole."""
+    sent = [HEAD, *(chunk({"content": piece}) for piece in pieces), LAST]
+    left, repairer = emitted([stream(sent)], policy=Policy(cumulative_text=True))
+    proven = repairer.report.repairs[Repair.CUMULATIVE_TEXT] > 0
+    assert said(list(payloads(b"".join(left))))[0] == (pieces[-1] if proven else "".join(pieces))
+    assert proven or b"".join(left) == stream(sent)
