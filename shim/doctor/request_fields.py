@@ -29,6 +29,7 @@ _SHORT_PROMPT: Final = "Is snow white? Answer with one word."
 _PIXEL: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+_RESULTS: Final = ("Sunny.", "Sunny in the morning, cloudy in the afternoon, and rain from eight in the evening.")
 _PADDING: Final = bytes(300)
 """Decoders ignore what follows the end of a PNG image."""
 _NOT_OF_THE_SCHEMA: Final = "malformed tool call"
@@ -96,12 +97,11 @@ def _summarize(results: Mapping[str, str]) -> str:
     return "; ".join(f"{result}: {', '.join(names)}" for result, names in groups.items() if names)
 
 
-def _send(ask: Ask, question: Any, **parameters: Any) -> tuple[Any, bool]:
+def _send(ask: Ask, question: Any, *further: Any, **parameters: Any) -> tuple[Any, bool]:
     """Ask; return the completion, and whether the shim reports that something was ignored."""
+    messages: list[Any] = [{"role": "user", "content": question}, *further]
     with capture_repairs() as captured:
-        completion = ask.client.chat.completions.create(
-            model=ask.model, messages=[{"role": "user", "content": question}], **parameters
-        )
+        completion = ask.client.chat.completions.create(model=ask.model, messages=messages, **parameters)
     return completion, Repair.REQUEST_IGNORED in captured.repairs
 
 
@@ -168,7 +168,7 @@ def _examine_strict(ask: Ask) -> str:
 
 
 def _examine_images(ask: Ask) -> str:
-    text, image, larger = (_count_tokens(ask, data) for data in (None, _PIXEL, _PIXEL + _PADDING))
+    text, image, larger = (_count_image_tokens(ask, data) for data in (None, _PIXEL, _PIXEL + _PADDING))
     if not (text and image):
         return UNKNOWN
     # A model that sees the image spends tokens on its pixels. Some releases write its data into the prompt as text.
@@ -176,13 +176,36 @@ def _examine_images(ask: Ask) -> str:
     return HONOURED if is_seen else IGNORED
 
 
-def _count_tokens(ask: Ask, image: bytes | None) -> int:
-    """The tokens of a prompt with an image; 0 if the service does not report them."""
+def _count_image_tokens(ask: Ask, image: bytes | None) -> int:
+    """The tokens of a prompt with an image."""
     parts: list[dict[str, Any]] = [{"type": "text", "text": ask.prompt or _SHORT_PROMPT}]
     if image is not None:
         url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         parts.append({"type": "image_url", "image_url": {"url": url}})
-    usage = _send(ask, parts, max_tokens=1)[0].usage
+    return _count_tokens(ask, parts)
+
+
+def _examine_tool_results(ask: Ask) -> str:
+    short, long = (_count_tokens(ask, ask.prompt or TOOL_PROMPT, *_answered(result)) for result in _RESULTS)
+    if not (short and long):
+        return UNKNOWN
+    # The template of a model may leave out the messages of tools: then the longer result costs nothing.
+    return HONOURED if short < long else IGNORED
+
+
+def _answered(result: str) -> list[dict[str, Any]]:
+    """The messages of a call and its result."""
+    function = {"name": "get_weather", "arguments": '{"city": "Paris"}'}
+    call = {"id": "call_1", "type": "function", "function": function}
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": call["id"], "content": result},
+    ]
+
+
+def _count_tokens(ask: Ask, question: Any, *further: Any) -> int:
+    """The tokens of a prompt; 0 if the service does not report them."""
+    usage = _send(ask, question, *further, max_tokens=1)[0].usage
     return usage.prompt_tokens if usage else 0
 
 
@@ -194,4 +217,5 @@ _FIELDS: Final[dict[str, Callable[[Ask], str]]] = {
     "json_schema": _examine_json_schema,
     "strict": _examine_strict,
     "images": _examine_images,
+    "tool_results": _examine_tool_results,
 }

@@ -17,7 +17,7 @@ from support.openai_server import MODEL, TEXT, chunks, error, json_response, mod
 from support.raw_server import Close, Hold, RawServer, Send, Sleep, plain_response, response_head, sse_response
 from support.streams import betalgo, chunk, stream
 
-FIELDS = ["n", "logprobs", "stop", "json_object", "json_schema", "strict", "images"]
+FIELDS = ["n", "logprobs", "stop", "json_object", "json_schema", "strict", "images", "tool_results"]
 PAGE = b"<!doctype html><title>Router &amp; more</title>"
 
 
@@ -74,7 +74,7 @@ class TestConformingService:
         asked = [request.json() for request in examined[1] if request.path.endswith("/chat/completions")]
         granted = [body for body in asked if body["model"] == MODEL and body["max_tokens"] < 1000]
         assert sum(body["max_tokens"] for body in granted) < 200
-        assert len(asked) == len(REPLAYED) + 3 + 10  # for the cancelled stream, the connection, and the request fields
+        assert len(asked) == len(REPLAYED) + 3 + 12  # for the cancelled stream, the connection, and the request fields
         assert not [request for request in examined[1] if "embeddings" in request.path]
 
     def test_timing_is_measured(self, examined):
@@ -197,7 +197,8 @@ class TestRequestFields:
         [problem] = finding.problems
         assert (problem.code, finding.verdict) == ("request-ignored", "note")
         assert problem.message == (
-            "The service silently ignores images, json_object, json_schema, logprobs, n, stop, strict of a request."
+            "The service silently ignores images, json_object, json_schema, logprobs, n, stop, strict, tool_results "
+            "of a request."
         )
         assert diagnosis.is_usable
         assert "request-ignored" not in diagnosis.deviations

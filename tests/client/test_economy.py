@@ -12,6 +12,7 @@ import pytest
 import shim
 from support.either import awaited, each
 from support.raw_server import Close, Hold, RawServer, Reset, Script, in_turn, marked, plain_response, sse_response
+from support.response_events import message, response
 from support.streams import conforming, event, stream
 from support.talk import MESSAGES, Client, default_family
 
@@ -155,6 +156,24 @@ class TestEmptyStream:
         """Where the second request is answered, the program gets that."""
         asked = ask(mode, Foundry((CUT, PLAIN_ANSWER)))
         assert (asked.text, asked.error, len(asked.posts)) == (TEXT, None, 2)
+
+    @pytest.mark.parametrize("first", [CUT, EMPTY], ids=["cut", "empty"])
+    def test_response_is_streamed(self, mode, first):
+        """The same at `/v1/responses`: what the second request is answered with arrives as events."""
+
+        async def run(base_url):
+            client = Client(default_family(), mode).make(base_url, max_retries=RETRIES)
+            answer = await awaited(client.responses.create(model=MODEL, input="Hi", stream=True))
+            events = [one async for one in each(answer)]
+            await awaited(client.close())
+            return events
+
+        answer = as_json(response("completed", message(TEXT)))
+        with RawServer(Foundry((first, answer))) as server:
+            events = anyio.run(run, server.base_url)
+            posts = [request.json() for request in server.requests if request.method == "POST"]
+        assert [post.get("stream") for post in posts] == [True, None]
+        assert (events[-1].type, events[-1].response.output_text) == ("response.completed", TEXT)
 
     def test_service_that_is_gone_is_not_asked_again(self, mode):
         """A service that does not answer the look-up either is not sent the request again."""

@@ -118,15 +118,23 @@ class TestRawPath:
         ):
             list(shim.raw.stream_chat(server.base_url, **ASK))
 
-    @pytest.mark.parametrize("data", [b"{", b"[]", b"1"])
-    def test_event_that_is_not_an_object_is_an_error(self, data):
-        """As a policy that repairs nothing lets through; what preceded it was yielded."""
-        policy = shim.Policy(off=frozenset(shim.Repair))
+    @pytest.mark.parametrize("off", [frozenset(), frozenset(shim.Repair)], ids=["repaired", "unrepaired"])
+    @pytest.mark.parametrize("data", [b"{", b"[1]", b"5", b'"x"', b"true"])
+    def test_event_that_is_not_an_object_is_an_error(self, data, off):
+        """What preceded it was yielded."""
+        policy = shim.Policy(off=off)
         with RawServer(sse_response([event(GOOD[0]), event(GOOD[1]), b"data: %b\n\n" % data])) as server:
             chunks = shim.raw.stream_chat(server.base_url, policy=policy, **ASK)
             assert text([next(chunks), next(chunks)]) == PIECES[0]
             with pytest.raises(openai.APIError):
                 next(chunks)
+
+    @pytest.mark.parametrize("data", [b"null", b"[]", b"{}", b'""'])
+    def test_event_that_says_nothing_is_passed_over(self, data):
+        """It is a keep-alive."""
+        body = [event(GOOD[0]), b"data: %b\n\n" % data, *map(event, GOOD[1:]), DONE]
+        with RawServer(sse_response(body)) as server:
+            assert text(shim.raw.stream_chat(server.base_url, **ASK)) == "".join(PIECES)
 
     def test_unfinished_stream_is_an_error(self):
         """An unfinished stream is an error here, too."""

@@ -1,11 +1,13 @@
 """The doctor on the real services: the right generation, the right deviations, and the service as it was before."""
 
+import openai
 import pytest
 
 import shim
 from checks.request_fields.table import DOCUMENT, examine, results_in
 from shim.doctor import as_markdown, diagnose
 from shim.doctor.examination import PROBES
+from shim.repairs import Repair
 from support.scripted_model import SCRIPTS, marker
 
 GENERATIONS = {
@@ -119,3 +121,34 @@ def test_schema_that_cannot_be_enforced_is_no_error(service, stream):
         choices = [chunk.choices[0] for chunk in answer] if stream else answer.choices
     texts = [(choice.delta if stream else choice.message).content or "" for choice in choices]
     assert "blossoms fall" in "".join(texts)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_ignored_field_is_reported_and_logged_once(service, stream, caplog):
+    """The answer shows it: no release sends a second choice."""
+    with shim.OpenAI(base_url=service.base_url) as client, shim.capture_repairs() as captured:
+        with caplog.at_level("INFO", logger="shim"):
+            answer = client.chat.completions.create(
+                model=service.model_id,
+                messages=[{"role": "user", "content": marker("haiku")}],
+                n=2,
+                stream=stream,
+            )
+            for _ in answer if stream else ():
+                pass
+    assert captured.repairs[Repair.REQUEST_IGNORED] == 1
+    lines = [record.getMessage() for record in caplog.records if "request-ignored" in record.getMessage()]
+    assert len(lines) == 1
+
+
+def test_ignored_field_is_an_error_of_a_strict_policy(service):
+    """Everything else is repaired before: nothing but the field may be an error."""
+    off = frozenset(code.value for code in Repair) - {"request-ignored"}
+    policy = shim.Policy(strict=True, off=off)
+    with (
+        shim.OpenAI(base_url=service.base_url, policy=policy, max_retries=0) as client,
+        pytest.raises(openai.APIError, match=r"ignored n of the request"),
+    ):
+        client.chat.completions.create(
+            model=service.model_id, messages=[{"role": "user", "content": marker("haiku")}], n=2
+        )

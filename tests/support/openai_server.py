@@ -76,7 +76,8 @@ def whole(body: dict[str, Any]) -> dict[str, Any]:
     choice = {"message": message, "logprobs": logprobs, "finish_reason": reason}
     envelope = {"id": "chatcmpl-1", "object": "chat.completion", "created": NOW, "model": body["model"]}
     images = json.dumps(body.get("messages")).count('"image_url":')
-    usage = {**USAGE, "prompt_tokens": USAGE["prompt_tokens"] + TOKENS_OF_AN_IMAGE * images}
+    results = sum(len(each["content"]) for each in body.get("messages", []) if each["role"] == "tool")
+    usage = {**USAGE, "prompt_tokens": USAGE["prompt_tokens"] + TOKENS_OF_AN_IMAGE * images + results}
     return {**envelope, "choices": [{"index": index, **choice} for index in range(body.get("n", 1))], "usage": usage}
 
 

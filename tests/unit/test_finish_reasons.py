@@ -100,7 +100,7 @@ def test_early_reason_is_not_emitted_where_the_stream_breaks():
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
-@pytest.mark.parametrize("reason", ["stop", "Stop", "EOS"])
+@pytest.mark.parametrize("reason", ["stop", "Stop", "EOS", "FinishReason.stop"])
 def test_reason_in_every_chunk_does_not_end_the_search_for_calls(size, reason):
     """Also beside the call itself: it is lifted, and the answer ends with it."""
     pieces = [CALL[at : at + size] for at in range(0, len(CALL), size)]
