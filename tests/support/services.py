@@ -26,6 +26,7 @@ class Service:
         asked: The fields of the request, besides model, messages and ``stream``.
         headers: The headers that the service is known by.
         raises: Whether the official client raises the error in the stream.
+        needs_mark: Whether it is left alone only because its headers say whose it is.
     """
 
     body: bytes
@@ -33,6 +34,7 @@ class Service:
     asked: dict[str, Any] = field(default_factory=dict)
     headers: tuple[tuple[str, str], ...] = ()
     raises: bool = False
+    needs_mark: bool = False
 
 
 def written(chunks: Iterable[dict[str, Any]], *, spaced: bool = False, done: bytes = DONE) -> bytes:
@@ -90,6 +92,13 @@ def calls(*, name: str = "get_weather", **fields: Any) -> list[dict[str, Any]]:
     ]
 
 
+MARKUP: list[dict[str, Any]] = [
+    {"role": "assistant", "content": ""},
+    *({"content": piece} for piece in ("Use", " <", "b", ">", ' or {"', "a", '": 1}', " <tool", "_box>.")),
+]
+"""Text that may become a call until more of it is known."""
+
+
 def whole_call(**fields: Any) -> dict[str, Any]:
     """A tool call in one item."""
     return {"id": "call_1", "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}, **fields}
@@ -133,6 +142,12 @@ def _openai() -> dict[str, Service]:
             written(each(calls(), **_OPENAI_CHUNK)),
             _OPENAI,
             {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "get_weather"}}},
+        ),
+        "OpenAI, markup in the text": Service(
+            written([*each(MARKUP, of_choice={"logprobs": _LOGPROBS}, reason=None), *each([{}])]),
+            _OPENAI,
+            {"tools": [WEATHER], "logprobs": True},
+            headers=_OPENAI_HEADERS,
         ),
         "OpenAI, an error in the middle": Service(
             written([*each(HELLO)[:2], {"error": failing}], done=b""), _OPENAI, raises=True
@@ -182,8 +197,19 @@ def _azure() -> dict[str, Service]:
 _VLLM = "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html"
 _OLLAMA = "https://github.com/ollama/ollama/blob/main/docs/openai.md"
 _LLAMA = "https://github.com/ggml-org/llama.cpp/tree/master/tools/server"
+_LLAMA_CPP_PYTHON = "https://llama-cpp-python.readthedocs.io/en/latest/server/"
 _LM_STUDIO = "https://lmstudio.ai/docs/app/api/endpoints/openai"
 _TIMINGS = {"cache_n": 0, "prompt_n": 63, "prompt_ms": 4.817, "prompt_per_second": 13078.679676146978, "predicted_n": 2}
+
+
+def _repeated(deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The deltas of a call, each with its id and name."""
+    [head] = deltas[1]["tool_calls"]
+    for delta in deltas[2:-1]:
+        [item] = delta["tool_calls"]
+        item.update({"id": head["id"], "type": head["type"]})
+        item["function"]["name"] = head["function"]["name"]
+    return deltas
 
 
 def _local() -> dict[str, Service]:
@@ -248,6 +274,16 @@ def _local() -> dict[str, Service]:
                 )
             ),
             _LM_STUDIO,
+        ),
+        "LM Studio, markup in the text": Service(
+            written(each(MARKUP, of_choice={"logprobs": None})), _LM_STUDIO, {"tools": [WEATHER]}
+        ),
+        "llama-cpp-python, tools": Service(
+            written(each(_repeated(calls()), of_choice={"logprobs": None}, reason="tool_calls"), spaced=True),
+            _LLAMA_CPP_PYTHON,
+            {"tools": [WEATHER]},
+            headers=(("server", "uvicorn"), ("openai-processing-ms", "0")),
+            needs_mark=True,
         ),
         "a server in Python": Service(written(plain, spaced=True), "FastAPI, json.dumps"),
     }

@@ -30,7 +30,10 @@ def test_stream_of_another_service_is_unchanged(name, repairer_class, owner):
     service = SERVICES[name]
     request = ChatRequest.read({"model": "a-model", "stream": True, **service.asked})
     for size in (1 << 30, 100, 7, 1):
-        repairer = repairer_class(request, evidence=Evidence(owner))
+        evidence = Evidence(owner)
+        if service.needs_mark:
+            evidence.see_headers([(key.encode(), value.encode()) for key, value in service.headers])
+        repairer = repairer_class(request, evidence=evidence)
         pieces = [service.body[at : at + size] for at in range(0, len(service.body), size)]
         assert through(repairer, pieces) == service.body
         assert not +repairer.report.repairs
