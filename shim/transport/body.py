@@ -522,7 +522,8 @@ class AsyncBody(Body):
         super().__init__(response, repairer)
         self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._needs_library else response.stream)
         _open_chunks.add(self._chunks)
-        self._has_begun = False
+        # The generators of httpx leave each other to the event loop; it has to know them.
+        self._is_unlisted = type(response).__module__.partition(".")[0] == "httpx2" and _is_in_asyncio()
 
     def __del__(self) -> None:
         """Let go of the generators, if the body was never closed."""
@@ -576,10 +577,11 @@ class AsyncBody(Body):
     async def _next_chunk(self) -> bytes | None:
         if self._connection.is_at_end:
             return None
-        if self._has_begun or not _is_in_asyncio():
-            return await anext(self._chunks, None)
-        self._has_begun = True
-        return await _unlisted(anext(self._chunks, None))
+        upcoming = anext(self._chunks, None)
+        if self._is_unlisted:
+            self._is_unlisted = False  # they all begin with the first chunk
+            return await _unlisted(upcoming)
+        return await upcoming
 
     async def aclose(self) -> None:
         """Close the upstream stream."""
