@@ -76,6 +76,17 @@ class TestRawPath:
             "stream": True,
         }
 
+    def test_numbers_arrive_as_asked(self):
+        """Also where they have more than 64 bits, and as the names of fields."""
+        parameters = {"seed": 2**64, "logit_bias": {50256: -100}}
+        with RawServer(sse_response([stream(GOOD)])) as server:
+            list(shim.raw.stream_chat(server.base_url, **ASK, **parameters))
+            with shim.OpenAI(base_url=server.base_url) as client:
+                client.chat.completions.create(**ASK, **parameters, stream=True).close()
+        raw, official = (request.json() for request in server.requests)
+        assert raw == official
+        assert raw["seed"] == 2**64
+
     def test_message_that_is_not_json_is_an_error(self):
         """A message that cannot be sent is an error that names its type."""
         with pytest.raises(TypeError):
