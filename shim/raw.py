@@ -108,6 +108,10 @@ def stream_chat(
         yield from _chunks(run_exchange(steps, send), request)
     except openai.OpenAIError:
         raise
+    except UnicodeDecodeError as error:
+        # Only where a policy does not want it repaired.
+        message = "An event of the stream is not UTF-8. Allow the repair `encoding` in the policy."
+        raise openai.APIError(message, request=request, body=None) from error
     except Exception as error:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if "TimeoutException" in kinds:

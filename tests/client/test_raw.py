@@ -139,6 +139,12 @@ class TestRawPath:
             with pytest.raises(openai.APIError):
                 next(chunks)
 
+    def test_event_that_is_not_utf8_is_an_error_without_the_repair(self):
+        """It is openai's, whatever the policy allows."""
+        broken = b'data: {"choices": [{"index": 0, "delta": {"content": "\xff"}}]}\n\n'
+        with RawServer(sse_response([broken, DONE])) as server, pytest.raises(openai.APIError, match="not UTF-8"):
+            list(shim.raw.stream_chat(server.base_url, **ASK, policy=shim.Policy(off=frozenset(shim.Repair))))
+
     def test_unfinished_stream_is_an_error(self):
         """An unfinished stream is an error here, too."""
         with RawServer(sse_response([event(GOOD[0])])) as server, pytest.raises(openai.APIError) as caught:
