@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 from shim.errors import StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
     from socket import socket
     from typing import Self
 
@@ -482,28 +482,29 @@ Value = TypeVar("Value")
 
 
 @coroutine
-def _unlisted(awaitable: Awaitable[Value]) -> Generator[Any, Any, Value]:
+def _unlisted(awaitable: Awaitable[Value]) -> Generator[object, object, Value]:
     """Await without letting the event loop list the asynchronous generators that begin in the meantime.
 
     When asyncio shuts down, it closes all that it has listed at the same time, and logs the error of each inner one
     that an outer one is closing already. These are the HTTP library's, and closing the response closes them.
     """
     steps = awaitable.__await__()
-    resume: Callable[[Any], Any] = steps.send
-    value: Any = None
+    result: object = None
+    failure: BaseException | None = None
     while True:
         first_iteration = sys.get_asyncgen_hooks().firstiter
         sys.set_asyncgen_hooks(firstiter=None)
         try:
-            waits_for = resume(value)
+            step = steps.send(result) if failure is None else steps.throw(failure)
         except StopIteration as done:
             return done.value
         finally:
             sys.set_asyncgen_hooks(firstiter=first_iteration)
+        result = failure = None
         try:
-            resume, value = steps.send, (yield waits_for)
+            result = yield step
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is for what is awaited
-            resume, value = steps.throw, error
+            failure = error
 
 
 def _is_in_asyncio() -> bool:
