@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import openai
-import orjson
 from openai.types.chat import ChatCompletionChunk
 from sseclient import SSEClient
 
@@ -80,7 +79,9 @@ def stream_chat(
         openai.APIError: The service reports a failure within the stream, or the stream is not complete.
     """
     wanted = {"model": model, "messages": list(messages), **parameters, "stream": True, **(extra_body or {})}
-    body = orjson.dumps({k: v for k, v in wanted.items() if not _not_given(v)}, default=_plain)
+    given = {name: value for name, value in wanted.items() if not _not_given(value)}
+    # As the official client writes it: with every digit of a number, and with numbers as names.
+    body = json.dumps(given, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream", "Accept-Encoding": "identity"}
     if api_key:
         headers["Authorization"] = f"Bearer {api_key}"
@@ -107,6 +108,10 @@ def stream_chat(
         yield from _chunks(run_exchange(steps, send), request)
     except openai.OpenAIError:
         raise
+    except UnicodeDecodeError as error:
+        # Only where a policy does not want it repaired.
+        message = "An event of the stream is not UTF-8. Allow the repair `encoding` in the policy."
+        raise openai.APIError(message, request=request, body=None) from error
     except Exception as error:
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if "TimeoutException" in kinds:

@@ -46,6 +46,7 @@ class RepairReport:
         undeclared_calls: How many tool calls written as text named no declared function. They stay text.
         generation: Which releases of Foundry Local send such a response, such as "1.x"; None if nothing in it shows
             that. `foundry-shim doctor` asks the service and knows more.
+        ignored: The names of the request's fields that the answer shows to have been ignored.
         has_listeners: Whether a hook or the log receives every single repair.
     """
 
@@ -54,6 +55,7 @@ class RepairReport:
     events: int = 0
     undeclared_calls: int = 0
     generation: str | None = None
+    ignored: tuple[str, ...] = ()
     has_listeners: bool = field(init=False, repr=False, compare=False)
     _hook_failed: bool = field(init=False, repr=False, compare=False, default=False)
 
@@ -93,11 +95,12 @@ class RepairReport:
         return True
 
     def log(self) -> None:
-        """Write one line about the response to the logger ``shim``; codes and counts only, never content."""
+        """Write one line about the response to the logger ``shim``: codes, counts, names of fields, no content."""
         if self.repairs:
             counts = ", ".join(f"{code} {count}" for code, count in sorted(self.repairs.items()))
             what = f"a stream of {self.events} events" if self.events else "a response"
-            logger.info("repaired %s: %s", what, counts)
+            fields = f" ({', '.join(self.ignored)})" if self.ignored else ""
+            logger.info("repaired %s: %s%s", what, counts, fields)
 
     def _notify(self, event: RepairEvent) -> None:
         place = f"event {event.event}" if event.event else "response"

@@ -63,10 +63,10 @@ _FOUNDRY_ERROR: Final = re.compile(
     """,
     re.VERBOSE,
 )
-# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic and vLLM. llama-cpp-python has one of OpenAI's.
+# Headers of OpenAI, Azure, Groq, OpenRouter, Mistral, Anthropic, vLLM, LiteLLM. llama-cpp-python has one of OpenAI's.
 _OTHER_HEADERS: Final = re.compile(
     r"openai-(?:version|organization|processing-ms|project)|azureml-.*|apim-request-id|x-ms-.*|x-groq.*|x-or-.*"
-    r"|x-generation-id|mistral-.*|anthropic-.*|x-vllm-.*"
+    r"|x-generation-id|mistral-.*|anthropic-.*|x-vllm-.*|x-litellm-.*"
 )
 _OTHER_SERVERS: Final = ("llama.cpp", "groq")
 # Fields that a service other than Foundry Local is known for.

@@ -86,6 +86,7 @@ class AnswerCheck:
                 code="request_ignored",
             )
         report.allow(code, ignored)
+        report.ignored = tuple(sorted(ignored))
 
     def _see_choice(self, choice: Mapping[str, Any], seen: _Seen) -> None:
         message: Any = choice.get("delta") or choice.get("message")

@@ -78,7 +78,7 @@ class LineBuffer:
         size: The number of buffered bytes from earlier chunks.
     """
 
-    __slots__ = ("_has_cr", "_pieces", "chunk", "position", "size")
+    __slots__ = ("_has_cr", "_line_feed", "_pieces", "chunk", "position", "size")
 
     def __init__(self) -> None:
         """Start empty."""
@@ -87,6 +87,7 @@ class LineBuffer:
         self.size = 0
         self._pieces: list[bytes] = []
         self._has_cr = False
+        self._line_feed = -1
 
     def append(self, chunk: bytes) -> None:
         """Take the next chunk; the last one must be exhausted."""
@@ -94,6 +95,7 @@ class LineBuffer:
         self.position = 0
         # Search once per chunk; per line it is quadratic without any CR.
         self._has_cr = b"\r" in chunk
+        self._line_feed = -1
 
     def next_line(self, *, after_cr: bool) -> bytes | None:
         """Return the next line with its end, or None if it is incomplete; then what there is of it is buffered.
@@ -112,7 +114,11 @@ class LineBuffer:
         chunk, start = self.chunk, self.position
         if not chunk.startswith(b"data: {", start):
             return b""
-        end = chunk.find(b"\n", start)
+        end = self._line_feed
+        if end < start:
+            # One that is far away is found once: where lines end in CR, none of them ends there.
+            end = chunk.find(b"\n", start)
+            self._line_feed = end if end >= 0 else len(chunk)
         if (
             end < 0
             or not chunk.startswith(b"\n", end + 1)
@@ -384,7 +390,7 @@ class Framer:
         elif name in (b"event", b"id", b"retry"):
             self._event.has_fields = True
             self._has_ids = self._has_ids or name == b"id"
-            self._event.lines.append(raw)
+            self._event.lines.append(self._decodable(raw))
         elif self._is_punctuation(line, after_document=is_after_document):
             self._is_after_document = True
         elif name.lower() == b"error" and value.strip() and self._report.policy.wants(Repair.ERROR_BODY):
@@ -394,7 +400,14 @@ class Framer:
         elif (unprefixed := self._find_unprefixed(line)) is not None:
             yield from self._add_data(b"data: " + unprefixed + raw[len(line) :], unprefixed)
         else:
-            self._event.lines.append(raw)
+            self._event.lines.append(self._decodable(raw))
+
+    def _decodable(self, line: bytes) -> bytes:
+        """A line beside the payload, which the official client decodes as well, and fails."""
+        if line.isascii():
+            return line
+        readable = line.decode(errors="replace").encode()
+        return readable if readable != line and self._report.allow(Repair.ENCODING, line) else line
 
     def _is_punctuation(self, line: bytes, *, after_document: bool) -> bool:
         """Whether the line is only the brackets and commas of a JSON array whose objects are events."""

@@ -20,12 +20,13 @@ import time
 from contextlib import suppress
 from functools import cache, cached_property
 from socket import SHUT_RDWR
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from types import coroutine
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 from shim.errors import StreamError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
     from socket import socket
     from typing import Self
 
@@ -477,6 +478,40 @@ of its own: an inner one that an outer one is closing already fails, and its err
 refers to the outermost, they are no part of the cycle; when it is dropped, each closes the next.
 """
 
+Value = TypeVar("Value")
+
+
+@coroutine
+def _unlisted(awaitable: Awaitable[Value]) -> Generator[object, object, Value]:
+    """Await without letting the event loop list the asynchronous generators that begin in the meantime.
+
+    When asyncio shuts down, it closes all that it has listed at the same time, and logs the error of each inner one
+    that an outer one is closing already. These are the HTTP library's, and closing the response closes them.
+    """
+    steps = awaitable.__await__()
+    result: object = None
+    failure: BaseException | None = None
+    while True:
+        first_iteration = sys.get_asyncgen_hooks().firstiter
+        sys.set_asyncgen_hooks(firstiter=None)
+        try:
+            step = steps.send(result) if failure is None else steps.throw(failure)
+        except StopIteration as done:
+            return done.value
+        finally:
+            sys.set_asyncgen_hooks(firstiter=first_iteration)
+        result = failure = None
+        try:
+            result = yield step
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for what is awaited
+            failure = error
+
+
+def _is_in_asyncio() -> bool:
+    """Whether an event loop of asyncio is running, in which case asyncio is imported."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - it is documented
+
 
 class AsyncBody(Body):
     """The body for an asynchronous client."""
@@ -488,6 +523,8 @@ class AsyncBody(Body):
         super().__init__(response, repairer)
         self._chunks: AsyncIterator[bytes] = aiter(response.aiter_bytes() if self._needs_library else response.stream)
         _open_chunks.add(self._chunks)
+        # The generators of httpx leave each other to the event loop; it has to know them.
+        self._is_unlisted = type(response).__module__.partition(".")[0] == "httpx2" and _is_in_asyncio()
 
     def __del__(self) -> None:
         """Let go of the generators, if the body was never closed."""
@@ -539,7 +576,13 @@ class AsyncBody(Body):
             return chunk
 
     async def _next_chunk(self) -> bytes | None:
-        return None if self._connection.is_at_end else await anext(self._chunks, None)
+        if self._connection.is_at_end:
+            return None
+        upcoming = anext(self._chunks, None)
+        if self._is_unlisted:
+            self._is_unlisted = False  # they all begin with the first chunk
+            return await _unlisted(upcoming)
+        return await upcoming
 
     async def aclose(self) -> None:
         """Close the upstream stream."""
@@ -552,6 +595,10 @@ class AsyncBody(Body):
         """Close a body that the client will not get."""
         _open_chunks.discard(self._chunks)
         await self._response.aclose()
+        # Nothing is left for the event loop to close. If another task is reading, the closed connection wakes it.
+        if (close := getattr(self._chunks, "aclose", None)) is not None:
+            with suppress(RuntimeError):
+                await close()
 
     async def _settle(self) -> None:
         """Read the end of the body if it is received in time; otherwise the connection is closed with the response."""

@@ -72,13 +72,14 @@ class Replies:
             headers = [*without_headers(headers, (b"content-type",)), (b"Content-Type", b"application/json")]
         headers.append((b"Content-Length", str(len(content)).encode()))
         if status >= HTTPStatus.BAD_REQUEST and not self.may_retry:
-            headers.append(_NO_RETRY)
+            # Beside one of the service's own it would mean nothing to openai.
+            headers = [*without_headers(headers, _NO_RETRY[:1]), _NO_RETRY]
         extensions = {} if response is None else dict(response.extensions)
         if response is not None and status != response.status_code:
             extensions.pop("reason_phrase", None)  # that of the other status, which the HTTP library would log
         self._report.log()
         return self._response_class(response)(
-            status,
+            int(status),  # as the HTTP library has it, whichever name ours has
             headers=headers,
             stream=self._body.of_bytes(self._request.stream if response is None else response.stream, content),
             extensions={**extensions, EXTENSION: self._report},

@@ -48,6 +48,9 @@ SILENT = plain_response(b"")
 SILENT_500 = plain_response(b"", 500)
 BUSY = error("out of memory", 500)
 LIMITED = error("slow down", 429)
+ASKS_FOR_A_REPEAT = marked(
+    plain_response(b'{"error": {"message": "busy"}}', 500, [("X-Should-Retry", "true"), ("Retry-After-Ms", "1")])
+)
 NO_ROOM = error("no room", 400)
 UNKNOWN = error(f"Model not found: No model matching '{ALIAS}'", 404)
 UNKNOWN_1X = error(f"Model '{ALIAS}' is not loaded. Please load the model before getting a ChatClient.", 400)
@@ -132,6 +135,7 @@ AFTER_AN_EMPTY_STREAM = [
         ("empty 500", SILENT_500, 500),
         ("500", BUSY, 500),
         ("429", LIMITED, 429),
+        ("500 that asks for a repeat", ASKS_FOR_A_REPEAT, 500),
         ("400", NO_ROOM, 400),
         ("an error with status 200", FAILED_200, 500),
         ("no JSON", plain_response(b"<html>"), 500),
@@ -223,6 +227,7 @@ class TestErrorWithStatus200:
         asked = ask(mode, Foundry((script,)), stream=False)
         assert (len(asked.posts), asked.gets) == (1, [])
         assert asked.error.status_code == status
+        assert type(asked.error.status_code) is int
 
     @pytest.mark.parametrize(
         ("script", "status"),
@@ -263,8 +268,16 @@ class TestUnknownModel:
     @refusals
     @pytest.mark.parametrize(
         ("second", "status"),
-        [(BUSY, 500), (LIMITED, 429), (NO_ROOM, 400), (FAILED_200, 500), (RESET, 404), (UNKNOWN, 404)],
-        ids=["500", "429", "400", "an error with status 200", "reset", "refused again"],
+        [
+            (BUSY, 500),
+            (LIMITED, 429),
+            (ASKS_FOR_A_REPEAT, 500),
+            (NO_ROOM, 400),
+            (FAILED_200, 500),
+            (RESET, 404),
+            (UNKNOWN, 404),
+        ],
+        ids=["500", "429", "500 that asks for a repeat", "400", "an error with status 200", "reset", "refused again"],
     )
     def test_failing_repeat_is_the_last_request(self, mode, streamed, refusal, second, status):
         """The request with the id is sent once, whatever it is answered with."""

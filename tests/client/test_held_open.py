@@ -245,6 +245,22 @@ class TestLeaving:
         assert [record.getMessage() for record in caplog.records] == []
 
     @ASYNC
+    def test_event_loop_that_ends_at_once_logs_nothing(self, client, caplog):
+        """What the library has begun to read is not closed twice, by the event loop as well."""
+
+        async def run(server):
+            official = client.make(server.base_url)
+            await official.chat.completions.create(stream=True, **ASK)
+            await official.close()
+
+        with RawServer(sse_response([*EVENTS, DONE], gap=0.002)) as server:
+            with caplog.at_level(logging.ERROR, logger="asyncio"):
+                for _ in range(3):
+                    asyncio.run(run(server))
+            server.wait_until_no_connection_is_open()
+        assert [record.getMessage() for record in caplog.records] == []
+
+    @ASYNC
     @pytest.mark.parametrize(
         "first", [event({"error": {"message": "no", "type": "x"}}), b"data: broken\n\n"], ids=["error", "damage"]
     )

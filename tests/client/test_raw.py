@@ -76,6 +76,17 @@ class TestRawPath:
             "stream": True,
         }
 
+    def test_numbers_arrive_as_asked(self):
+        """Also where they have more than 64 bits, and as the names of fields."""
+        parameters = {"seed": 2**64, "logit_bias": {50256: -100}}
+        with RawServer(sse_response([stream(GOOD)])) as server:
+            list(shim.raw.stream_chat(server.base_url, **ASK, **parameters))
+            with shim.OpenAI(base_url=server.base_url) as client:
+                client.chat.completions.create(**ASK, **parameters, stream=True).close()
+        raw, official = (request.json() for request in server.requests)
+        assert raw == official
+        assert raw["seed"] == 2**64
+
     def test_message_that_is_not_json_is_an_error(self):
         """A message that cannot be sent is an error that names its type."""
         with pytest.raises(TypeError):
@@ -135,6 +146,12 @@ class TestRawPath:
         body = [event(GOOD[0]), b"data: %b\n\n" % data, *map(event, GOOD[1:]), DONE]
         with RawServer(sse_response(body)) as server:
             assert text(shim.raw.stream_chat(server.base_url, **ASK)) == "".join(PIECES)
+
+    def test_event_that_is_not_utf8_is_an_error_without_the_repair(self):
+        """It is openai's, whatever the policy allows."""
+        broken = b'data: {"choices": [{"index": 0, "delta": {"content": "\xff"}}]}\n\n'
+        with RawServer(sse_response([broken, DONE])) as server, pytest.raises(openai.APIError, match="not UTF-8"):
+            list(shim.raw.stream_chat(server.base_url, **ASK, policy=shim.Policy(off=frozenset(shim.Repair))))
 
     def test_unfinished_stream_is_an_error(self):
         """An unfinished stream is an error here, too."""

@@ -56,6 +56,13 @@ def test_headers_of_another_service_are_counter_marks(name):
     assert evidence.owner is Owner.OTHER
 
 
+def test_header_of_a_gateway_is_a_counter_mark():
+    """LiteLLM's responses are its own, whichever service it asks."""
+    evidence = Evidence()
+    evidence.see_headers([(b"server", b"uvicorn"), (b"x-litellm-call-id", b"1")])
+    assert evidence.owner is Owner.OTHER
+
+
 @pytest.mark.parametrize(
     "name",
     [

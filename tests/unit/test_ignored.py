@@ -274,12 +274,13 @@ def test_nothing_is_checked_where_nothing_is_demanded():
 
 
 def test_one_line_of_the_log_says_so(caplog):
-    """With the code, and without any text."""
+    """With the code and the names of the fields, and without any text."""
     with caplog.at_level(logging.INFO, "shim"):
-        _, repairer, _ = in_stream({"stop": "secret"}, [stream(said("a secret"))])
+        _, repairer, _ = in_stream({"stop": "secret", "n": 2}, [stream(said("a secret"))])
         repairer.report.log()
+    assert repairer.report.ignored == ("n", "stop")
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
-    assert "request-ignored 1" in line
+    assert line.endswith("request-ignored 1 (n, stop)")
     assert "secret" not in caplog.text
 
 

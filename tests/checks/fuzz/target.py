@@ -248,10 +248,11 @@ def _put_through(
 
 
 def _assert_events(output: bytes, body: bytes) -> None:
-    """Each line is one of an event with JSON in it, or was received as it is."""
+    """Each line is one of an event with JSON in it, or was received as it is, but for bytes that are not UTF-8."""
     received = set(_LINE_END.split(body))
+    readable = body.decode(errors="replace").encode()
     for line in _LINE_END.split(output.removeprefix(_BOM)):
-        if line in received or line in body or line + b"\n" == KEEP_ALIVE:
+        if line in received or line in body or line in readable or line + b"\n" == KEEP_ALIVE:
             continue
         name, _, payload = line.partition(b": ")
         assert name in (b"data", b"event"), "lines of events"
