@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard, cast
 
 from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
@@ -125,7 +126,8 @@ def is_json(content: bytes) -> bool:
 
 def _assemble(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> Fields | None:
     """The completion in a body that is a stream of events, although none was requested."""
-    repairer = StreamRepairer(api.asked, report=report, evidence=evidence)
+    # A completion in one piece always has its usage.
+    repairer = StreamRepairer(replace(api.asked, include_usage=True), report=report, evidence=evidence)
     framer = Framer(RepairReport())
     payloads = [
         load_object(frame.data)

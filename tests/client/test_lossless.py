@@ -406,7 +406,7 @@ class TestCalls:
             [[{"index": 1, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]],
             [
                 [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": None}}],
-                [{"index": 0, "function": {"name": None, "arguments": '{"x": 1}'}}],
+                [{"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": '{"x": 1}'}}],
             ],
         ],
         ids=["one index twice", "arguments later", "name repeated", "object", "counted from 1", "nulls"],
