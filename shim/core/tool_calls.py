@@ -35,7 +35,9 @@ class _Item:
         self.index = index if type(index) is int else None
         self.id = _text(sent.get("id"))
         self.name = _text(self.function.get("name"))
-        self.arguments = _as_text(self.function.get("arguments"))
+        # An empty object may only hold the place of arguments that follow. If none do, they are added at the end.
+        arguments: Any = self.function.get("arguments")
+        self.arguments = "" if arguments == {} else _as_text(arguments)
 
 
 class _Call:
