@@ -27,7 +27,7 @@ from shim.core.chunk_form import (
 )
 from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.envelope import OBJECT, Envelope
-from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, new_id, now
+from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, is_reason, new_id, now
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
 from shim.core.tool_calls import ToolCalls
@@ -509,7 +509,7 @@ class ChunkRepairer:
         if sent is None:
             return None
         if not is_foundry:
-            return sent if isinstance(sent, str) and sent else None
+            return sent if is_reason(sent) else None
         reason = finish_reason(sent)
         self._has_failed = self._has_failed or (reason is None and is_failure(sent))
         if reason is None and scope.allows(Repair.FINISH_REASON, sent):
