@@ -68,7 +68,8 @@ def parse_body(api: ApiRequest, content: bytes, report: RepairReport, evidence: 
 
 def find_status(api: ApiRequest, body: Fields) -> int | None:
     """The HTTP status of an error that was sent as a success; None for an answer."""
-    return find_error_status(body, _ANSWER_FIELDS[api.kind])
+    is_error = "error" in (body.get("object"), body.get("type"))
+    return find_error_status(body, () if is_error else _ANSWER_FIELDS[api.kind])
 
 
 def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: Evidence) -> bool:
