@@ -453,7 +453,8 @@ def test_character_that_is_cut_between_two_events_is_joined(owner, kind, pieces)
     added = conforming()[:2]
     events = [{"type": f"{kind}.delta", **place, "delta": piece} for piece in as_json_reads(*pieces)]
     left, report = repair([*added, *events], owner=owner)
-    assert "".join(event.get("delta", "") for event in left) == WHOLE
+    # In ASCII, since a half cannot be printed.
+    assert ascii("".join(event.get("delta", "") for event in left)) == ascii(WHOLE)
     assert report.repairs[Repair.ENCODING]
 
 
@@ -463,7 +464,7 @@ def test_start_of_a_character_that_is_never_completed_is_replaced():
     delta = {"type": "response.output_text.delta", **place, "delta": piece}
     done = {"type": "response.output_text.done", **place, "text": "a"}
     left, _ = repair([*conforming()[:2], delta, done], owner=Owner.UNKNOWN)
-    assert [event.get("delta") for event in left[2:]] == ["a", "\ufffd", None]
+    assert ascii([event.get("delta") for event in left[2:]]) == ascii(["a", "\ufffd", None])
     repairer = ResponsesRepairer(RepairReport(Policy()), Evidence())
     repairer.repair(dict(delta))
     assert [event["delta"] for event in repairer.drain(complete=False)] == ["\ufffd"]
