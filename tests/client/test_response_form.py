@@ -286,6 +286,20 @@ def test_error_in_place_of_a_plain_response_is_raised(mode, is_foundry, body):
 
 @MODES
 @OWNERS
+def test_stream_in_place_of_a_plain_response_is_the_response(mode, is_foundry):
+    """Or the error in it."""
+    body = [*map(event, EVENTS)]
+    assert ask(mode, sse_response(body), "plain", is_foundry=is_foundry) == ("", TEXT)
+    for failure in ({"error": {"message": "slow down", "code": 429}}, {"type": "error", "message": "slow down"}):
+        _, error = ask(mode, sse_response([*body[:COMPLETED], event(failure)]), "plain", is_foundry=is_foundry)
+        assert isinstance(error, openai.APIStatusError)
+        assert "slow down" in str(error)
+    _, error = ask(mode, sse_response(body[:COMPLETED]), "plain", is_foundry=is_foundry)
+    assert isinstance(error, openai.APIStatusError)
+
+
+@MODES
+@OWNERS
 def test_plain_response_without_an_output_has_none(mode, is_foundry):
     """One that failed has no text."""
     body = {name: value for name, value in response("failed").items() if name != "output"}
