@@ -488,6 +488,7 @@ class ChunkRepairer:
                 delta[key] = (delta.get(key) or "") + rest
         if items:
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *items]
+            state.calls.merge_equal(delta["tool_calls"])
 
     def _put(self, parts: Parts, state: _Choice, delta: dict[str, Any]) -> None:
         """Put the parts of a content, if there are any, into a delta."""
@@ -562,7 +563,8 @@ def _is_early(delta: dict[str, Any], state: _Choice) -> bool:
 
 
 def _is_only_in_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice) -> bool:
-    return not state.speaks_in_deltas and not says_something(delta) and says_something(choice["message"])
+    """Whether the answer of another service is in its messages: Perplexity's repeat what its deltas bring."""
+    return not (state.speaks_in_deltas or delta.keys() - {"role"}) and says_something(choice["message"])
 
 
 def _take_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice, scope: RepairScope) -> None:

@@ -429,11 +429,6 @@ class TestCalls:
                 [{"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"x": 1}'}}],
             ],
             [[{"id": "c", "function": {"name": "f", "arguments": {"x": 1}}}]],
-            [
-                [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": {}}}],
-                [{"index": 0, "function": {"arguments": '{"x"'}}],
-                [{"index": 0, "function": {"arguments": ": 1}"}}],
-            ],
             [[{"index": 1, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]],
             [
                 [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": None}}],
@@ -445,7 +440,6 @@ class TestCalls:
             "arguments later",
             "name repeated",
             "object",
-            "empty object",
             "counted from 1",
             "nulls",
         ],

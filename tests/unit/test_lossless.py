@@ -180,9 +180,11 @@ def test_message_beside_a_delta_of_another_service_is_its_own(message):
     assert repair(body, evidence=Evidence()).output == body
 
 
-@pytest.mark.parametrize(("delta", "message"), [each for each in MESSAGES.values() if each[1] != "Hello"])
+@pytest.mark.parametrize(
+    ("delta", "message"), [each for each in MESSAGES.values() if each[1] != "Hello" and "content" not in each[0]]
+)
 def test_message_of_another_service_is_kept_where_its_deltas_have_no_answer(delta, message):
-    """After a delta with text, a message repeats it: Perplexity sends it once more in the last chunk."""
+    """Beside and after a delta with a content, a message repeats it: Perplexity sends all of the text each time."""
     each, last = chunk(dict(delta)), chunk(dict(delta), "stop")
     each["choices"][0]["message"] = last["choices"][0]["message"] = message
     result = repair(stream([each, LAST]), evidence=Evidence())
@@ -190,6 +192,17 @@ def test_message_of_another_service_is_kept_where_its_deltas_have_no_answer(delt
     assert not any("message" in choice for each in result.chunks for choice in each["choices"])
     body = stream([chunk({"content": "Hello"}), last])
     assert repair(body, evidence=Evidence()).output == body
+
+
+@pytest.mark.parametrize("owner", Owner)
+@pytest.mark.parametrize("arguments", ["", None])
+def test_call_without_arguments_beside_its_reason_is_one_item(owner, arguments):
+    """Before openai 3, the client takes a second item of one delta for another call."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    result = repair(stream([chunk({"tool_calls": [call]}, "tool_calls")]), WITH_TOOLS, evidence=Evidence(owner))
+    items = [each.get("tool_calls", []) for each in deltas(result)]
+    assert max(map(len, items)) == 1
+    assert "".join(item["function"].get("arguments", "") for each in items for item in each) == "{}"
 
 
 @pytest.mark.parametrize("content", [["Hel", "lo"], [{"type": "text", "text": "Hello"}], {"text": "Hello"}])
