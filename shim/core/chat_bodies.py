@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.chunk_form import repair_content
+from shim.core.chunk_form import repair_content, says_something
 from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
@@ -60,6 +60,8 @@ def repair_completion(
         if evidence.is_foundry:
             _repair_choice(choice, position, scope)
         if is_object(message := choice.get("message")):
+            if "delta" in choice and (evidence.is_foundry or not says_something(message)):
+                _take_delta(choice, message, scope)
             _repair_message(message, choice, request, report, evidence, scope)
     if evidence.is_foundry and (check := AnswerCheck.of(request)) is not None:
         check.see(body)
@@ -232,13 +234,20 @@ def _repair_choice(choice: dict[str, Any], position: int, scope: RepairScope) ->
     message: Any = choice.get("message")
     if not is_object(message):
         return
-    if "delta" in choice and scope.allows(Repair.BODY_MESSAGE, {"message", "delta"}):
-        delta: Any = choice.pop("delta")
-        # Both have the same answer, as a rule; what is in the delta only would be lost.
-        for name, value in delta.items() if is_object(delta) else ():
-            if value and not message.get(name):
-                message[name] = value
     _remove_foreign(message, scope, Repair.BODY_MEMBERS, if_null=FOREIGN_IF_NULL)
+
+
+def _take_delta(choice: dict[str, Any], message: dict[str, Any], scope: RepairScope) -> None:
+    """Remove the delta beside a message.
+
+    Both have the same answer, as a rule. What only the delta has would be lost, and is put into the message.
+    """
+    if not scope.allows(Repair.BODY_MESSAGE, {"message", "delta"}):
+        return
+    delta: Any = choice.pop("delta")
+    for name, value in delta.items() if is_object(delta) else ():
+        if value and not message.get(name):
+            message[name] = value
 
 
 def _repair_message(
@@ -251,7 +260,7 @@ def _repair_message(
 ) -> None:
     calls = ToolCalls(report, evidence, request=request)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
-    if not repair_content(message, Repair.BODY_MESSAGE, scope, joins_parts=evidence.is_foundry):
+    if not repair_content(message, Repair.BODY_MESSAGE, scope):
         raise _damaged("its content is not text")
     is_cut_off = choice.get("finish_reason") in CUT_OFF
     parts = _split_content(message, calls, request, report, is_cut_off=is_cut_off)

@@ -14,6 +14,7 @@ from shim.core.chunk_form import (
     has_content,
     is_hollow,
     number_items,
+    remove_null_types,
     repair_calls,
     repair_choices,
     repair_content,
@@ -22,10 +23,11 @@ from shim.core.chunk_form import (
     repair_index,
     repair_logprobs,
     repair_usage,
+    says_something,
 )
 from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.envelope import OBJECT, Envelope
-from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, new_id, now
+from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, is_reason, new_id, now
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
 from shim.core.tool_calls import ToolCalls
@@ -49,6 +51,8 @@ class _Choice:
     def __init__(self, index: int, request: ChatRequest, report: RepairReport, evidence: Evidence) -> None:
         self.index = index
         self.has_role = False
+        # Whether its deltas have the answer: of a service that is not Foundry Local, a message beside them repeats it.
+        self.speaks_in_deltas = False
         self.has_calls = False
         self.has_lifted_calls = False
         # The reason that ended the choice, or an early one that is emitted once it has turned out to be the last.
@@ -248,11 +252,14 @@ class ChunkRepairer:
             return self._repair_usage_chunk(chunk, scope)
         if is_foundry:
             self._take_usage(chunk, scope)
+        started = len(self._choices)
         is_buffered, missing = self._repair_choices(choices, scope)
+        # A choice whose text is buffered begins nevertheless: others may follow before its text does.
+        has_begun = self._request.is_accumulated and self._request.several_choices and len(self._choices) > started
         if self._request.is_accumulated and not is_foundry:
             self._repair_object(chunk, scope)
         before = [self._envelope.new_chunk([_empty_choice(index) for index in missing])] if missing else []
-        if is_buffered and is_hollow(chunk):
+        if is_buffered and not has_begun and is_hollow(chunk):
             return before
         chunks = [chunk]
         if len({*self._last_choices}) < len(choices):
@@ -378,11 +385,12 @@ class ChunkRepairer:
         is_foundry = self._evidence.is_foundry
         delta = repair_delta(choice, scope)
         repair_logprobs(choice, scope)
-        if is_foundry:
-            if "message" in choice:
-                _take_message(choice, delta, state, scope)
-            if "finish_details" in choice and scope.allows(Repair.FOREIGN_MEMBERS, {"finish_details"}):
-                del choice["finish_details"]
+        if "message" in choice and (is_foundry or _is_only_in_message(choice, delta, state)):
+            _take_message(choice, delta, state, scope)
+        else:
+            state.speaks_in_deltas = state.speaks_in_deltas or says_something(delta)
+        if is_foundry and "finish_details" in choice and scope.allows(Repair.FOREIGN_MEMBERS, {"finish_details"}):
+            del choice["finish_details"]
         is_buffered = self._repair_delta(delta, state, scope)
         is_buffered |= _join_characters(delta, state, scope)
         reason = self._read_reason(choice, scope)
@@ -413,8 +421,7 @@ class ChunkRepairer:
             if not FOREIGN_IF_NULL.isdisjoint(delta):
                 _remove_null(delta, scope)
             _remove_foreign(delta, scope)
-        joins_parts = is_foundry or state.content is not None
-        if not repair_content(delta, Repair.CHUNK_FORM, scope, joins_parts=joins_parts):
+        if not repair_content(delta, Repair.CHUNK_FORM, scope):
             raise damaged("a content is not text")
         repair_fields(delta, scope)
         if self._request.is_accumulated:
@@ -429,6 +436,8 @@ class ChunkRepairer:
                 del delta["tool_calls"]
         elif calls := repair_calls(delta, scope):
             state.calls.repair(calls, scope)
+            if self._request.is_accumulated:
+                remove_null_types(calls, scope)
             if calls:
                 state.has_calls = True
             else:
@@ -484,6 +493,7 @@ class ChunkRepairer:
                 delta[key] = (delta.get(key) or "") + rest
         if items:
             delta["tool_calls"] = [*(delta.get("tool_calls") or ()), *items]
+            state.calls.merge_equal(delta["tool_calls"])
 
     def _put(self, parts: Parts, state: _Choice, delta: dict[str, Any]) -> None:
         """Put the parts of a content, if there are any, into a delta."""
@@ -505,7 +515,7 @@ class ChunkRepairer:
         if sent is None:
             return None
         if not is_foundry:
-            return sent if isinstance(sent, str) and sent else None
+            return sent if is_reason(sent) else None
         reason = finish_reason(sent)
         self._has_failed = self._has_failed or (reason is None and is_failure(sent))
         if reason is None and scope.allows(Repair.FINISH_REASON, sent):
@@ -557,6 +567,11 @@ def _is_early(delta: dict[str, Any], state: _Choice) -> bool:
     return state.owed_reason is not None or any(delta.values()) or state.is_buffering
 
 
+def _is_only_in_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice) -> bool:
+    """Whether the answer of another service is in its messages: Perplexity's repeat what its deltas bring."""
+    return not (state.speaks_in_deltas or delta.keys() - {"role"}) and says_something(choice["message"])
+
+
 def _take_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice, scope: RepairScope) -> None:
     """Remove the message beside a delta.
 
@@ -568,8 +583,8 @@ def _take_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice,
     del choice["message"]
     if message == delta:
         return
-    if isinstance(message, str):
-        message = {"content": message}
+    if isinstance(message, str | list):
+        message = {"content": cast("str | list[Any]", message)}
     for name, value in message.items() if is_object(message) else ():
         if value and not delta.get(name) and not (name == "role" and state.has_role):
             delta[name] = value

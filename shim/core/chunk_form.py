@@ -24,6 +24,7 @@ _CHOICE_ENVELOPE: Final = frozenset(["index", "delta", "finish_reason"])
 _TEXTS_OF_A_CHOICE: Final = ("text", "content")
 # Where events of other APIs have their text.
 _TEXTS_OF_AN_EVENT: Final = ("content", "text", "delta", "message", "response", "completion", "generated_text")
+_NOT_SAID: Final = ("role", "error")
 _LISTS_OF_LOGPROBS: Final = ("content", "refusal")
 _FIELDS_OF_A_CHOICE: Final = frozenset(
     [*_CHOICE_ENVELOPE, *_TEXTS_OF_A_CHOICE, "message", "logprobs", "finish_details"]
@@ -55,10 +56,14 @@ def has_content(chunk: Mapping[str, Any]) -> bool:
     """Whether a choice of a chunk says anything."""
     choices: Any = chunk.get("choices")
     for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
-        for said in (choice.get("delta"), choice.get("message")) if is_object(choice) else ():
-            if is_object(said) and any(value for name, value in said.items() if name != "role"):
-                return True
+        if is_object(choice) and (says_something(choice.get("delta")) or says_something(choice.get("message"))):
+            return True
     return False
+
+
+def says_something(message: Any) -> bool:
+    """Whether a delta or a message has more than its role, or an error."""
+    return is_object(message) and any(value for name, value in message.items() if name not in _NOT_SAID)
 
 
 def has_text_without_choices(event: dict[str, Any]) -> bool:
@@ -194,14 +199,13 @@ def repair_fields(delta: dict[str, Any], scope: RepairScope) -> None:
             del delta[name]
 
 
-def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope, *, joins_parts: bool) -> bool:
+def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope) -> bool:
     """Make the content of a delta or message a text in place.
 
     Args:
         fields: The delta or message.
         repair: The code of the repair.
         scope: Where the repair is counted.
-        joins_parts: Whether a list of text parts, as messages of a request may have it, is joined.
 
     Returns:
         Whether it may stay as it is now: False if it is damaged.
@@ -215,9 +219,20 @@ def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope, *
     text = join_parts(content)
     if text is None:
         return isinstance(content, list) and all(map(is_object, cast("list[Any]", content)))
-    if (joins_parts or is_object(content)) and scope.allows(repair, content):
+    if scope.allows(repair, content):
         fields["content"] = text
     return True
+
+
+def remove_null_types(calls: list[Any], scope: RepairScope) -> None:
+    """Remove a type that is null from tool calls, in place: the official client's accumulator fails on it.
+
+    Raises:
+        StreamError: The policy is strict and a repair is needed.
+    """
+    for item in filter(is_object, calls):
+        if item.get("type", "") is None and scope.allows(Repair.TOOL_CALL_ID, item):
+            del item["type"]
 
 
 def number_items(delta: dict[str, Any], counts: dict[str, int], scope: RepairScope) -> None:
@@ -258,8 +273,13 @@ def join_parts(content: Any) -> str | None:
     """The text of a content that is a text part or a list of them; None if it is anything else."""
     sent = cast("list[Any]", content) if isinstance(content, list) else [content]
     parts = [part for part in sent if part is not None]
-    texts = [part.get("text") if is_object(part) else part if sent is content else None for part in parts]
+    texts = [_text_of_part(part) if is_object(part) else part if sent is content else None for part in parts]
     return "".join(cast("list[str]", texts)) if all(isinstance(text, str) for text in texts) else None
+
+
+def _text_of_part(part: dict[str, Any]) -> Any:
+    text: Any = part.get("text")
+    return "" if text is None and part.get("type") == "text" else text
 
 
 def repair_calls(delta: dict[str, Any], scope: RepairScope) -> list[Any]:

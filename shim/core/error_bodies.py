@@ -37,6 +37,8 @@ _STATUS_OF_TYPE: Final[dict[str, int]] = {
 }
 _STATUS_FIELDS: Final = ("status", "code", "HttpStatusCode", "status_code", "statusCode", "http_status")
 _ERROR_FIELDS: Final = ("error", "Error", "errors", "Errors", "err", "exception", "fault")
+# Fields of OpenAI's error object beside its message, which reach the program as they are.
+_NAMED_FIELDS: Final = ("type", "param", "code", *_STATUS_FIELDS)
 _SUCCESS_FIELDS: Final = ("success", "ok")
 # Where a payload names its kind: an error, or only a sign that the service is alive.
 _KIND_FIELDS: Final = ("object", "type", "status", "event")
@@ -86,7 +88,7 @@ def find_error_status(
     if payload.get("Successful") is False or status or (type(sent) is int and sent >= _FIRST_ERROR):
         return status or HTTPStatus.INTERNAL_SERVER_ERROR
     is_answer = any(map(payload.get, answer_fields))
-    error = payload.get("error") or _find_choice_error(payload) if is_answer else _find_error(payload)
+    error = payload.get("error") or find_choice_error(payload) if is_answer else _find_error(payload)
     if error and (in_stream or not is_answer or ("choices" in answer_fields and not has_content(payload))):
         return _status_of(error if is_object(error) else {"message": error, "status": error}, payload)
     if is_answer or is_alive_sign(payload):
@@ -96,6 +98,14 @@ def find_error_status(
     if message or is_failure:
         return _status_of(payload, {"message": message})
     return None
+
+
+def find_choice_error(payload: Mapping[str, Any]) -> Any:
+    """What a choice, its delta or its message reports as its error, if one does."""
+    choices: Any = payload.get("choices")
+    items = filter(is_object, cast("list[Any]", choices) if isinstance(choices, list) else [])
+    parts = (part for choice in items for part in (choice, choice.get("delta"), choice.get("message")))
+    return next((error for part in parts if is_object(part) and (error := part.get("error"))), None)
 
 
 def page_title(page: str) -> str:
@@ -117,8 +127,8 @@ def rebuild_event(payload: Mapping[str, Any], status: int, *, complete: bool = T
         status: The HTTP status that it stands for.
         complete: Whether an error object is completed that only lacks fields the official client does not need.
     """
-    rebuilt = _as_error_object(payload, status, _NO_REASON, complete=complete)
     try:
+        rebuilt = _as_error_object(payload, status, _describe(payload), complete=complete)
         dump(rebuilt or payload)
     except ValueError:  # nested too deeply to be written again
         return {"error": _error(_bound(_find_message(payload)) or _NO_REASON, status)}
@@ -211,12 +221,12 @@ def _find_error(payload: Mapping[str, Any], depth: int = _DEEPEST_MESSAGE) -> An
     return error
 
 
-def _find_choice_error(payload: Mapping[str, Any]) -> Any:
-    """What a choice, its delta or its message reports as its error, if one does."""
-    choices: Any = payload.get("choices")
-    items = filter(is_object, cast("list[Any]", choices) if isinstance(choices, list) else [])
-    parts = (part for choice in items for part in (choice, choice.get("delta"), choice.get("message")))
-    return next((error for part in parts if is_object(part) and (error := part.get("error"))), None)
+def _describe(payload: Mapping[str, Any]) -> str:
+    """The message for an error that has none in any field of one: the error as JSON, if it has other fields."""
+    error = _find_error(payload) or find_choice_error(payload)
+    if not is_object(error) or not any(value for name, value in error.items() if name not in _NAMED_FIELDS):
+        return _NO_REASON
+    return f"The service reports a failure: {dump(error).decode()}"
 
 
 def _kind_of(payload: Mapping[str, Any]) -> str | None:
@@ -233,7 +243,7 @@ def _as_error_object(
     """A JSON object that reports an error as OpenAI's error object; None if nothing has to be changed."""
     error = payload.get("error")
     if not error or not is_object(error):
-        inner = _find_error(payload) or _find_choice_error(payload)
+        inner = _find_error(payload) or find_choice_error(payload)
         # A message beside `type` and `code` is an error object without its envelope; other types are links.
         fields = inner if is_object(inner) else payload if isinstance(payload.get("message"), str) else {}
         named = {name: fields.get(name) for name in ("type", "param", "code")}

@@ -34,12 +34,19 @@ _REASONS: Final = {
 _FAILURES: Final = frozenset(
     ["error", "failed", "failure", "exception", "abort", "aborted", "cancelled", "canceled", "timeout"]
 )
+# What some servers write where there is no reason yet.
+_NO_REASONS: Final = frozenset(["", "null", "none", "nil", "undefined", "in_progress"])
 _ENUM_PREFIX: Final = re.compile(r"(?:ChatCompletion|Chat)?FinishReason[.:]+")
 
 
 def finish_reason(sent: Any) -> str | None:
     """The finish reason as OpenAI spells it; None if it is unknown."""
     return _REASONS.get(_without_enum(sent)) if isinstance(sent, str) else None
+
+
+def is_reason(sent: Any) -> bool:
+    """Whether a finish reason is one, known or not."""
+    return isinstance(sent, str) and _without_enum(sent).strip() not in _NO_REASONS
 
 
 def is_failure(sent: Any) -> bool:

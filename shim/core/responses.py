@@ -14,6 +14,7 @@ from shim.core.response_form import is_silent, kind_of, repair_body, repair_even
 from shim.core.response_items import ENDS, OF_THE_END, objects
 from shim.core.response_order import ResponseOrder
 from shim.core.response_output import OutputRepairer
+from shim.core.response_texts import DELTA, StreamedOutput
 from shim.errors import without_source_location
 from shim.repairs import Repair
 
@@ -53,8 +54,7 @@ class ResponsesRepairer:
         self._item_id = ""
         self._output_index = 0
         self._sequence_number = -1
-        # The items that were streamed, by their place in the output.
-        self._items: dict[int, dict[str, Any]] = {}
+        self._streamed = StreamedOutput(report)
         self._order = ResponseOrder(report)
         self._output = OutputRepairer(request or ChatRequest(), report, evidence)
 
@@ -106,6 +106,8 @@ class ResponsesRepairer:
         )
         self._is_finished = self._is_finished or kind in ENDS
         self._is_opening = self._is_opening and kind in _OPENINGS
+        rests = [] if kind.endswith(DELTA) else self._streamed.flush()
+        changed |= kind.endswith(DELTA) and self._streamed.join_characters(event, kind)
         response: Any = event.get("response")
         if is_object(response):
             changed |= self._is_opening and self._reset(response)
@@ -118,14 +120,14 @@ class ResponsesRepairer:
         # Whether a program reads another service's events with an accumulator is not known.
         ordered = self._order.complete(event, kind) if self._evidence.is_foundry else None
         self._follow(event, kind)
-        if ordered is not None:
-            return self._output.repair_all(ordered)
+        if ordered is not None or rests:
+            return self._output.repair_all([*rests, *([event] if ordered is None else ordered)])
         emitted = self._output.repair(event, kind)
         return [event] if changed and emitted is None else emitted
 
     def drain(self, *, complete: bool) -> list[dict[str, Any]]:
         """Return the events that are owed at the end of the stream: those with what is buffered of a text."""
-        return self._output.drain(complete=complete)
+        return [*self._output.repair_all(self._streamed.flush()), *self._output.drain(complete=complete)]
 
     def _reset(self, response: dict[str, Any]) -> bool:
         """Take out of an opening event what a later one brings: a program would have each item twice.
@@ -147,13 +149,16 @@ class ResponsesRepairer:
         return True
 
     def _add_output(self, response: dict[str, Any]) -> bool:
-        """Put the streamed items into the response that ends a stream of Foundry Local's, if it has none."""
+        """Put the streamed items into the response that ends a stream, if it has none.
+
+        An empty list of another service is its own: only a null ends a program that looks for the text.
+        """
         output = response.get("output")
-        if not self._evidence.is_foundry or output or (output is not None and not self._items):
+        if output or (output is not None and not (self._evidence.is_foundry and self._streamed.has_items)):
             return False
         if not self._report.allow(Repair.RESPONSES_LIFECYCLE, output):
             return False
-        response["output"] = [item for _, item in sorted(self._items.items())]
+        response["output"] = self._streamed.items()
         return True
 
     def _add_lists(self, event: dict[str, Any], kind: str) -> bool:
@@ -178,29 +183,14 @@ class ResponsesRepairer:
         if isinstance(number, int):
             self._sequence_number = number
         index = event.get("output_index")
+        place = index if type(index) is int else self._output_index
         item = event.get("item")
         if is_object(item):
             self._item_id = item.get("id", "")
-            self._output_index = index if type(index) is int else self._output_index
-            self._items[self._output_index] = item
-        elif kind in ("response.output_text.done", "response.function_call_arguments.done"):
-            place = index if type(index) is int else self._output_index
-            self._items[place] = _with_text(self._items.get(place, {}), event, kind)
-
-
-def _with_text(item: dict[str, Any], event: dict[str, Any], kind: str) -> dict[str, Any]:
-    """An item with the text, or the arguments, that an event gives as complete."""
-    if kind == "response.function_call_arguments.done":
-        return {**item, "arguments": event.get("arguments", "")}
-    part: dict[str, Any] = {"type": "output_text", "text": event.get("text", ""), "annotations": []}
-    parts = list(objects(item.get("content")))
-    place = event.get("content_index")
-    if type(place) is int and 0 <= place < len(parts):
-        parts[place] = part
-    else:
-        parts.append(part)
-    message = {"type": "message", "id": event.get("item_id", ""), "role": "assistant", **item}
-    return {**message, "status": "completed", "content": parts}
+            self._output_index = place
+            self._streamed.add_item(place, item)
+        else:
+            self._streamed.add_text(place, event, kind)
 
 
 def repair_response(

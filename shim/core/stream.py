@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 from shim.core.chat_chunks import ChunkRepairer
 from shim.core.chunk_form import damaged, has_content, has_text_without_choices, is_hollow
 from shim.core.envelope import OBJECT
-from shim.core.error_bodies import find_error_status, is_alive_sign, rebuild_event
+from shim.core.error_bodies import find_choice_error, find_error_status, is_alive_sign, rebuild_event
 from shim.core.foundry import Evidence, Owner, generation, new_id, now
 from shim.core.jsontext import dump, is_object, parse, split_documents
 from shim.core.request import ChatRequest
@@ -307,7 +307,10 @@ class StreamRepairer:
         if self._is_chat and has_content(payload):
             chunk = {name: value for name, value in payload.items() if name not in _ERROR_FIELDS}
             out.extend(map(_event, self._repair(chunk) or [chunk]))
+            error = payload.get("error") or find_choice_error(payload)
             payload = {name: value for name, value in payload.items() if name != "choices"}
+            if error:
+                payload["error"] = error
             frame = Frame(_event(payload), None, frame.head)
             is_valid = True
         self.state = State.FAILED

@@ -188,8 +188,7 @@ class ToolCalls:
         """
         self._scope = scope
         items[:] = [item for item in items if self._repair_item(item, streamed=True)]
-        if len(items) > 1:
-            self._merge_equal(items)
+        self.merge_equal(items)
 
     def complete(self, items: list[Any], scope: RepairScope) -> None:
         """Repair the ``tool_calls`` of a plain message in place: each is a whole call, and none has an ``index``.
@@ -494,8 +493,14 @@ class ToolCalls:
         ):
             function["arguments"] = written
 
-    def _merge_equal(self, items: list[Any]) -> None:
-        """Merge the items of one call in one delta: before openai 3, the client takes the second for another call."""
+    def merge_equal(self, items: list[Any]) -> None:
+        """Merge the items of one call in one delta: before openai 3, the client takes the second for another call.
+
+        Raises:
+            StreamError: The policy is strict and there are such items.
+        """
+        if len(items) <= 1:
+            return
         by_index: dict[int, list[dict[str, Any]]] = {}
         for item in items:
             index: Any = item.get("index") if is_object(item) else None

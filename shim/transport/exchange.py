@@ -7,6 +7,7 @@ the same program serves synchronous and asynchronous clients of either library, 
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -257,8 +258,10 @@ class Exchange:
     def _receive_stream(self, api: ApiRequest, response: Response) -> Steps[Response]:
         """A response to a request for a stream. Its first event decides what it is."""
         self._report.events = 0
+        # A request that was repeated without streaming does not name its usage any more.
+        asked = replace(api.asked, include_usage=self._asked.asked.include_usage)
         repairer = FastStreamRepairer(
-            api.asked, report=self._report, evidence=self._peer.evidence, responses=api.kind is Kind.RESPONSES
+            asked, report=self._report, evidence=self._peer.evidence, responses=api.kind is Kind.RESPONSES
         )
         relabel = is_mislabelled(response) and self._policy.wants(Repair.CONTENT_TYPE)
         if relabel:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeGuard, cast
 
 from shim.core.chat_bodies import assemble_completion, repair_completion, repair_models
 from shim.core.error_bodies import find_error_status
 from shim.core.jsontext import is_object, load, load_object, parse
+from shim.core.response_items import ENDS
 from shim.core.responses import repair_response
 from shim.core.sse import DONE, Framer
 from shim.core.stream import StreamRepairer
@@ -34,6 +36,9 @@ _ANSWER_FIELDS: Final = {
 }
 
 
+_STREAMED: Final = (Kind.CHAT, Kind.RESPONSES)
+
+
 class PlainBody(NamedTuple):
     """The object in a body.
 
@@ -56,7 +61,7 @@ def parse_body(api: ApiRequest, content: bytes, report: RepairReport, evidence: 
     try:
         body, is_valid = parse(content.removeprefix(_BYTE_ORDER_MARK))
     except ValueError:
-        is_stream = api.kind is Kind.CHAT and _STREAM.search(content) is not None
+        is_stream = api.kind in _STREAMED and _STREAM.search(content) is not None
         body = _assemble(api, content, report, evidence) if is_stream and report.allow(Repair.NOT_A_STREAM) else None
         return None if body is None else PlainBody(body, None)
     if not is_object(body):
@@ -67,7 +72,8 @@ def parse_body(api: ApiRequest, content: bytes, report: RepairReport, evidence: 
 
 def find_status(api: ApiRequest, body: Fields) -> int | None:
     """The HTTP status of an error that was sent as a success; None for an answer."""
-    return find_error_status(body, _ANSWER_FIELDS[api.kind])
+    is_error = "error" in (body.get("object"), body.get("type"))
+    return find_error_status(body, () if is_error else _ANSWER_FIELDS[api.kind])
 
 
 def repair_body(api: ApiRequest, body: Fields, report: RepairReport, evidence: Evidence) -> bool:
@@ -124,13 +130,20 @@ def is_json(content: bytes) -> bool:
 
 
 def _assemble(api: ApiRequest, content: bytes, report: RepairReport, evidence: Evidence) -> Fields | None:
-    """The completion in a body that is a stream of events, although none was requested."""
-    repairer = StreamRepairer(api.asked, report=report, evidence=evidence)
+    """The answer in a body that is a stream of events, although none was requested."""
+    is_chat = api.kind is Kind.CHAT
+    # A completion in one piece always has its usage.
+    asked = replace(api.asked, include_usage=True)
+    repairer = StreamRepairer(asked, report=report, evidence=evidence, responses=not is_chat)
     framer = Framer(RepairReport())
     payloads = [
-        load_object(frame.data)
+        load_object(frame.data) or {}
         for frame in framer.feed(repairer.feed(content) + repairer.finish())
         if frame.data is not None and frame.data != DONE
     ]
-    error = next((payload for payload in payloads if payload and payload.get("error")), None)
-    return error or assemble_completion(payload for payload in payloads if payload and "choices" in payload)
+    if error := next((each for each in payloads if each.get("error") or each.get("type") == "error"), None):
+        return error
+    if is_chat:
+        return assemble_completion(each for each in payloads if "choices" in each)
+    ends = (each.get("response") for each in payloads if each.get("type") in ENDS)
+    return next(filter(is_object, ends), None)

@@ -212,6 +212,32 @@ class TestUsage:
             assert [each.usage.total_tokens for each in answer.chunks if each.usage] == [7]
             assert answer.chunks[-1].usage is not None
 
+    @CLIENTS
+    @pytest.mark.parametrize("nothing", [b"", DONE], ids=["empty", "[DONE]"])
+    def test_usage_of_an_answer_that_was_asked_for_again_arrives(self, client, nothing):
+        """Without streaming it is in the answer, whatever the request names."""
+        completion = {
+            **chunk({}),
+            "object": "chat.completion",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
+            "usage": USAGE,
+        }
+
+        def answer_again(_, request):
+            if request.method == "GET":
+                return plain_response(b'{"object": "list", "data": [{"id": "m"}]}')
+            is_first = request.json().get("stream")
+            return (
+                sse_response([nothing] if nothing else [])
+                if is_first
+                else plain_response(json.dumps(completion).encode())
+            )
+
+        with RawServer(marked(answer_again)) as server:
+            answer = client.ask(server.base_url, stream_options={"include_usage": True})
+        assert (answer.error, answer.text) == (None, TEXT)
+        assert [each.usage.total_tokens for each in answer.chunks if each.usage] == [7]
+
     @MODES
     def test_usage_arrives_with_the_end_marker_off(self, mode):
         """A policy that adds no end marker loses nothing else."""
@@ -406,10 +432,17 @@ class TestCalls:
             [[{"index": 1, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}]],
             [
                 [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": None}}],
-                [{"index": 0, "function": {"name": None, "arguments": '{"x": 1}'}}],
+                [{"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": '{"x": 1}'}}],
             ],
         ],
-        ids=["one index twice", "arguments later", "name repeated", "object", "counted from 1", "nulls"],
+        ids=[
+            "one index twice",
+            "arguments later",
+            "name repeated",
+            "object",
+            "counted from 1",
+            "nulls",
+        ],
     )
     def test_call_in_pieces_is_one_call(self, client, items):
         """However its pieces are spread."""

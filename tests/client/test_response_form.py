@@ -268,6 +268,38 @@ def test_plain_body_that_is_no_response_is_an_error(mode, is_foundry, name):
 
 @MODES
 @OWNERS
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "slow down", "code": 429},
+        {"type": "error", "error": {"message": "slow down", "code": 429}},
+        {"type": "error", "message": "slow down", "status": 429},
+        {"error": {"message": "slow down", "code": 429}},
+    ],
+)
+def test_error_in_place_of_a_plain_response_is_raised(mode, is_foundry, body):
+    """With the words of the service."""
+    _, error = ask(mode, plain_response(json.dumps(body).encode()), "plain", is_foundry=is_foundry)
+    assert isinstance(error, openai.RateLimitError)
+    assert "slow down" in str(error)
+
+
+@MODES
+@OWNERS
+def test_stream_in_place_of_a_plain_response_is_the_response(mode, is_foundry):
+    """Or the error in it."""
+    body = [*map(event, EVENTS)]
+    assert ask(mode, sse_response(body), "plain", is_foundry=is_foundry) == ("", TEXT)
+    for failure in ({"error": {"message": "slow down", "code": 429}}, {"type": "error", "message": "slow down"}):
+        _, error = ask(mode, sse_response([*body[:COMPLETED], event(failure)]), "plain", is_foundry=is_foundry)
+        assert isinstance(error, openai.APIStatusError)
+        assert "slow down" in str(error)
+    _, error = ask(mode, sse_response(body[:COMPLETED]), "plain", is_foundry=is_foundry)
+    assert isinstance(error, openai.APIStatusError)
+
+
+@MODES
+@OWNERS
 def test_plain_response_without_an_output_has_none(mode, is_foundry):
     """One that failed has no text."""
     body = {name: value for name, value in response("failed").items() if name != "output"}
@@ -292,3 +324,19 @@ def test_message_without_text_is_empty(mode, is_foundry, helper, fields):
     events = [EVENTS[CREATED], {"type": "response.completed", "response": whole}]
     script = plain_response(json.dumps(whole).encode()) if helper == "plain" else sse_response(list(map(event, events)))
     assert ask(mode, script, helper, is_foundry=is_foundry) == ("", "")
+
+
+@MODES
+@HELPERS
+@OWNERS
+@pytest.mark.parametrize("pieces", [("\xf0\x9f", "\x8c\x8c"), ("\\ud83c", "\\udf0c")], ids=["bytes", "halves"])
+def test_character_that_is_cut_between_two_events_is_joined(mode, helper, is_foundry, pieces):
+    """Foundry Local streams the tokens of its model, and a token may end within a character."""
+    deltas = [
+        event({**EVENTS[DELTA], "delta": "@"}).replace(b"@", piece.encode("latin-1")) for piece in (*pieces, " world")
+    ]
+    whole = "\U0001f30c world"
+    ends = [{**EVENTS[END], "text": whole}, {**EVENTS[DONE], "item": message(whole)}]
+    end = {**EVENTS[COMPLETED], "response": response("completed", message(whole))}
+    body = [*map(event, EVENTS[:DELTA]), *deltas, *map(event, [*ends, end])]
+    assert ascii(ask(mode, sse_response(body), helper, is_foundry=is_foundry)) == ascii((whole, whole))

@@ -158,6 +158,23 @@ def test_completion_of_another_service_is_unchanged(body, owner):
     assert repaired(body, owner=owner) == (body, False, {})
 
 
+@pytest.mark.parametrize("owner", Owner)
+@pytest.mark.parametrize(
+    "body",
+    [
+        completion([{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]),
+        completion(["H", None, "i"]),
+        completion(choice={"message": {"role": "assistant"}, "delta": {"content": "Hi"}}),
+        completion("", choice={"delta": {"role": "assistant", "content": "Hi"}}),
+    ],
+)
+def test_text_in_an_odd_place_is_the_content_whoever_sends_it(body, owner):
+    left, changed, codes = repaired(body, owner=owner)
+    [choice] = left["choices"]
+    assert (choice["message"]["content"], choice.get("delta")) == ("Hi", None)
+    assert (changed, set(codes)) == (True, {Repair.BODY_MESSAGE})
+
+
 def test_recorded_completion_of_2_2_1_is_unchanged():
     assert repaired(RECORDED_COMPLETION, WITH_TOOLS, Policy(strict=True)) == (RECORDED_COMPLETION, False, {})
 

@@ -66,7 +66,7 @@ def status_of(body):
         ({"errors": [{"message": "x", "code": 429}, {"message": "y", "code": 400}]}, 429),
         ({"ok": False, "description": "x"}, 500),
         ({"choices": [{"index": 0, "error": {"message": "x", "code": 502}, "finish_reason": "error"}]}, 502),
-        ({"choices": [{"index": 0, "message": {"error": "x"}}]}, None),
+        ({"choices": [{"index": 0, "message": {"error": "x"}}]}, 500),
         ({"choices": [{"index": 0, "message": {"content": ""}}], "error": {"message": "x", "code": 503}}, 503),
         ({"object": "error", "message": "x", "code": 400}, 400),
         ({"type": "error", "message": "x"}, 500),
@@ -453,6 +453,15 @@ def test_deep_error_event_becomes_an_error_object(deep):
         ({"error": {"message": {"text": "no"}}}, error("no", "server_error")),
         ({"choices": [{"index": 0, "delta": {"error": {"message": "no"}}}]}, error("no", "server_error")),
         ({"error": True}, error("The service reports a failure without a reason.", "server_error")),
+        (
+            {"error": {"x": {"y": "no"}}},
+            {
+                "error": {
+                    "x": {"y": "no"},
+                    **error('The service reports a failure: {"x":{"y":"no"}}', "server_error")["error"],
+                }
+            },
+        ),
     ],
 )
 def test_error_event_in_any_form_is_openais(payload, expected):

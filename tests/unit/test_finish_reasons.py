@@ -133,6 +133,17 @@ def test_unknown_reason_in_every_chunk_does_not_end_the_search_for_calls(reason)
     assert result.error["code"] == "stream_truncated"
 
 
+@pytest.mark.parametrize("reason", ["null", "None", "", " ", "undefined", "in_progress", "FinishReason.null", 7, {}])
+def test_no_reason_of_another_service_ends_a_choice(reason):
+    """It is forwarded as it is, but a stream that is cut after it is not complete, and the calls are found."""
+    chunks = [chunk({"content": piece}, reason) for piece in (CALL[:20], CALL[20:])]
+    result = repair(stream(chunks, done=b""), evidence=Evidence())
+    assert result.error["code"] == "stream_truncated"
+    result = repair(stream([*chunks, LAST]), asked(tools=TOOLS), evidence=Evidence())
+    assert (result.text, result.error) == ("", None)
+    assert ends(result)[-1] == "tool_calls"
+
+
 def test_reason_of_each_choice_stands_once():
     chunks = [chunk({"content": text}, "stop", index=index) for text in "ab" for index in range(2)]
     result = repair(stream([*chunks, chunk({}, "length", index=1)]), asked(n=2))

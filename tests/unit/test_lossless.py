@@ -98,6 +98,18 @@ def test_chunk_with_nothing_but_buffered_text_is_not_emitted():
     assert result.text == "<tool_c"
 
 
+def test_choice_whose_text_is_buffered_begins_before_the_next_one():
+    """The official accumulator takes the order in which choices begin for their indexes."""
+    chunks = [
+        *(chunk({"content": text}, index=index) for index, text in [(0, "<tool_c"), (1, "b"), (0, "a")]),
+        *(chunk({}, "stop", index=index) for index in range(2)),
+    ]
+    request = ChatRequest.read({"n": 2, "tools": TOOLS}, is_accumulated=True)
+    result = repair(stream(chunks), request)
+    assert [choice["index"] for each in result.chunks for choice in each["choices"]][:2] == [0, 1]
+    assert [text_of(result.chunks, index) for index in range(2)] == ["<tool_ca", "b"]
+
+
 def test_each_of_several_choices_keeps_what_is_beside_its_text():
     both = chunk({"content": "<tool_c"})
     both["choices"].append({**both["choices"][0], "index": 1, "delta": {"content": "Hello", "x": 1}, "token_ids": [7]})
@@ -168,6 +180,31 @@ def test_message_beside_a_delta_of_another_service_is_its_own(message):
     assert repair(body, evidence=Evidence()).output == body
 
 
+@pytest.mark.parametrize(
+    ("delta", "message"), [each for each in MESSAGES.values() if each[1] != "Hello" and "content" not in each[0]]
+)
+def test_message_of_another_service_is_kept_where_its_deltas_have_no_answer(delta, message):
+    """Beside and after a delta with a content, a message repeats it: Perplexity sends all of the text each time."""
+    each, last = chunk(dict(delta)), chunk(dict(delta), "stop")
+    each["choices"][0]["message"] = last["choices"][0]["message"] = message
+    result = repair(stream([each, LAST]), evidence=Evidence())
+    assert result.text == "Hello"
+    assert not any("message" in choice for each in result.chunks for choice in each["choices"])
+    body = stream([chunk({"content": "Hello"}), last])
+    assert repair(body, evidence=Evidence()).output == body
+
+
+@pytest.mark.parametrize("owner", Owner)
+@pytest.mark.parametrize("arguments", ["", None])
+def test_call_without_arguments_beside_its_reason_is_one_item(owner, arguments):
+    """Before openai 3, the client takes a second item of one delta for another call."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    result = repair(stream([chunk({"tool_calls": [call]}, "tool_calls")]), WITH_TOOLS, evidence=Evidence(owner))
+    items = [each.get("tool_calls", []) for each in deltas(result)]
+    assert max(map(len, items)) == 1
+    assert "".join(item["function"].get("arguments", "") for each in items for item in each) == "{}"
+
+
 @pytest.mark.parametrize("content", [["Hel", "lo"], [{"type": "text", "text": "Hello"}], {"text": "Hello"}])
 @pytest.mark.parametrize("request_", [asked(), WITH_TOOLS, asked(n=2)])
 def test_content_in_parts_in_the_last_chunk_is_kept(content, request_):
@@ -176,6 +213,14 @@ def test_content_in_parts_in_the_last_chunk_is_kept(content, request_):
         assert result.text == "Hello"
         assert Repair.CHUNK_FORM in result.codes
         assert len(result.reasons) == 1
+
+
+@pytest.mark.parametrize("owner", Owner)
+def test_content_in_parts_is_text_anywhere_in_a_stream(owner):
+    """Whoever sends it: a program would add a list to a text."""
+    contents = ["a", [{"type": "text", "text": "b"}], [{"type": "text", "text": None}], "c", [], ["d"]]
+    result = repair(stream([*(chunk({"content": each}) for each in contents), LAST]), evidence=Evidence(owner))
+    assert result.text == "abcd"
 
 
 def test_content_in_parts_of_another_service_is_its_own():

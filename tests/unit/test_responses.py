@@ -11,6 +11,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from shim.core.foundry import Evidence, Owner
+from shim.core.jsontext import load
 from shim.core.responses import ResponsesRepairer, repair_response
 from shim.errors import StreamError
 from shim.repairs import Policy, Repair
@@ -411,18 +412,62 @@ class TestOutputAtTheEnd:
         [said] = left[-1]["response"]["output"]
         assert said == message("completed", {"type": "output_text", "text": "".join(WORDS), "annotations": []})
 
+    def test_of_texts_that_never_ended(self, output):
+        """What was received of them is in the items."""
+        events = [event for event in conforming() if not event["type"].endswith(".done")]
+        assert self.ended(events, output)[1]["content"][0]["text"] == "".join(WORDS)
+        call_events = [event for event in as_2_2_1_calls_a_tool() if not event["type"].endswith(".done")]
+        [call] = self.ended(call_events, output)
+        assert call["arguments"] == '{"city":"Paris"}'
+
     def test_of_nothing(self, output):
         """Nothing is invented, and a list is a list."""
         assert self.ended([conforming()[0], None], output) == []
 
 
 @pytest.mark.parametrize("owner", [Owner.UNKNOWN, Owner.OTHER])
-@pytest.mark.parametrize("output", [None, []])
-def test_output_of_another_service_is_its_own(output, owner):
-    """OpenAI's client knows what an output that is missing there means."""
+def test_output_of_another_service_is_a_list(owner):
+    """An empty one is its own; with null, the text of the response is a TypeError in the program."""
     events = conforming()
-    events[-1]["response"]["output"] = output
+    events[-1]["response"]["output"] = []
     assert repair(events, owner=owner) == (events, RepairReport(Policy()))
+    events[-1]["response"]["output"] = None
+    assert repair(events, owner=owner)[0] == conforming()
+
+
+WHOLE = "a\U0001f30cb"
+
+
+def as_json_reads(*pieces):
+    """The texts of the events, with the bytes that are no characters as the JSON of the shim reads them."""
+    return [load(b'{"x":"' + piece + b'"}')["x"] for piece in pieces]
+
+
+@pytest.mark.parametrize("owner", [Owner.UNKNOWN, Owner.OTHER])
+@pytest.mark.parametrize("kind", ["response.output_text", "response.refusal", "response.function_call_arguments"])
+@pytest.mark.parametrize(
+    "pieces", [(b"a\xf0\x9f", b"\x8c\x8cb"), (b"a\xf0", b"\x9f\x8c", b"\x8cb"), (b"a\\ud83c", b"\\udf0cb")]
+)
+def test_character_that_is_cut_between_two_events_is_joined(owner, kind, pieces):
+    place = {"item_id": "x", "output_index": 0, "content_index": 0}
+    added = conforming()[:2]
+    events = [{"type": f"{kind}.delta", **place, "delta": piece} for piece in as_json_reads(*pieces)]
+    left, report = repair([*added, *events], owner=owner)
+    # In ASCII, since a half cannot be printed.
+    assert ascii("".join(event.get("delta", "") for event in left)) == ascii(WHOLE)
+    assert report.repairs[Repair.ENCODING]
+
+
+def test_start_of_a_character_that_is_never_completed_is_replaced():
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    [piece] = as_json_reads(b"a\xf0\x9f")
+    delta = {"type": "response.output_text.delta", **place, "delta": piece}
+    done = {"type": "response.output_text.done", **place, "text": "a"}
+    left, _ = repair([*conforming()[:2], delta, done], owner=Owner.UNKNOWN)
+    assert ascii([event.get("delta") for event in left[2:]]) == ascii(["a", "\ufffd", None])
+    repairer = ResponsesRepairer(RepairReport(Policy()), Evidence())
+    repairer.repair(dict(delta))
+    assert [event["delta"] for event in repairer.drain(complete=False)] == ["\ufffd"]
 
 
 @pytest.mark.parametrize("owner", [Owner.UNKNOWN, Owner.OTHER])
