@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.chunk_form import repair_content, says_something
 from shim.core.content import CUT_OFF, ContentText, Parts
-from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, finish_reason, is_failure, new_id, now
+from shim.core.foundry import CONSTANT_ID, FOREIGN, FOREIGN_IF_NULL, Owner, finish_reason, is_failure, new_id, now
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
 from shim.core.tool_calls import ToolCalls
@@ -260,7 +260,8 @@ def _repair_message(
 ) -> None:
     calls = ToolCalls(report, evidence, request=request)
     _repair_calls(message, calls, scope, is_foundry=evidence.is_foundry)
-    if not repair_content(message, Repair.BODY_MESSAGE, scope):
+    joins_parts = evidence.owner is not Owner.OTHER
+    if not repair_content(message, Repair.BODY_MESSAGE, scope, joins_parts=joins_parts):
         raise _damaged("its content is not text")
     is_cut_off = choice.get("finish_reason") in CUT_OFF
     parts = _split_content(message, calls, request, report, is_cut_off=is_cut_off)

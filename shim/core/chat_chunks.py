@@ -27,7 +27,17 @@ from shim.core.chunk_form import (
 )
 from shim.core.content import CUT_OFF, ContentText, Parts
 from shim.core.envelope import OBJECT, Envelope
-from shim.core.foundry import FOREIGN, FOREIGN_IF_NULL, Evidence, finish_reason, is_failure, is_reason, new_id, now
+from shim.core.foundry import (
+    FOREIGN,
+    FOREIGN_IF_NULL,
+    Evidence,
+    Owner,
+    finish_reason,
+    is_failure,
+    is_reason,
+    new_id,
+    now,
+)
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
 from shim.core.tool_calls import ToolCalls
@@ -421,7 +431,9 @@ class ChunkRepairer:
             if not FOREIGN_IF_NULL.isdisjoint(delta):
                 _remove_null(delta, scope)
             _remove_foreign(delta, scope)
-        if not repair_content(delta, Repair.CHUNK_FORM, scope):
+        # A program that reads the chunks of a known other service knows its parts.
+        joins_parts = self._evidence.owner is not Owner.OTHER or self._request.is_accumulated
+        if not repair_content(delta, Repair.CHUNK_FORM, scope, joins_parts=joins_parts):
             raise damaged("a content is not text")
         repair_fields(delta, scope)
         if self._request.is_accumulated:

@@ -199,13 +199,14 @@ def repair_fields(delta: dict[str, Any], scope: RepairScope) -> None:
             del delta[name]
 
 
-def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope) -> bool:
+def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope, *, joins_parts: bool) -> bool:
     """Make the content of a delta or message a text in place.
 
     Args:
         fields: The delta or message.
         repair: The code of the repair.
         scope: Where the repair is counted.
+        joins_parts: Whether a list of text parts, as messages of a request may have it, is joined.
 
     Returns:
         Whether it may stay as it is now: False if it is damaged.
@@ -219,7 +220,7 @@ def repair_content(fields: dict[str, Any], repair: Repair, scope: RepairScope) -
     text = join_parts(content)
     if text is None:
         return isinstance(content, list) and all(map(is_object, cast("list[Any]", content)))
-    if scope.allows(repair, content):
+    if (joins_parts or is_object(content)) and scope.allows(repair, content):
         fields["content"] = text
     return True
 

@@ -158,12 +158,26 @@ def test_completion_of_another_service_is_unchanged(body, owner):
     assert repaired(body, owner=owner) == (body, False, {})
 
 
+IN_PARTS = [completion([{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]), completion(["H", None, "i"])]
+
+
+@pytest.mark.parametrize("body", IN_PARTS)
+def test_content_in_parts_of_a_known_other_service_is_unchanged(body):
+    assert repaired(body, owner=Owner.OTHER) == (body, False, {})
+
+
+@pytest.mark.parametrize("body", IN_PARTS)
+@pytest.mark.parametrize("owner", [Owner.FOUNDRY, Owner.UNKNOWN])
+def test_content_in_parts_is_text(body, owner):
+    left, changed, codes = repaired(body, owner=owner)
+    assert left["choices"][0]["message"]["content"] == "Hi"
+    assert (changed, set(codes)) == (True, {Repair.BODY_MESSAGE})
+
+
 @pytest.mark.parametrize("owner", Owner)
 @pytest.mark.parametrize(
     "body",
     [
-        completion([{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]),
-        completion(["H", None, "i"]),
         completion(choice={"message": {"role": "assistant"}, "delta": {"content": "Hi"}}),
         completion("", choice={"delta": {"role": "assistant", "content": "Hi"}}),
     ],

@@ -215,12 +215,23 @@ def test_content_in_parts_in_the_last_chunk_is_kept(content, request_):
         assert len(result.reasons) == 1
 
 
-@pytest.mark.parametrize("owner", Owner)
-def test_content_in_parts_is_text_anywhere_in_a_stream(owner):
-    """Whoever sends it: a program would add a list to a text."""
-    contents = ["a", [{"type": "text", "text": "b"}], [{"type": "text", "text": None}], "c", [], ["d"]]
-    result = repair(stream([*(chunk({"content": each}) for each in contents), LAST]), evidence=Evidence(owner))
+IN_PARTS = ["a", [{"type": "text", "text": "b"}], [{"type": "text", "text": None}], "c", [], ["d"]]
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_accumulated"), [(Owner.FOUNDRY, False), (Owner.UNKNOWN, False), (Owner.OTHER, True)]
+)
+def test_content_in_parts_is_text_anywhere_in_a_stream(owner, is_accumulated):
+    """A program would add a list to a text, and the official client's `.stream()` does."""
+    body = stream([*(chunk({"content": each}) for each in IN_PARTS), LAST])
+    result = repair(body, ChatRequest(is_accumulated=is_accumulated), evidence=Evidence(owner))
     assert result.text == "abcd"
+
+
+def test_content_in_parts_of_a_known_other_service_is_unchanged():
+    """A program that reads its chunks knows them."""
+    body = stream([*(chunk({"content": each}) for each in IN_PARTS), LAST])
+    assert repair(body, evidence=Evidence(Owner.OTHER)).output == body
 
 
 def test_content_in_parts_of_another_service_is_its_own():

@@ -158,7 +158,7 @@ FORMS = [
     lambda text, index: chunk({"content": text}, index=index),
     lambda text, index: {**chunk({"content": text}, index=index), "x": [1]},
     lambda text, index: chunk({"content": text, "role": "assistant"}, index=index),
-    lambda text, index: chunk({"content": [{"type": "text", "text": text}]}, index=index),
+    lambda text, index: chunk({"content": {"type": "text", "text": text}}, index=index),
     lambda text, index: chunk({"reasoning_content": "Hm.", "content": text}, index=index),
     lambda text, index: chunk({"content": text}, index=index) | {"usage": {"total_tokens": 1}},
 ]
