@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from shim.core.buffered import Buffered
 from shim.core.chunk_form import is_hollow
 from shim.core.jsontext import is_object
+from shim.core.response_items import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,9 @@ class _Queue:
         self._ahead = 0
 
     @property
-    def is_empty(self) -> bool:
-        return not self._waiting
+    def is_waiting(self) -> bool:
+        """Whether something waits that may be only text."""
+        return bool(self._waiting) and self._waiting.is_only_text
 
     def add(self, text: str, chunk: _Chunk) -> None:
         self._waiting.add(text, chunk)
@@ -74,7 +76,7 @@ class _Queue:
 
     def _deltas_of(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The deltas of the choice that have text."""
-        for choice in chunk["choices"]:
+        for choice in objects(chunk.get("choices")):
             delta: Any = choice.get("delta")
             if choice.get("index") == self._index and is_object(delta) and isinstance(delta.get("content"), str):
                 yield delta
@@ -111,26 +113,35 @@ class WholeChunks:
         """
         if self._evidence.is_foundry and not self._queues:
             return _as_events(self._chunks.repair(chunk))
-        index, text = _read(chunk)
-        if index is None and not chunk.get("choices"):
+        sent_index, text = _read(chunk)
+        if sent_index is None and not chunk.get("choices"):
             return _as_events(self._chunks.repair(chunk))
         repairs = self._report.repairs.total()
-        was_buffering = index is not None and self._chunks.is_buffering(index)
+        # If a part of the text before it was emitted, and the rest is buffered, then its own text is not emitted whole.
+        is_whole = sent_index in self._queues or not (
+            sent_index is not None and self._chunks.is_buffering(sent_index)
+        )
         emitted = self._chunks.repair(chunk)
-        is_as_received = self._report.repairs.total() == repairs and not self._evidence.is_foundry
+        index = self._chunks.last_index
+        is_as_received = (
+            raw is not None
+            and index == sent_index
+            and self._report.repairs.total() == repairs
+            and not (self._chunks.has_found or self._evidence.is_foundry)
+        )
         if index is None or raw is None or not is_as_received:
             return (
                 self._give_up(index, [chunk] if emitted is None else emitted) if self._queues else _as_events(emitted)
             )
         queue = self._queues.get(index)
         if queue is None:
-            if emitted is None or was_buffering:
+            if emitted is None or not is_whole:
                 return _as_events(emitted)
             queue = self._queues[index] = _Queue(index)
         emitted = [chunk] if emitted is None else emitted
         queue.add(text, _Chunk(raw, emitted))
         out: list[Event] = [*queue.release(emitted)]
-        if queue.is_empty or not self._chunks.is_buffering(index):
+        if not (queue.is_waiting and self._chunks.is_buffering(index)):
             out += queue.give_up([])
             del self._queues[index]
         return out
@@ -159,9 +170,7 @@ def _as_events(emitted: list[dict[str, Any]] | None) -> list[Event] | None:
 def _read(chunk: dict[str, Any]) -> tuple[int | None, str]:
     """The index and the text of the only choice of a chunk; None as the index if there is not one."""
     choices: Any = chunk.get("choices")
-    choice: Any = (
-        cast("list[Any]", choices)[0] if isinstance(choices, list) and len(cast("list[Any]", choices)) == 1 else None
-    )
+    choice: Any = cast("list[Any]", choices)[0] if isinstance(choices, list) and len(choices) == 1 else None
     if not is_object(choice) or type(index := choice.get("index")) is not int:
         return None, ""
     delta: Any = choice.get("delta")
