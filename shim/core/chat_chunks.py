@@ -75,9 +75,14 @@ class _Choice:
         return self.content is not None or bool(self.joiners)
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether a call, or content that may still become one or a marker, waits for what follows."""
+        return bool(self.joiners or self.calls.is_buffering or (self.content and self.content.is_undecided))
+
+    @property
     def is_buffering(self) -> bool:
         """Whether some of its content, or a call, waits for what follows."""
-        return bool(self.joiners or self.calls.is_buffering or (self.content is not None and self.content.is_buffering))
+        return self.is_undecided or (self.content is not None and self.content.is_buffering)
 
     def passes(self, text: str) -> bool:
         """Whether this content would be emitted unchanged, and would not affect what follows it."""
@@ -571,7 +576,7 @@ def _empty_choice(index: int) -> dict[str, Any]:
 
 def _is_early(delta: dict[str, Any], state: _Choice) -> bool:
     """Whether a finish reason may not be the last one: more than an empty delta is beside it, or buffered."""
-    return state.owed_reason is not None or any(delta.values()) or state.is_buffering
+    return state.owed_reason is not None or any(delta.values()) or state.is_undecided
 
 
 def _take_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice, scope: RepairScope) -> None:

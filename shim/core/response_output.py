@@ -14,6 +14,7 @@ from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
 from shim.core.tool_calls import Identities
+from shim.errors import StreamError
 from shim.reports import RepairScope
 
 if TYPE_CHECKING:
@@ -264,8 +265,9 @@ class OutputRepairer:
         emitted = self._take(event, kind)
         changed = emitted is not None
         emitted = [event] if emitted is None else emitted
-        waiting = [text.waiting for text in self._waiting]
-        if not any(each is event for each in waiting) and (waiting or not any(each is event for each in emitted)):
+        waits = any(text.waiting is event for text in self._waiting)
+        # Deltas of one text keep their order. Those that wait in others are overtaken.
+        if len(self._waiting) > waits or not (waits or any(each is event for each in emitted)):
             self._numbering.leave_out()
         changed |= self._put_in_place(emitted, event)
         return emitted if changed else None
@@ -281,12 +283,27 @@ class OutputRepairer:
                 self._numbering.add(each)
         return changed
 
-    def drain(self, *, complete: bool) -> list[dict[str, Any]]:
-        """Return what is buffered, at the end of the stream."""
-        flushed = self._emit_buffered()
-        events = self._end_all(is_cut_off=not complete)
+    def drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
+        """Yield what is buffered, at the end of the stream.
+
+        Raises:
+            StreamError: The policy is strict and a repair is needed; what is certainly text was yielded before.
+        """
+        yield from self._emit_buffered()
+        try:
+            events = self._end_all(is_cut_off=not complete)
+        except StreamError:
+            yield from self._give_up_all()
+            raise
         self._put_in_place(events)
-        return [*flushed, *events]
+        yield from events
+        yield from self._give_up_all()
+
+    def _give_up_all(self) -> list[dict[str, Any]]:
+        """Emit what is certain of all deltas that wait."""
+        events = [event for text in [*self._waiting] for event in self._give_up(text)]
+        self._put_in_place(events)
+        return events
 
     def rewrite(self, response: dict[str, Any]) -> bool:
         """Repair the whole output of a response in place; whether it is changed.

@@ -123,8 +123,8 @@ class ResponsesRepairer:
         emitted = self._output.repair(event, kind)
         return [event] if changed and emitted is None else emitted
 
-    def drain(self, *, complete: bool) -> list[dict[str, Any]]:
-        """Return the events that are owed at the end of the stream: those with what is buffered of a text."""
+    def drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
+        """Yield the events that are owed at the end of the stream: those with what is buffered of a text."""
         return self._output.drain(complete=complete)
 
     def _reset(self, response: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from shim.core.buffered import Buffered
 from shim.core.chunk_form import is_hollow
 from shim.core.jsontext import is_object
 from shim.core.response_items import objects
+from shim.errors import StreamError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,9 +149,13 @@ class WholeChunks:
 
     def drain(self, *, complete: bool) -> Iterator[Event]:
         """Yield what is owed at the end of the stream; see `ChunkRepairer.drain`."""
-        for chunk in self._chunks.drain(complete=complete):
-            index, _ = _read(chunk)
-            yield from [chunk] if index is None else self._give_up(index, [chunk])
+        try:
+            for chunk in self._chunks.drain(complete=complete):
+                index, _ = _read(chunk)
+                yield from [chunk] if index is None else self._give_up(index, [chunk])
+        except StreamError:
+            yield from self._give_up(None, [])
+            raise
         yield from self._give_up(None, [])
 
     def _give_up(self, index: int | None, emitted: list[dict[str, Any]]) -> list[Event]:
