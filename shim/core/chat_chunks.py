@@ -210,9 +210,9 @@ class ChunkRepairer:
         """Whether something that is not text was found in the content of that chunk."""
         return any(choice.has_found for choice in self._last_choices)
 
-    def is_buffering(self, index: int) -> bool:
+    def is_buffering(self, index: int | None) -> bool:
         """Whether some of a choice's content, or a call, waits for what follows."""
-        choice = self._choices.get(index)
+        choice = None if index is None else self._choices.get(index)
         return choice is not None and choice.is_buffering
 
     def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -559,9 +559,7 @@ class ChunkRepairer:
 
 
 def _says_something(chunk: dict[str, Any]) -> bool:
-    return has_content(chunk) or any(
-        choice.get("finish_reason") is not None for choice in objects(chunk["choices"])
-    )
+    return has_content(chunk) or any(choice.get("finish_reason") is not None for choice in objects(chunk["choices"]))
 
 
 def _split(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> list[dict[str, Any]]:

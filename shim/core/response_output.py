@@ -520,9 +520,7 @@ class OutputRepairer:
                 events += self._flush(message, number, text, is_cut_off=is_cut_off)
         return events + self._end_thought(message)
 
-    def _flush(
-        self, message: _Message, number: int, text: _Text, *, is_cut_off: bool = False
-    ) -> list[dict[str, Any]]:
+    def _flush(self, message: _Message, number: int, text: _Text, *, is_cut_off: bool = False) -> list[dict[str, Any]]:
         """End a text that had deltas: those that wait are emitted; what is buffered of others is one more."""
         if not text.is_open:
             return []

@@ -6,7 +6,7 @@ So a chunk of another service waits as a whole.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from shim.core.buffered import Buffered
 from shim.core.chunk_form import is_hollow
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from shim.core.chat_chunks import ChunkRepairer
     from shim.core.foundry import Evidence
     from shim.reports import RepairReport
+
+_TEXT_FIELDS: Final = ("role", "content")
 
 Event: TypeAlias = "dict[str, Any] | bytes"
 """What is emitted: a chunk, or an event as received."""
@@ -38,6 +40,8 @@ class _Queue:
     def __init__(self, index: int) -> None:
         self._index = index
         self._waiting = Buffered[_Chunk]()
+        # Whether a call or reasoning waits beside a text.
+        self.has_more = False
         # How many characters of the released chunks the repair has emitted for those that wait, or will emit.
         self._ahead = 0
 
@@ -46,8 +50,9 @@ class _Queue:
         """Whether something waits that may be only text."""
         return bool(self._waiting) and self._waiting.is_only_text
 
-    def add(self, text: str, chunk: _Chunk) -> None:
+    def add(self, text: str, chunk: _Chunk, *, has_more: bool) -> None:
         self._waiting.add(text, chunk)
+        self.has_more |= has_more
 
     def release(self, emitted: list[dict[str, Any]]) -> Iterator[bytes]:
         """Yield the events whose text is now emitted in full."""
@@ -114,38 +119,40 @@ class WholeChunks:
         """
         if self._evidence.is_foundry and not self._queues:
             return _as_events(self._chunks.repair(chunk))
-        sent_index, text = _read(chunk)
+        sent_index, delta = _read(chunk)
+        text = _text_of(delta)
+        has_more = any(value for name, value in delta.items() if name not in _TEXT_FIELDS)
         if sent_index is None and not chunk.get("choices"):
             return _as_events(self._chunks.repair(chunk))
         repairs = self._report.repairs.total()
-        # If a part of the text before it was emitted, and the rest is buffered, then its own text is not emitted whole.
-        is_whole = sent_index in self._queues or not (
-            sent_index is not None and self._chunks.is_buffering(sent_index)
-        )
+        # If what waits before it was emitted in part, then its own text is not emitted as a whole.
+        is_whole = sent_index in self._queues or not self._chunks.is_buffering(sent_index)
         emitted = self._chunks.repair(chunk)
         index = self._chunks.last_index
-        is_as_received = (
-            raw is not None
-            and index == sent_index
-            and self._report.repairs.total() == repairs
-            and not (self._chunks.has_found or self._evidence.is_foundry)
-        )
-        if index is None or raw is None or not is_as_received:
-            return (
-                self._give_up(index, [chunk] if emitted is None else emitted) if self._queues else _as_events(emitted)
-            )
+        is_repaired = self._report.repairs.total() > repairs or self._chunks.has_found or self._evidence.is_foundry
+        if raw is None or index is None or index != sent_index or is_repaired:
+            return self._follow(index, chunk, emitted)
         queue = self._queues.get(index)
+        # A call or reasoning of the service's own does not wait for a text, only for another before it.
+        if emitted is None and (queue is None or (has_more and not text and not queue.has_more)):
+            return None
         if queue is None:
-            if emitted is None or not is_whole:
+            if not is_whole:
                 return _as_events(emitted)
             queue = self._queues[index] = _Queue(index)
         emitted = [chunk] if emitted is None else emitted
-        queue.add(text, _Chunk(raw, emitted))
+        queue.add(text, _Chunk(raw, emitted), has_more=has_more)
         out: list[Event] = [*queue.release(emitted)]
         if not (queue.is_waiting and self._chunks.is_buffering(index)):
             out += queue.give_up([])
             del self._queues[index]
         return out
+
+    def _follow(
+        self, index: int | None, chunk: dict[str, Any], emitted: list[dict[str, Any]] | None
+    ) -> list[Event] | None:
+        """Emit a chunk as it was repaired, after those that wait."""
+        return self._give_up(index, [chunk] if emitted is None else emitted) if self._queues else _as_events(emitted)
 
     def drain(self, *, complete: bool) -> Iterator[Event]:
         """Yield what is owed at the end of the stream; see `ChunkRepairer.drain`."""
@@ -172,12 +179,17 @@ def _as_events(emitted: list[dict[str, Any]] | None) -> list[Event] | None:
     return None if emitted is None else [*emitted]
 
 
-def _read(chunk: dict[str, Any]) -> tuple[int | None, str]:
-    """The index and the text of the only choice of a chunk; None as the index if there is not one."""
+def _read(chunk: dict[str, Any]) -> tuple[int | None, dict[str, Any]]:
+    """The index and the delta of the only choice of a chunk; None as the index if there is not one."""
     choices: Any = chunk.get("choices")
-    choice: Any = cast("list[Any]", choices)[0] if isinstance(choices, list) and len(choices) == 1 else None
+    items = cast("list[Any]", choices) if isinstance(choices, list) else []
+    choice: Any = items[0] if len(items) == 1 else None
     if not is_object(choice) or type(index := choice.get("index")) is not int:
-        return None, ""
+        return None, {}
     delta: Any = choice.get("delta")
-    text: Any = delta.get("content") if is_object(delta) else None
-    return index, text if isinstance(text, str) else ""
+    return index, delta if is_object(delta) else {}
+
+
+def _text_of(delta: dict[str, Any]) -> str:
+    text: Any = delta.get("content")
+    return text if isinstance(text, str) else ""
