@@ -265,12 +265,18 @@ class OutputRepairer:
         emitted = self._take(event, kind)
         changed = emitted is not None
         emitted = [event] if emitted is None else emitted
-        waits = any(text.waiting is event for text in self._waiting)
+        waits = self._waits(event)
         # Deltas of one text keep their order. Those that wait in others are overtaken.
         if len(self._waiting) > waits or not (waits or any(each is event for each in emitted)):
             self._numbering.leave_out()
         changed |= self._put_in_place(emitted, event)
         return emitted if changed else None
+
+    def _waits(self, event: dict[str, Any]) -> bool:
+        """Whether the last event is a delta that waits."""
+        message = self._messages.get(self._last_index)
+        text = None if message is None else message.texts.get(_number(event.get("content_index")))
+        return text is not None and text.waiting is event
 
     def _put_in_place(self, emitted: list[dict[str, Any]], event: dict[str, Any] | None = None) -> bool:
         """Number the emitted events; whether that changes the one that they are emitted for."""

@@ -28,9 +28,18 @@ Event: TypeAlias = "dict[str, Any] | bytes"
 
 
 class _Chunk(NamedTuple):
-    """A chunk that waits: its event as received, and what the repair emitted for it."""
+    """A chunk that may wait.
+
+    Attributes:
+        raw: Its event as received.
+        text: The text of its content.
+        has_more: Whether a call or reasoning is beside that.
+        emitted: What the repair emitted for it.
+    """
 
     raw: bytes
+    text: str
+    has_more: bool
     emitted: list[dict[str, Any]]
 
 
@@ -38,7 +47,7 @@ class _Queue:
     """The waiting chunks of one choice, whose repair emits their text later than they were received."""
 
     def __init__(self, index: int) -> None:
-        self._index = index
+        self.index = index
         self._waiting = Buffered[_Chunk]()
         # Whether a call or reasoning waits beside a text.
         self.has_more = False
@@ -50,14 +59,14 @@ class _Queue:
         """Whether something waits that may be only text."""
         return bool(self._waiting) and self._waiting.is_only_text
 
-    def add(self, text: str, chunk: _Chunk, *, has_more: bool) -> None:
-        self._waiting.add(text, chunk)
-        self.has_more |= has_more
+    def add(self, chunk: _Chunk) -> None:
+        self._waiting.add(chunk.text, chunk)
+        self.has_more |= chunk.has_more
 
     def release(self, emitted: list[dict[str, Any]]) -> Iterator[bytes]:
         """Yield the events whose text is now emitted in full."""
-        for text, chunk in self._waiting.release(self._text_of(emitted)):
-            self._ahead += len(text) - len(self._text_of(chunk.emitted))
+        for text, chunk in self._waiting.release(self._text_in(emitted)):
+            self._ahead += len(text) - len(self._text_in(chunk.emitted))
             yield chunk.raw
 
     def give_up(self, emitted: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -77,14 +86,14 @@ class _Queue:
                 delta["content"] = text[cut:]
         return is_hollow(chunk)
 
-    def _text_of(self, emitted: list[dict[str, Any]]) -> str:
+    def _text_in(self, emitted: list[dict[str, Any]]) -> str:
         return "".join(delta["content"] for chunk in emitted for delta in self._deltas_of(chunk))
 
     def _deltas_of(self, chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The deltas of the choice that have text."""
         for choice in objects(chunk.get("choices")):
             delta: Any = choice.get("delta")
-            if choice.get("index") == self._index and is_object(delta) and isinstance(delta.get("content"), str):
+            if choice.get("index") == self.index and is_object(delta) and isinstance(delta.get("content"), str):
                 yield delta
 
 
@@ -133,19 +142,22 @@ class WholeChunks:
         if raw is None or index is None or index != sent_index or is_repaired:
             return self._follow(index, chunk, emitted)
         queue = self._queues.get(index)
+        if queue is None and (emitted is None or not is_whole):
+            return _as_events(emitted)
         # A call or reasoning of the service's own does not wait for a text, only for another before it.
-        if emitted is None and (queue is None or (has_more and not text and not queue.has_more)):
+        if queue is not None and emitted is None and has_more and not text and not queue.has_more:
             return None
-        if queue is None:
-            if not is_whole:
-                return _as_events(emitted)
-            queue = self._queues[index] = _Queue(index)
-        emitted = [chunk] if emitted is None else emitted
-        queue.add(text, _Chunk(raw, emitted), has_more=has_more)
-        out: list[Event] = [*queue.release(emitted)]
-        if not (queue.is_waiting and self._chunks.is_buffering(index)):
+        return self._wait(queue or _Queue(index), _Chunk(raw, text, has_more, [chunk] if emitted is None else emitted))
+
+    def _wait(self, queue: _Queue, chunk: _Chunk) -> list[Event]:
+        """Let a chunk wait; return what is emitted now."""
+        queue.add(chunk)
+        out: list[Event] = [*queue.release(chunk.emitted)]
+        if queue.is_waiting and self._chunks.is_buffering(queue.index):
+            self._queues[queue.index] = queue
+        else:
             out += queue.give_up([])
-            del self._queues[index]
+            self._queues.pop(queue.index, None)
         return out
 
     def _follow(

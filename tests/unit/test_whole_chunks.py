@@ -263,12 +263,6 @@ def test_reasoning_keeps_its_order_if_some_waits_beside_a_text():
     assert b"".join(left).startswith(b"".join(sent))
 
 
-def test_text_that_waits_is_emitted_although_a_strict_policy_refuses_the_call_after_it():
-    sent = [with_logprobs("a <"), chunk({"content": f"b> {CALL}"}), LAST]
-    left, _ = emitted(map(event, sent), policy=Policy(strict=True))
-    assert said([each for each in payloads(b"".join(left)) if "choices" in each])[0].startswith("a ")
-
-
 def test_choices_that_are_not_repaired_are_no_exception():
     """Nor are they looked at."""
     damaged = {**chunk({"content": "b"}), "choices": chunk({"content": "b"})["choices"][0]}
