@@ -42,6 +42,9 @@ class _Numbering:
         self._places: dict[int, int] = {}
         self._added = 0
         self._next_place = 0
+        # The texts with deltas that wait, and the deltas that are emitted now, after they have waited.
+        self.waiting: set[_Text] = set()
+        self.released: list[dict[str, Any]] = []
 
     def place_of(self, index: int) -> int:
         """The place in the emitted output of an item of the service."""
@@ -219,9 +222,6 @@ class OutputRepairer:
         self._added: dict[int, dict[str, Any]] = {}
         # The events that end a message, until the next item shows whether its text has something left over.
         self._buffered: list[tuple[dict[str, Any], str]] = []
-        # The texts with deltas that wait, and the deltas that are emitted now, after they have waited.
-        self._waiting: set[_Text] = set()
-        self._released: list[dict[str, Any]] = []
         self._calls = ResponseCalls(request, report, evidence)
         self._identities = Identities()
         self._has_reasoning = False
@@ -267,7 +267,7 @@ class OutputRepairer:
         emitted = [event] if emitted is None else emitted
         waits = self._waits(event)
         # Deltas of one text keep their order. Those that wait in others are overtaken.
-        if len(self._waiting) > waits or not (waits or any(each is event for each in emitted)):
+        if len(self._numbering.waiting) > waits or not (waits or any(each is event for each in emitted)):
             self._numbering.leave_out()
         changed |= self._put_in_place(emitted, event)
         return emitted if changed else None
@@ -281,7 +281,7 @@ class OutputRepairer:
     def _put_in_place(self, emitted: list[dict[str, Any]], event: dict[str, Any] | None = None) -> bool:
         """Number the emitted events; whether that changes the one that they are emitted for."""
         changed = False
-        released, self._released = {id(each) for each in self._released}, []
+        released, self._numbering.released = {id(each) for each in self._numbering.released}, []
         for each in emitted:
             if each is event or id(each) in released:
                 changed |= self._numbering.forward(each)
@@ -307,7 +307,7 @@ class OutputRepairer:
 
     def _give_up_all(self) -> list[dict[str, Any]]:
         """Emit what is certain of all deltas that wait."""
-        events = [event for text in [*self._waiting] for event in self._give_up(text)]
+        events = [event for text in [*self._numbering.waiting] for event in self._give_up(text)]
         self._put_in_place(events)
         return events
 
@@ -431,17 +431,17 @@ class OutputRepairer:
     def _release(self, text: _Text, emitted: str) -> list[dict[str, Any]]:
         """Emit the deltas that waited for this text."""
         released = text.release(emitted)
-        self._released += released
+        self._numbering.released += released
         if text.waits_in_vain:
             return released + self._give_up(text)
-        self._waiting.add(text)
+        self._numbering.waiting.add(text)
         return released
 
     def _give_up(self, text: _Text) -> list[dict[str, Any]]:
         """Emit what is certain of the deltas that wait, as one."""
-        self._waiting.discard(text)
+        self._numbering.waiting.discard(text)
         emitted, is_shortened = text.give_up()
-        self._released += emitted
+        self._numbering.released += emitted
         if is_shortened:
             self._numbering.leave_out()
         return emitted
