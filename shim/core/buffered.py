@@ -12,12 +12,17 @@ T = TypeVar("T")
 
 
 class Buffered(Generic[T]):
-    """Things whose texts are buffered, in their order, until as much text has been emitted."""
+    """Things whose texts are buffered, in their order, until as much text has been emitted.
+
+    Attributes:
+        is_only_text: Whether the emitted text is that of the things; otherwise some of it was taken out.
+    """
 
     def __init__(self) -> None:
         """Wait for nothing."""
         self._things: deque[tuple[str, T]] = deque()
         self._emitted = ""
+        self.is_only_text = True
 
     def __bool__(self) -> bool:
         """Whether anything waits."""
@@ -40,9 +45,11 @@ class Buffered(Generic[T]):
             start += len(text)
             yield text, thing
         self._emitted = known[start:]
+        if emitted:
+            self.is_only_text = (self._things[0][0] if self._things else "").startswith(self._emitted)
 
     def give_up(self) -> tuple[str, list[T]]:
         """Wait for nothing any more; return the things that waited, and what was emitted of the text of the first."""
         things, self._things = [thing for _, thing in self._things], deque[tuple[str, T]]()
-        emitted, self._emitted = self._emitted, ""
+        emitted, self._emitted, self.is_only_text = self._emitted, "", True
         return emitted, things

@@ -40,6 +40,7 @@ from shim.core.foundry import (
 )
 from shim.core.ignored import AnswerCheck
 from shim.core.jsontext import is_object
+from shim.core.response_items import objects
 from shim.core.tool_calls import ToolCalls
 from shim.repairs import Repair
 from shim.reports import RepairScope
@@ -70,6 +71,8 @@ class _Choice:
         self.owed_reason: str | None = None
         self.calls = ToolCalls(report, evidence, request=request)
         self.content = ContentText(request, report) if ContentText.is_needed(request, report) else None
+        # Whether something that is not text was found in its last content.
+        self.has_found = False
         # For texts that end within a character: by field, and by call for arguments.
         self.joiners: dict[str | int, CharacterJoiner] = {}
         # How many items the lists in its deltas have had, by field.
@@ -86,9 +89,14 @@ class _Choice:
         return self.content is not None or bool(self.joiners)
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether a call, or content that may still become one or a marker, waits for what follows."""
+        return bool(self.joiners or self.calls.is_buffering or (self.content and self.content.is_undecided))
+
+    @property
     def is_buffering(self) -> bool:
         """Whether some of its content, or a call, waits for what follows."""
-        return bool(self.joiners or self.calls.is_buffering or (self.content is not None and self.content.is_buffering))
+        return self.is_undecided or (self.content is not None and self.content.is_buffering)
 
     def passes(self, text: str) -> bool:
         """Whether this content would be emitted unchanged, and would not affect what follows it."""
@@ -206,9 +214,19 @@ class ChunkRepairer:
         """Whether this content would be emitted unchanged, and would not affect what follows it."""
         return not self._checks_content and all(choice.passes(text) for choice in self._last_choices)
 
-    def is_buffering(self, index: int) -> bool:
+    @property
+    def last_index(self) -> int | None:
+        """The index of the choice that the last chunk with choices was of; None if it had several."""
+        return self._last_choices[0].index if len(self._last_choices) == 1 else None
+
+    @property
+    def has_found(self) -> bool:
+        """Whether something that is not text was found in the content of that chunk."""
+        return any(choice.has_found for choice in self._last_choices)
+
+    def is_buffering(self, index: int | None) -> bool:
         """Whether some of a choice's content, or a call, waits for what follows."""
-        choice = self._choices.get(index)
+        choice = None if index is None else self._choices.get(index)
         return choice is not None and choice.is_buffering
 
     def repair(self, chunk: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -468,6 +486,7 @@ class ChunkRepairer:
     ) -> bool:
         """Lift tool calls and reasoning out of the content; whether some of it is buffered."""
         content.note_beside(delta)
+        state.has_found = False
         text: Any = delta.get("content")
         if not isinstance(text, str) and (text is not None or not at_end):
             return False
@@ -509,6 +528,7 @@ class ChunkRepairer:
 
     def _put(self, parts: Parts, state: _Choice, delta: dict[str, Any]) -> None:
         """Put the parts of a content, if there are any, into a delta."""
+        state.has_found = bool(parts.reasoning or parts.calls)
         if parts.text:
             delta["content"] = parts.text
         if parts.put_beside(delta, state.calls):
@@ -561,7 +581,7 @@ class ChunkRepairer:
 
 
 def _says_something(chunk: dict[str, Any]) -> bool:
-    return has_content(chunk) or any(choice.get("finish_reason") is not None for choice in chunk["choices"])
+    return has_content(chunk) or any(choice.get("finish_reason") is not None for choice in objects(chunk["choices"]))
 
 
 def _split(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -576,7 +596,7 @@ def _empty_choice(index: int) -> dict[str, Any]:
 
 def _is_early(delta: dict[str, Any], state: _Choice) -> bool:
     """Whether a finish reason may not be the last one: more than an empty delta is beside it, or buffered."""
-    return state.owed_reason is not None or any(delta.values()) or state.is_buffering
+    return state.owed_reason is not None or any(delta.values()) or state.is_undecided
 
 
 def _is_only_in_message(choice: dict[str, Any], delta: dict[str, Any], state: _Choice) -> bool:

@@ -133,13 +133,14 @@ class ContentText:
         return self._calls is not None and self._calls.is_left_over
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether some of the content may still become a call or a marker."""
+        return self._reasoning.is_buffering or (self._calls is not None and self._calls.is_buffering)
+
+    @property
     def is_buffering(self) -> bool:
         """Whether some of the content is not emitted yet, because of what it may still become."""
-        return (
-            self._reasoning.is_buffering
-            or (self._calls is not None and self._calls.is_buffering)
-            or (self._cumulative is not None and self._cumulative.is_buffering)
-        )
+        return self.is_undecided or (self._cumulative is not None and self._cumulative.is_buffering)
 
     def passes(self, text: str) -> bool:
         """Whether a piece of content would leave as it is and change nothing for those after it."""

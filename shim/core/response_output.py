@@ -14,6 +14,7 @@ from shim.core.jsontext import is_object
 from shim.core.response_calls import ResponseCalls
 from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
 from shim.core.tool_calls import Identities
+from shim.errors import StreamError
 from shim.reports import RepairScope
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class _Numbering:
         self._places: dict[int, int] = {}
         self._added = 0
         self._next_place = 0
+        # The texts with deltas that wait, and the deltas that are emitted now, after they have waited.
+        self.waiting: set[_Text] = set()
+        self.released: list[dict[str, Any]] = []
 
     def place_of(self, index: int) -> int:
         """The place in the emitted output of an item of the service."""
@@ -111,21 +115,31 @@ class _Text:
         """The last of the deltas that wait; None if none does."""
         return self._waiting.last
 
-    def release(self, parts: Parts, event: dict[str, Any] | None) -> tuple[list[dict[str, Any]], bool]:
-        """Add a delta to those that wait; return those whose text is emitted with these parts, and whether others go.
+    @property
+    def can_wait(self) -> bool:
+        """Whether the next delta may be emitted whole: no text before it is buffered whose delta was emitted."""
+        return bool(self._waiting) or not self._content.is_buffering
 
-        Something that was found, and the end of the text, end the waiting: what is left of a delta is returned as well.
-        """
-        if event is not None:
-            self._waiting.add(event["delta"], event)
-        ready = [delta for _, delta in self._waiting.release(parts.text)]
-        if not (parts.calls or parts.reasoning) and self._content.is_buffering:
-            return ready, False
-        rest, waiting = self._waiting.give_up()
-        if rest:
-            waiting[0]["delta"] = rest
-            ready.append(waiting.pop(0))
-        return ready, bool(waiting)
+    def wait(self, event: dict[str, Any]) -> None:
+        """Add a delta to those that wait."""
+        self._waiting.add(event["delta"], event)
+
+    def release(self, emitted: str) -> list[dict[str, Any]]:
+        """Take text that was emitted, and return the deltas whose texts are emitted in full."""
+        return [delta for _, delta in self._waiting.release(emitted)]
+
+    @property
+    def waits_in_vain(self) -> bool:
+        """Whether nothing waits that may be emitted as received."""
+        return not (self._waiting and self._waiting.is_only_text and self._content.is_buffering)
+
+    def give_up(self) -> tuple[list[dict[str, Any]], bool]:
+        """Stop waiting; return what is emitted of the deltas, and whether others are left out."""
+        emitted, waiting = self._waiting.give_up()
+        if not emitted:
+            return [], bool(waiting)
+        waiting[0]["delta"] = emitted
+        return waiting[:1], len(waiting) > 1
 
     def end(self, text: str = "", *, is_cut_off: bool = False) -> Parts:
         self.is_open = False
@@ -251,23 +265,51 @@ class OutputRepairer:
         emitted = self._take(event, kind)
         changed = emitted is not None
         emitted = [event] if emitted is None else emitted
-        waiting = [text.waiting for text in self._texts() if text.waiting is not None]
-        if not any(each is event for each in waiting) and (waiting or not any(each is event for each in emitted)):
+        waits = self._waits(event)
+        # Deltas of one text keep their order. Those that wait in others are overtaken.
+        if len(self._numbering.waiting) > waits or not (waits or any(each is event for each in emitted)):
             self._numbering.leave_out()
+        changed |= self._put_in_place(emitted, event)
+        return emitted if changed else None
+
+    def _waits(self, event: dict[str, Any]) -> bool:
+        """Whether the last event is a delta that waits."""
+        message = self._messages.get(self._last_index)
+        text = None if message is None else message.texts.get(_number(event.get("content_index")))
+        return text is not None and text.waiting is event
+
+    def _put_in_place(self, emitted: list[dict[str, Any]], event: dict[str, Any] | None = None) -> bool:
+        """Number the emitted events; whether that changes the one that they are emitted for."""
+        changed = False
+        released, self._numbering.released = {id(each) for each in self._numbering.released}, []
         for each in emitted:
-            if each is event or "sequence_number" in each:
+            if each is event or id(each) in released:
                 changed |= self._numbering.forward(each)
             else:
                 self._numbering.add(each)
-        return emitted if changed else None
+        return changed
 
-    def drain(self, *, complete: bool) -> list[dict[str, Any]]:
-        """Return what is buffered, at the end of the stream."""
-        flushed = self._emit_buffered()
-        events = self._end_all(is_cut_off=not complete)
-        for event in events:
-            self._numbering.add(event)
-        return [*flushed, *events]
+    def drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
+        """Yield what is buffered, at the end of the stream.
+
+        Raises:
+            StreamError: The policy is strict and a repair is needed; what is certainly text was yielded before.
+        """
+        yield from self._emit_buffered()
+        try:
+            events = self._end_all(is_cut_off=not complete)
+        except StreamError:
+            yield from self._give_up_all()
+            raise
+        self._put_in_place(events)
+        yield from events
+        yield from self._give_up_all()
+
+    def _give_up_all(self) -> list[dict[str, Any]]:
+        """Emit what is certain of all deltas that wait."""
+        events = [event for text in [*self._numbering.waiting] for event in self._give_up(text)]
+        self._put_in_place(events)
+        return events
 
     def rewrite(self, response: dict[str, Any]) -> bool:
         """Repair the whole output of a response in place; whether it is changed.
@@ -375,23 +417,41 @@ class OutputRepairer:
         text = self._text(message, _number(event.get("content_index")))
         if not isinstance(delta, str) or not text.is_open:
             return None
+        can_wait = text.can_wait
         parts = text.feed(delta)
         if parts == Parts(delta) and not message.thought and text.waiting is None:
             return None
-        return [*self._take_parts(message, parts), *self._release(text, parts, event)]
+        if can_wait and not (parts.calls or parts.reasoning):
+            text.wait(event)
+            return [*self._take_parts(message, parts), *self._release(text, parts.text)]
+        before = [*self._give_up(text), *self._take_parts(message, parts)]
+        event["delta"] = parts.text
+        return [*before, event] if parts.text else before
 
-    def _release(self, text: _Text, parts: Parts, event: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-        """Emit deltas that waited; those whose text became something else are left out."""
-        ready, is_shortened = text.release(parts, event)
+    def _release(self, text: _Text, emitted: str) -> list[dict[str, Any]]:
+        """Emit the deltas that waited for this text."""
+        released = text.release(emitted)
+        self._numbering.released += released
+        if text.waits_in_vain:
+            return released + self._give_up(text)
+        self._numbering.waiting.add(text)
+        return released
+
+    def _give_up(self, text: _Text) -> list[dict[str, Any]]:
+        """Emit what is certain of the deltas that wait, as one."""
+        self._numbering.waiting.discard(text)
+        emitted, is_shortened = text.give_up()
+        self._numbering.released += emitted
         if is_shortened:
             self._numbering.leave_out()
-        return ready
+        return emitted
 
     def _end_text(self, event: dict[str, Any], fields: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Take the end of a text, which is in one of the fields."""
         message = self._message(event)
-        text = self._text(message, _number(event.get("content_index")))
-        before = self._flush(message, text) if text.has_deltas else self._end_silent(message, text, fields)
+        number = _number(event.get("content_index"))
+        text = self._text(message, number)
+        before = self._flush(message, number, text) if text.has_deltas else self._end_silent(message, text, fields)
         if text.is_changed:
             fields["text"] = text.rest
         return [*before, event] if before or text.is_changed else None
@@ -461,17 +521,24 @@ class OutputRepairer:
 
     def _end_texts(self, message: _Message, *, is_cut_off: bool) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
-        for text in message.texts.values():
+        for number, text in message.texts.items():
             if text.has_deltas:
-                events += self._flush(message, text, is_cut_off=is_cut_off)
+                events += self._flush(message, number, text, is_cut_off=is_cut_off)
         return events + self._end_thought(message)
 
-    def _flush(self, message: _Message, text: _Text, *, is_cut_off: bool = False) -> list[dict[str, Any]]:
-        """End a text that had deltas: those that wait are emitted."""
+    def _flush(self, message: _Message, number: int, text: _Text, *, is_cut_off: bool = False) -> list[dict[str, Any]]:
+        """End a text that had deltas: those that wait are emitted; what is buffered of others is one more."""
         if not text.is_open:
             return []
         parts = text.end(is_cut_off=is_cut_off)
-        return [*self._take_parts(message, parts), *self._release(text, parts)]
+        if text.waiting is not None and not (parts.calls or parts.reasoning):
+            return [*self._take_parts(message, parts), *self._release(text, parts.text)]
+        events = [*self._give_up(text), *self._take_parts(message, parts)]
+        if parts.text:
+            place = self._numbering.place_of(message.index)
+            at = {"item_id": message.id, "output_index": place, "content_index": number}
+            events.append({"type": "response.output_text.delta", **at, "delta": parts.text, "logprobs": []})
+        return events
 
     def _take_parts(self, message: _Message, parts: Parts) -> list[dict[str, Any]]:
         """Take what was found; the events of a thought are emitted at once."""

@@ -125,9 +125,11 @@ class ResponsesRepairer:
         emitted = self._output.repair(event, kind)
         return [event] if changed and emitted is None else emitted
 
-    def drain(self, *, complete: bool) -> list[dict[str, Any]]:
-        """Return the events that are owed at the end of the stream: those with what is buffered of a text."""
-        return [*self._output.repair_all(self._streamed.flush()), *self._output.drain(complete=complete)]
+    def drain(self, *, complete: bool) -> Iterator[dict[str, Any]]:
+        """Yield the events that are owed at the end of the stream: those with what is buffered of a text."""
+        if rests := self._streamed.flush():
+            yield from self._output.repair_all(rests)
+        yield from self._output.drain(complete=complete)
 
     def _reset(self, response: dict[str, Any]) -> bool:
         """Take out of an opening event what a later one brings: a program would have each item twice.

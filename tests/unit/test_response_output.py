@@ -479,3 +479,49 @@ def test_no_delta_of_a_cumulative_text_is_lost():
     """Two equal deltas are no proof."""
     output = read(whole(message_events(["a", "x", "x", "b"])), policy=Policy(cumulative_text=True))
     assert shown(output) == ["axxb"]
+
+
+SPLIT = Policy(reasoning="split")
+
+
+def deltas_of(events):
+    return [each for each in events if each.get("type") == "response.output_text.delta"]
+
+
+def test_text_left_after_a_thought_is_emitted_at_its_end():
+    """Its delta was emitted in part, and waits no more."""
+    left, _ = repaired(whole(message_events(["<think>Hm.</think>Answer <"])), policy=SPLIT)
+    assert [each["delta"] for each in deltas_of(left)] == ["Answer ", "<"]
+    assert shown(output_of(left)) == ["Answer <", "Hm."]
+
+
+def test_delta_after_a_thought_does_not_wait_for_marks_that_were_taken_out():
+    pieces = ["<think>Hm.", "</think>\n\nOh <", "a <", "b <"]
+    events = whole(message_events(pieces))
+    left, _ = repaired(events[: events.index(deltas_of(events)[-1]) + 1], policy=SPLIT)
+    assert [each["delta"] for each in deltas_of(left)][:3] == ["Oh ", "<a ", "<b "]
+
+
+def test_numbers_count_on_if_the_deltas_of_one_text_overtake_those_of_another():
+    first, second = message_events(["a<", "b"], 0, 1), message_events(["c<", "d<", "e"], 1, 2)
+    heads = [first[0], first[1], second[0], second[1]]
+    events = whole([*heads, first[2], second[2], second[3], second[4], first[3], *first[4:], *second[5:]])
+    left, _ = repaired(events)
+    assert shown(output_of(left)) == ["a<b", "c<d<e"]
+    left, _ = repaired(events[:10])
+    numbers = [each["sequence_number"] for each in left if "sequence_number" in each]
+    assert numbers == list(range(len(numbers)))
+
+
+def test_delta_without_a_number_has_the_place_of_its_item():
+    """A thought that became an item has moved it."""
+    events = whole(message_events(["<think>Hm.</think>Hi"]), message_events(["a<", "b"], 1, 2))
+    left, _ = repaired([{k: v for k, v in each.items() if k != "sequence_number"} for each in events], policy=SPLIT)
+    assert [(each["output_index"], each["delta"]) for each in deltas_of(left)] == [(0, "Hi"), (2, "a<"), (2, "b")]
+
+
+def test_text_that_waits_is_emitted_although_a_strict_policy_refuses_the_call_after_it():
+    events = whole(message_events(["I look. <", f"b> {PARIS[:20]}", PARIS[20:]]))
+    left, result = repaired(events, policy=Policy(strict=True))
+    assert result.error is not None
+    assert "".join(each["delta"] for each in left if "delta" in each).startswith("I look. <b> ")

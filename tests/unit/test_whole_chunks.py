@@ -209,3 +209,74 @@ def test_no_text_is_lost_to_the_search_for_cumulative_text(pieces):
     proven = repairer.report.repairs[Repair.CUMULATIVE_TEXT] > 0
     assert said(list(payloads(b"".join(left))))[0] == (pieces[-1] if proven else "".join(pieces))
     assert proven or b"".join(left) == stream(sent)
+
+
+SPLIT = Policy(reasoning="split")
+
+
+def test_chunk_after_a_thought_does_not_wait_for_marks_that_were_taken_out():
+    """Its text is never emitted in full: what is left of it is emitted at once, although something waits each time."""
+    pieces = ["<think>Hm.", "</think>\n\nOh <", "a <", "b <", "0"]
+    left, _ = emitted(map(event, [chunk({"content": piece}) for piece in pieces]), policy=SPLIT)
+    texts = [said(list(payloads(each)))[0] for each in left[:5]]
+    assert texts == ["", "Oh ", "<a ", "<b ", "<0"]
+
+
+def test_thought_that_ends_like_the_text_after_it_is_not_lost():
+    pieces = ["<think>x", "a<", "/think>a<", "b"]
+    left, _ = emitted([stream([HEAD, *(chunk({"content": piece}) for piece in pieces), LAST])], policy=SPLIT)
+    deltas = [each["choices"][0]["delta"] for each in payloads(b"".join(left)) if each != END]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "xa"
+    assert "".join(delta.get("content", "") for delta in deltas) == "a<b"
+
+
+@pytest.mark.parametrize("off", [(), {Repair.CHOICE_INDEX}])
+def test_chunk_whose_index_is_repaired_follows_those_that_wait(off):
+    """It belongs to the only choice, whatever its index is."""
+    sent = [with_logprobs("a <"), chunk({"content": "<b"}, index=1), LAST]
+    left, _ = emitted([event(each) for each in sent], policy=Policy(off=frozenset(off)))
+    chunks = [each for each in payloads(b"".join(left)) if each != END]
+    assert "".join(choice["delta"].get("content", "") for each in chunks for choice in each["choices"]) == "a <<b"
+    assert chunks[0]["choices"][0].get("logprobs")
+
+
+TEXT_BEFORE = ["\n\n", "a <", "<tool_call>\n"]
+CALL_DELTAS = [
+    {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "get_weather", "arguments": ""}}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": '{"city"'}}]},
+    {"tool_calls": [{"index": 0, "function": {"arguments": ': "Paris"}'}}]},
+]
+
+
+@pytest.mark.parametrize("text", TEXT_BEFORE)
+@pytest.mark.parametrize("deltas", [CALL_DELTAS, [{"reasoning_content": each} for each in "abc"]])
+def test_call_or_reasoning_of_the_service_does_not_wait_behind_text(text, deltas):
+    sent = [event(chunk(delta)) for delta in deltas]
+    left, _ = emitted([event(chunk({"content": text})), *sent])
+    assert left[0] == b""
+    assert left[1:-1] == sent
+
+
+def test_reasoning_keeps_its_order_if_some_waits_beside_a_text():
+    sent = [event(chunk({"content": "<", "reasoning_content": "a"})), event(chunk({"reasoning_content": "b"}))]
+    left, _ = emitted([*sent, event(LAST)])
+    assert b"".join(left).startswith(b"".join(sent))
+
+
+def test_choices_that_are_not_repaired_are_no_exception():
+    """Nor are they looked at."""
+    damaged = {**chunk({"content": "b"}), "choices": chunk({"content": "b"})["choices"][0]}
+    for accumulated in (False, True):
+        request = ChatRequest(tools=TOOLS, is_accumulated=accumulated)
+        sent = [event(each) for each in (HEAD, chunk({"content": "a <"}), damaged)]
+        left, _ = emitted(sent, request=request, policy=Policy(off=frozenset([Repair.CHUNK_FORM])))
+        assert b"".join(left).count(b'"<b"') == 1
+
+
+def test_text_that_waits_for_proof_does_not_make_a_finish_reason_early():
+    """A conforming stream of Foundry Local needs no repair for that."""
+    sent = [HEAD, chunk({"content": "a"}), chunk({"content": "ab"}), LAST]
+    policy = Policy(cumulative_text=True, strict=True)
+    left, repairer = emitted([stream(sent)], request=ChatRequest(), policy=policy, owner=Owner.FOUNDRY)
+    assert said(list(payloads(b"".join(left))))[0] == "aab"
+    assert not +repairer.report.repairs
