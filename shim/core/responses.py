@@ -151,12 +151,12 @@ class ResponsesRepairer:
         return True
 
     def _add_output(self, response: dict[str, Any]) -> bool:
-        """Put the streamed items into the response that ends a stream, if it has none.
+        """Put the streamed items into the response that ends a stream of Foundry Local's, if it has none.
 
-        An empty list of another service is its own: only a null ends a program that looks for the text.
+        The official client knows what an output means that is missing in another service's.
         """
         output = response.get("output")
-        if output or (output is not None and not (self._evidence.is_foundry and self._streamed.has_items)):
+        if not self._evidence.is_foundry or output or (output is not None and not self._streamed.has_items):
             return False
         if not self._report.allow(Repair.RESPONSES_LIFECYCLE, output):
             return False
