@@ -180,7 +180,7 @@ def read_message(body: bytes) -> str:
 def quote_text(data: bytes) -> str:
     """What a service reports in plain text, or in the title of a page, in brackets; empty for damaged JSON.
 
-    A part of an answer is not quoted: it may be private, and it reaches the program in no message.
+    A part of an answer is not quoted: it may be private.
     """
     text = data.decode("utf-8", "replace").strip()
     said = page_title(text) if _PAGE.search(text, 0, _LONGEST_MESSAGE) else text

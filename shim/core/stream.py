@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 from shim.core.chat_chunks import ChunkRepairer
 from shim.core.chunk_form import damaged, has_content, has_text_without_choices, is_hollow
 from shim.core.envelope import OBJECT
-from shim.core.error_bodies import find_choice_error, find_error_status, is_alive_sign, quote_text, rebuild_event
+from shim.core.error_bodies import find_choice_error, find_error_status, is_alive_sign, rebuild_event
 from shim.core.foundry import Evidence, Owner, generation, new_id, now
 from shim.core.jsontext import dump, is_object, parse, split_documents
 from shim.core.request import ChatRequest
@@ -407,7 +407,6 @@ class StreamRepairer:
     def _undecodable(self, data: bytes, error: ValueError) -> StreamError:
         place = getattr(error, "start", getattr(error, "pos", None))
         why = f"cannot be read because {error}" if place is None else f"is not JSON at offset {place}"
-        why += quote_text(data)
         message = (
             f"Event {self.report.events} of the stream ({len(data)} bytes) {why}: the service, or something between, "
             "has damaged it. Retry, and report it if it happens again."

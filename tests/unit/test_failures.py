@@ -92,25 +92,6 @@ def test_error_at_the_start_has_the_status_that_it_names(sent, status, message):
             assert result.reasons == (["stop"] if b"choices" in rest else [])
 
 
-@pytest.mark.parametrize(
-    "text", ["Internal Server Error", "upstream connect error: timeout", "<html><title>502</title></html>"]
-)
-def test_text_instead_of_an_event_is_in_the_error(text):
-    """It is the reason, and nothing else has it."""
-    result = repair(stream(GOOD[:3], done=b"") + f"data: {text}\n\n".encode())
-    assert result.text == "Hello world"
-    assert result.error["code"] == "undecodable_event"
-    assert f"({text.removeprefix('<html><title>').partition('<')[0]})" in result.error["message"]
-
-
-@pytest.mark.parametrize("part", ['{"choices": [{"delta": {"content": "secret', 'secret"}}]}', '"secret', "[secret"])
-def test_a_damaged_part_of_an_answer_is_not_in_the_error(part):
-    """Answers are private."""
-    result = repair(stream(GOOD[:3], done=b"") + f"data: {part}\n\n".encode())
-    assert result.error["code"] == "undecodable_event"
-    assert "secret" not in result.error["message"]
-
-
 @FORMS
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
 def test_error_in_the_middle_follows_all_text(sent, status, message, ending):
