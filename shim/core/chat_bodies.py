@@ -175,7 +175,7 @@ def _repair_choices_form(body: dict[str, Any], scope: RepairScope) -> list[dict[
     sent: Any = body.get("choices")
     items = cast("list[Any]", sent) if isinstance(sent, list) else [sent]
     choices = [item for item in items if is_object(item)]
-    if not choices and not isinstance(sent, list):
+    if not choices and sent != []:
         raise _damaged("it has no choices")
     if any(item is not None and not is_object(item) for item in items) or not all(map(_has_message, choices)):
         raise _damaged("its choices have no message")

@@ -64,6 +64,7 @@ _TITLE: Final = re.compile(r"<title[^>]{0,200}>([^<]{0,500})", re.IGNORECASE)
 _ONLY_EVENT: Final = re.compile(
     rb"\s*(?:event:[^\r\n]*[\r\n]+)?data: ?([^\r\n]*)\s*(?:data: ?\[DONE\]\s*)?", re.IGNORECASE
 )
+_JSON_SIGNS: Final = re.compile(r'["{}\[\]]')
 _OATPP: Final = re.compile(r"server=oatpp\S*\s.*?^message=(.*)", re.DOTALL | re.MULTILINE)
 # Why Foundry Local answers with an empty body, as far as it was seen; by status.
 _KNOWN_REASONS: Final[dict[int, str]] = {
@@ -174,6 +175,16 @@ def read_message(body: bytes) -> str:
     error: Any = value.get("error") if is_object(value) else None
     message: Any = error.get("message") if is_object(error) else None
     return message if isinstance(message, str) else ""
+
+
+def quote_text(data: bytes) -> str:
+    """What a service reports in plain text, or in the title of a page, in brackets; empty for damaged JSON.
+
+    A part of an answer is not quoted: it may be private.
+    """
+    text = data.decode("utf-8", "replace").strip()
+    said = page_title(text) if _PAGE.search(text, 0, _LONGEST_MESSAGE) else text
+    return f" ({_bound(said)})" if said and not _JSON_SIGNS.search(said) else ""
 
 
 def error_body(message: str, status: int, *, code: str | None = None) -> bytes:

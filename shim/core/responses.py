@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from shim.core.error_bodies import is_alive_sign
 from shim.core.jsontext import is_object
 from shim.core.request import ChatRequest
 from shim.core.response_form import is_silent, kind_of, repair_body, repair_event
@@ -106,7 +107,8 @@ class ResponsesRepairer:
         )
         self._is_finished = self._is_finished or kind in ENDS
         self._is_opening = self._is_opening and kind in _OPENINGS
-        rests = [] if kind.endswith(DELTA) else self._streamed.flush()
+        may_continue = kind.endswith(DELTA) or is_alive_sign(event)
+        rests = [] if may_continue else self._streamed.flush()
         changed |= kind.endswith(DELTA) and self._streamed.join_characters(event, kind)
         response: Any = event.get("response")
         if is_object(response):

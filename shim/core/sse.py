@@ -36,7 +36,9 @@ _DONE_SPELLINGS: Final = re.compile(rb'(?P<quote>"?)(?:done|\[done\])(?P=quote)'
 _ERROR_EVENT: Final = re.compile(
     rb"(?<![^\r\n])event:[ \t]*(?:error|exception|failed|failure)[ \t]*(?![^\r\n])", re.IGNORECASE
 )
-_KEEP_ALIVES: Final = frozenset({b"", b"ping", b"keep-alive", b"keepalive", b"heartbeat"})
+_ALIVE_WORDS: Final = (b"ping", b"pong", b"keep-alive", b"keepalive", b"keep_alive", b"heartbeat")
+# Some servers put the word into brackets, as in `[DONE]`.
+_KEEP_ALIVES: Final = frozenset({b"", *_ALIVE_WORDS, *(b"[%b]" % word for word in _ALIVE_WORDS)})
 _DATA_LINE: Final = (b"data:", b"data\n", b"data\r")
 # Without the blank line that ends its event such a line is incomplete; a `retry` line or a comment is not.
 _LINE_OF_AN_EVENT: Final = tuple(name + end for name in (b"data", b"event", b"id") for end in (b":", b"\n", b"\r"))

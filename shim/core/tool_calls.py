@@ -73,6 +73,11 @@ class _Call:
         return document
 
     @property
+    def has_arguments(self) -> bool:
+        """Whether a part of the arguments was received."""
+        return self.is_complete or bool(self._document)
+
+    @property
     def may_be_in_text(self) -> bool:
         """Whether the arguments so far may still become those of a call in the text."""
         start = self._document.lstrip()
@@ -346,9 +351,14 @@ class ToolCalls:
 
     def _has_same_name(self, item: _Item, call: _Call) -> bool:
         """Whether an item repeats the name of a call, or continues it."""
-        name = call.name or ""
-        continues = item.index is not None and not item.id and f"{name}{item.name}" in self._request.tools
-        return item.name == name or continues
+        name, tools = call.name or "", self._request.tools
+        if item.name == name:
+            return True
+        if item.index is None or item.id:
+            return False
+        # A service that sends ids would have sent another one with another call.
+        is_open = call.has_id and not call.has_arguments and item.name not in tools
+        return is_open or f"{name}{item.name}" in tools
 
     def _open(self, item: _Item, *, streamed: bool) -> _Call:
         """Begin a call with its first item."""

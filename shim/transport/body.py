@@ -37,6 +37,8 @@ _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
 _ENCODED_PIECE: Final = 4096
 _COMPLETE_SECONDS: Final = 2.0
+# As much as a message quotes of it.
+_LONGEST_OPENING: Final = 2000
 """How long ``[DONE]`` is waited for after an answer that is complete without it."""
 _READ_BYTES: Final = 2**16
 
@@ -144,8 +146,8 @@ class Connection:
 class Body:
     """The I/O-free part shared by sync and async."""
 
-    has_content: bool
-    """Whether anything but white space was received before the client reads."""
+    opening: bytes
+    """What was received before the client reads, without white space at its start, up to a limit."""
     family_base: str
     """The name of the class, in either library, that the client asserts of a response's stream."""
 
@@ -160,7 +162,7 @@ class Body:
             PassingBody.put_into(response, self.family_base) if self._needs_library else Connection(response)
         )
         self._head = b""
-        self.has_content = False
+        self.opening = b""
         self._is_over = False
         self._is_settled = False
         self._marker_deadline: float | None = None
@@ -196,6 +198,8 @@ class Body:
 
     def peek(self, chunk: bytes | Exception | None) -> bool:
         """Take a chunk before the client reads; return True once the first event has arrived or can no longer."""
+        if isinstance(chunk, bytes):
+            self.opening = (self.opening + chunk).lstrip()[:_LONGEST_OPENING]
         self._head += self._take(chunk)
         return self._is_over or self._repairer.has_ended or self._repairer.report.events > 0
 
@@ -217,7 +221,6 @@ class Body:
     def _take(self, chunk: bytes | Exception | None) -> bytes:
         """Return the bytes to emit after a read that gave a chunk, an error, or None for the end."""
         if isinstance(chunk, bytes):
-            self.has_content = self.has_content or not chunk.isspace()
             return self._repairer.feed(chunk)
         if self._awaits_marker and _is_timeout(chunk):
             self._connection.shut_down()

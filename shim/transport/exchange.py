@@ -286,7 +286,7 @@ class Exchange:
             return (yield from self._receive_error(api, response, status, dump(error)))
         if repairer.is_empty or self._is_cut_before_its_start(body):
             yield Abandon(body)
-            return (yield from self._receive_nothing(api, response, is_empty=not body.has_content))
+            return (yield from self._receive_nothing(api, response, opening=body.opening))
         remember(repairer.identity, self._report)
         return self._replies.stream(response, body, relabel=relabel)
 
@@ -326,7 +326,7 @@ class Exchange:
         is_expected = api.kind is Kind.CHAT or self._peer.may_be_foundry
         is_broken = "json" in response.headers.get("content-type", "") and not is_json(content)
         if (is_expected or is_broken) and self._report.allow(Repair.ERROR_STATUS, content):
-            message = explain.not_an_object(api.line)
+            message = explain.not_an_object(api.line, content)
             return self._replies.fail(response, HTTPStatus.INTERNAL_SERVER_ERROR, message, "damaged_body")
         return self._replies.rebuild(response, content)
 
@@ -352,7 +352,7 @@ class Exchange:
 
     # Errors.
 
-    def _receive_nothing(self, api: ApiRequest, response: Response, *, is_empty: bool = True) -> Steps[Response]:
+    def _receive_nothing(self, api: ApiRequest, response: Response, *, opening: bytes = b"") -> Steps[Response]:
         """The response was empty, or has no event. Repeat the request without streaming to learn why."""
         self._replies.may_retry = False
         known: KnownModels | None = None
@@ -367,8 +367,8 @@ class Exchange:
             again = yield from self._try(remedies.without_streaming(api))
             if again is not None:
                 return again
-        if not is_empty:
-            message = explain.no_stream(self._peer.place, response.status_code)
+        if opening:
+            message = explain.no_stream(self._peer.place, response.status_code, opening)
             return self._replies.fail(response, HTTPStatus.INTERNAL_SERVER_ERROR, message, "empty_stream")
         return self._fail_without_reason(response, HTTPStatus.INTERNAL_SERVER_ERROR, known)
 

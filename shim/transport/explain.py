@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from shim.core.error_bodies import quote_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -68,11 +70,11 @@ def empty_answer(place: str, status: int, *, may_be_another: bool) -> str:
     )
 
 
-def no_stream(place: str, status: int) -> str:
+def no_stream(place: str, status: int, opening: bytes) -> str:
     """The service accepted the request, and sent something else than a stream."""
     return (
-        f"{place} answered with status {status} and a body that has no event of a stream, such as the page of another "
-        "program. Check the address (`foundry-shim doctor` finds it) and the service's log."
+        f"{place} answered with status {status} and a body that has no event of a stream{quote_text(opening)}, such as "
+        "the page of another program. Check the address (`foundry-shim doctor` finds it) and the service's log."
     )
 
 
@@ -92,9 +94,10 @@ def stalled(place: str, seconds: float, error: Exception) -> str:
     )
 
 
-def not_an_object(line: str) -> str:
+def not_an_object(line: str, content: bytes) -> str:
     """A response is not what the API promises."""
-    return f"The response to {line} is not a JSON object. Check the address, and the service's log."
+    said = quote_text(content)
+    return f"The response to {line} is not a JSON object{said}. Check the address, and the service's log."
 
 
 def nothing_answers(origin: str, variables: Sequence[str], error: Exception) -> str:

@@ -128,6 +128,7 @@ WRONG_CHOICES = {
     "number": 7,
     "list of text": ["x"],
     "list of numbers": [1],
+    "list of null": [None],
     "no message": [{"index": 0, "finish_reason": "stop"}],
     "message a number": [{"index": 0, "message": 7}],
     "message a list": [{"index": 0, "message": ["x"]}],
@@ -175,6 +176,22 @@ class TestCompletions:
         assert isinstance(got, openai.APIStatusError)
         assert got.status_code == 500
         assert "127.0.0.1" in str(got) or "not a JSON object" in str(got) or "not a chat completion" in str(got)
+
+    @pytest.mark.parametrize("parameters", [{}, {"stream": True}], ids=["plain", "stream"])
+    @pytest.mark.parametrize("body", [b"too many tokens", b"<html><title>too many tokens</title></html>"], ids=str)
+    def test_what_the_service_states_in_text_is_in_the_error(self, client, body, parameters, is_foundry):
+        """It is the reason, and nothing else has it."""
+        got = ask(
+            client, plain_response(body, headers=[("Content-Type", "text/html")]), is_foundry=is_foundry, **parameters
+        )
+        assert isinstance(got, openai.APIStatusError)
+        assert "(too many tokens)" in str(got)
+
+    def test_a_part_of_an_answer_is_not_in_the_error(self, client, is_foundry):
+        """Answers are private."""
+        got = ask(client, plain_response(b'{"choices": [{"message": {"content": "secret'), is_foundry=is_foundry)
+        assert isinstance(got, openai.APIStatusError)
+        assert "secret" not in str(got)
 
     @pytest.mark.parametrize("name", WRONG_CHOICES)
     def test_choices_of_a_wrong_type_are_an_error(self, client, name, is_foundry):

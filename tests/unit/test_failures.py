@@ -287,6 +287,7 @@ KEEP_ALIVES = [
     *(b"data: null\n\n", b"data: {}\n\n", b"data: []\n\n", b'data: ""\n\n', b"data:\n\n", b"data: ping\n\n"),
     *(b"event: ping\n\n", b"event: ping\ndata: {}\n\n", b'data: {"type":"ping"}\n\n', b'data: {"choices":null}\n\n'),
     *(b'data: {"choices":[]}\n\n', b'data: {"status":"processing"}\n\n', b'data: {"object":"keep-alive"}\n\n'),
+    *(b"data: pong\n\n", b"data: [PING]\n\n", b"data: [keep-alive]\n\n"),
     *(b"data: KEEP-ALIVE\n\n", b"retry: 5\n\n", b"id: 7\nevent: heartbeat\n\n", event({**HEAD, "choices": None})),
 ]
 

@@ -340,6 +340,12 @@ def test_name_after_complete_arguments_begins_a_call():
         assert accumulated(left) == [whole(id="minted-0"), whole(id="minted-1", arguments="{}")]
 
 
+def test_name_in_two_items_is_one_name():
+    """Whatever the request declares: as the official client joins them."""
+    left, _ = repaired(calls_of(), [call(0, "a", "get_", "")], [call(0, ..., "weather", "{}")])
+    assert [each["name"] for each in accumulated(left)] == ["get_weather"]
+
+
 def test_other_name_begins_a_call():
     """Another name is another call, whether or not the arguments before it are complete."""
     left, _ = repaired(calls_of(), [call(0, ..., arguments="")], [call(0, ..., "g", arguments="{}")])
