@@ -37,9 +37,9 @@ _SETTLE_SECONDS: Final = 0.1
 """How long the end of the body is waited for after ``[DONE]``; openai 3.x gives its own drain the same time."""
 _ENCODED_PIECE: Final = 4096
 _COMPLETE_SECONDS: Final = 2.0
-# As much as a message quotes of it.
-_LONGEST_OPENING: Final = 2000
 """How long ``[DONE]`` is waited for after an answer that is complete without it."""
+_LONGEST_OPENING: Final = 2000
+"""How many bytes are kept of a body without any event, for the message that quotes them."""
 _READ_BYTES: Final = 2**16
 
 
