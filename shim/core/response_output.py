@@ -43,7 +43,7 @@ class _Numbering:
         self._added = 0
         self._next_place = 0
         # The texts with deltas that wait, and the deltas that are emitted now, after they have waited.
-        self.waiting: set[_Text] = set()
+        self.waiting: dict[_Text, None] = {}
         self.released: list[dict[str, Any]] = []
 
     def place_of(self, index: int) -> int:
@@ -434,12 +434,12 @@ class OutputRepairer:
         self._numbering.released += released
         if text.waits_in_vain:
             return released + self._give_up(text)
-        self._numbering.waiting.add(text)
+        self._numbering.waiting[text] = None
         return released
 
     def _give_up(self, text: _Text) -> list[dict[str, Any]]:
         """Emit what is certain of the deltas that wait, as one."""
-        self._numbering.waiting.discard(text)
+        self._numbering.waiting.pop(text, None)
         emitted, is_shortened = text.give_up()
         self._numbering.released += emitted
         if is_shortened:
