@@ -165,7 +165,9 @@ class Body:
         self.opening = b""
         self._is_over = False
         self._is_settled = False
-        self._marker_deadline: float | None = None
+        # The event after which the end marker is waited for, and until when.
+        self._last_event = 0
+        self._marker_deadline = 0.0
         self._failure: Exception | None = None
 
     @classmethod
@@ -209,8 +211,13 @@ class Body:
         return self._repairer.awaits_marker and self._connection.is_own
 
     def _marker_seconds(self) -> float:
-        """How much longer the end marker is waited for, whatever else is received in the meantime."""
-        if self._marker_deadline is None:
+        """How much longer the end marker is waited for: a finish reason may stand in every chunk of an answer.
+
+        Signs that the service is alive are no events, and do not prolong it.
+        """
+        events = self._repairer.report.events
+        if events != self._last_event:
+            self._last_event = events
             self._marker_deadline = time.monotonic() + _COMPLETE_SECONDS
         return max(self._marker_deadline - time.monotonic(), 0.0)
 

@@ -164,6 +164,19 @@ def test_end_marker_is_waited_for_as_long_as_is_said(client):
     assert ask_in_time(client, held(EVENTS)).text == TEXT
 
 
+@CREATING
+def test_reason_in_every_chunk_of_a_slow_answer_does_not_end_it(client, monkeypatch):
+    """The time begins anew with each event; an answer takes longer than that."""
+    monkeypatch.setattr("shim.transport.body._COMPLETE_SECONDS", 1.0)
+    words = [f"word {number} " for number in range(9)]
+    sent = [event(chunk({"content": word}, "stop")) for word in words]
+    steps = [step for each in sent for step in (Sleep(0.15), Send(http_chunk(each)))]
+    script = [*sse_response([])[:-1], *steps, Send(http_chunk(DONE) + last_chunk())]
+    with RawServer(marked(script)) as server:
+        answer = client.ask(server.base_url)
+    assert (answer.error, answer.text, answer.reason) == (None, "".join(words), "stop")
+
+
 async def leave(official):
     """Break out of a stream."""
     async for _ in await official.chat.completions.create(stream=True, **ASK):
