@@ -123,10 +123,22 @@ class _Choices(dict[int, _Choice]):
     Attributes:
         announced: All choices with a smaller index have been in a chunk that was emitted.
         is_accumulated: Whether one of the chunks had the name that the official client's accumulator looks at.
+        unsure: Those whose finish reason was followed by more: another reason need not be the last, either.
     """
 
     announced = 0
     is_accumulated = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unsure: set[int] = set()
+
+    def note_reason(self, index: int, *, is_unsure: bool) -> None:
+        """Note whether a chunk of a choice says something after a finish reason, or nothing that it could precede."""
+        if is_unsure:
+            self.unsure.add(index)
+        else:
+            self.unsure.discard(index)
 
     def announce(self, index: int) -> range:
         """Note that a choice is emitted; return those that have to be emitted before it.
@@ -198,7 +210,8 @@ class ChunkRepairer:
     @property
     def is_complete(self) -> bool:
         """Whether nothing more is expected: every choice has ended, and requested usage was received."""
-        return self.is_finished and (self._has_usage or not self._request.include_usage)
+        has_usage = self._has_usage or not self._request.include_usage
+        return self.is_finished and has_usage and not self._choices.unsure
 
     @property
     def owes_reason(self) -> bool:
@@ -417,6 +430,7 @@ class ChunkRepairer:
             _take_message(choice, delta, state, scope)
         else:
             state.speaks_in_deltas = state.speaks_in_deltas or says_something(delta)
+        self._choices.note_reason(state.index, is_unsure=state.has_ended and says_something(delta))
         if is_foundry and "finish_details" in choice and scope.allows(Repair.FOREIGN_MEMBERS, {"finish_details"}):
             del choice["finish_details"]
         is_buffered = self._repair_delta(delta, state, scope)

@@ -92,6 +92,13 @@ class TestHeldOpen:
         assert (answer.error, answer.text, answer.reason) == (None, TEXT, "length")
 
     @CREATING
+    def test_empty_reason_after_a_reason_in_every_chunk_is_not_waited_for(self, client):
+        """It is the last one: nothing is beside it."""
+        sent = [event(chunk({"content": word}, "stop")) for word in ("one ", "two ", "three")]
+        answer = ask_in_time(client, held([*sent, event(chunk({}, "stop"))]))
+        assert (answer.error, answer.text, answer.reason) == (None, TEXT, "stop")
+
+    @CREATING
     def test_usage_that_came_is_not_waited_for(self, client):
         """Everything that was asked for is there."""
         usage = event({**chunk({}), "choices": [], "usage": USAGE})
@@ -165,16 +172,14 @@ def test_end_marker_is_waited_for_as_long_as_is_said(client):
 
 
 @CREATING
-def test_reason_in_every_chunk_of_a_slow_answer_does_not_end_it(client, monkeypatch):
-    """The time begins anew with each event; an answer takes longer than that."""
-    monkeypatch.setattr("shim.transport.body._COMPLETE_SECONDS", 1.0)
-    words = [f"word {number} " for number in range(9)]
-    sent = [event(chunk({"content": word}, "stop")) for word in words]
-    steps = [step for each in sent for step in (Sleep(0.15), Send(http_chunk(each)))]
-    script = [*sse_response([])[:-1], *steps, Send(http_chunk(DONE) + last_chunk())]
-    with RawServer(marked(script)) as server:
-        answer = client.ask(server.base_url)
-    assert (answer.error, answer.text, answer.reason) == (None, "".join(words), "stop")
+def test_reason_in_every_chunk_of_a_slow_answer_does_not_end_it(client):
+    """What follows a reason shows that none says when the answer is complete; the last one, alone, begins the wait."""
+    sent = [Send(http_chunk(event(chunk({"content": word}, "stop")))) for word in ("one ", "two ", "three")]
+    end = [Send(http_chunk(event(chunk({}, "stop")))), Sleep(0.2), Send(http_chunk(DONE) + last_chunk())]
+    with RawServer(marked([*sse_response([])[:-1], *sent[:2], Sleep(2.2), *sent[2:], *end])) as server:
+        answers = client.ask_often(server.base_url, 2)
+        assert server.connections == 1
+    assert [(answer.error, answer.text, answer.reason) for answer in answers] == [(None, TEXT, "stop")] * 2
 
 
 async def leave(official):
