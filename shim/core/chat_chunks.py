@@ -39,8 +39,7 @@ from shim.core.foundry import (
     now,
 )
 from shim.core.ignored import AnswerCheck
-from shim.core.jsontext import is_object
-from shim.core.response_items import objects
+from shim.core.jsontext import is_object, objects
 from shim.core.tool_calls import ToolCalls
 from shim.repairs import Repair
 from shim.reports import RepairScope
@@ -313,7 +312,7 @@ class ChunkRepairer:
         It fails if there is none with a name, so the first one has one in any case.
         """
         sent = chunk.get("object")
-        is_needed = _says_something(chunk) or not self._choices.is_accumulated
+        is_needed = _says_or_ends(chunk) or not self._choices.is_accumulated
         if sent != OBJECT and is_needed and scope.allows(Repair.OBJECT, sent):
             chunk["object"] = OBJECT
         self._choices.is_accumulated = True
@@ -594,7 +593,7 @@ class ChunkRepairer:
         return reason
 
 
-def _says_something(chunk: dict[str, Any]) -> bool:
+def _says_or_ends(chunk: dict[str, Any]) -> bool:
     return has_content(chunk) or any(choice.get("finish_reason") is not None for choice in objects(chunk["choices"]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from shim.core.jsontext import is_object
+from shim.core.jsontext import is_object, objects
 from shim.errors import StreamError
 from shim.repairs import Repair
 
@@ -54,11 +54,8 @@ def _is_hollow_choice(choice: dict[str, Any]) -> bool:
 
 def has_content(chunk: Mapping[str, Any]) -> bool:
     """Whether a choice of a chunk says anything."""
-    choices: Any = chunk.get("choices")
-    for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
-        if is_object(choice) and (says_something(choice.get("delta")) or says_something(choice.get("message"))):
-            return True
-    return False
+    choices = objects(chunk.get("choices"))
+    return any(says_something(choice.get("delta")) or says_something(choice.get("message")) for choice in choices)
 
 
 def says_something(message: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from shim.core.chunk_form import has_content
 from shim.core.foundry import FOREIGN
-from shim.core.jsontext import dump, is_object, load
+from shim.core.jsontext import dump, is_object, load, objects
 from shim.errors import error_object, without_source_location
 
 if TYPE_CHECKING:
@@ -103,9 +103,11 @@ def find_error_status(
 
 def find_choice_error(payload: Mapping[str, Any]) -> Any:
     """What a choice, its delta or its message reports as its error, if one does."""
-    choices: Any = payload.get("choices")
-    items = filter(is_object, cast("list[Any]", choices) if isinstance(choices, list) else [])
-    parts = (part for choice in items for part in (choice, choice.get("delta"), choice.get("message")))
+    parts = (
+        part
+        for choice in objects(payload.get("choices"))
+        for part in (choice, choice.get("delta"), choice.get("message"))
+    )
     return next((error for part in parts if is_object(part) and (error := part.get("error"))), None)
 
 

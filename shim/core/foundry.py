@@ -34,7 +34,7 @@ _REASONS: Final = {
 _FAILURES: Final = frozenset(
     ["error", "failed", "failure", "exception", "abort", "aborted", "cancelled", "canceled", "timeout"]
 )
-# What some servers write where there is no reason yet.
+# What some servers write as long as the choice goes on.
 _NO_REASONS: Final = frozenset(["", "null", "none", "nil", "undefined", "in_progress"])
 _ENUM_PREFIX: Final = re.compile(r"(?:ChatCompletion|Chat)?FinishReason[.:]+")
 

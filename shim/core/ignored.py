@@ -6,9 +6,9 @@ such an answer; it is reported, so that the program need not find out by itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from shim.core.jsontext import is_object, load
+from shim.core.jsontext import is_object, load, objects
 from shim.core.request import Demands
 from shim.core.schema import matches
 from shim.errors import StreamError
@@ -65,7 +65,7 @@ class AnswerCheck:
 
     def see(self, answer: Mapping[str, Any]) -> None:
         """Take the next chunk, or a whole completion."""
-        for position, choice in enumerate(_objects(answer.get("choices"))):
+        for position, choice in enumerate(objects(answer.get("choices"))):
             index: Any = choice.get("index")
             self._see_choice(choice, self._seen.setdefault(index if type(index) is int else position, _Seen()))
 
@@ -94,7 +94,7 @@ class AnswerCheck:
             text: Any = message.get("content")
             if isinstance(text, str) and text:
                 self._see_text(text, seen)
-            for position, item in enumerate(_objects(message.get("tool_calls"))):
+            for position, item in enumerate(objects(message.get("tool_calls"))):
                 _see_call(item, position, seen)
         logprobs: Any = choice.get("logprobs")
         seen.has_logprobs = seen.has_logprobs or (is_object(logprobs) and any(logprobs.values()))
@@ -144,10 +144,6 @@ def _see_call(item: Mapping[str, Any], position: int, seen: _Seen) -> None:
     name, arguments = function.get("name"), function.get("arguments")
     call.name += name if isinstance(name, str) else ""
     call.arguments += [arguments] if isinstance(arguments, str) else []
-
-
-def _objects(values: Any) -> list[dict[str, Any]]:
-    return list(filter(is_object, cast("list[Any]", values))) if isinstance(values, list) else []
 
 
 def _is_json(pieces: Iterable[str], schema: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import codecs
 import json
 import re
 import uuid
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 import orjson
 
@@ -52,6 +52,12 @@ class Number:
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a parsed value is a JSON object."""
     return isinstance(value, dict)
+
+
+def objects(values: Any) -> Iterator[dict[str, Any]]:
+    """The objects in a list; none in anything else."""
+    if isinstance(values, list):
+        yield from filter(is_object, cast("list[Any]", values))
 
 
 def load(data: bytes) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
-from shim.core.jsontext import is_object
+from shim.core.jsontext import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,9 +89,3 @@ def new_reasoning(text: str, status: str = "completed") -> dict[str, Any]:
     """An item with a thought."""
     content = [{"type": "reasoning_text", "text": text}]
     return {"type": "reasoning", "id": f"rs_{uuid.uuid4().hex}", "summary": [], "content": content, "status": status}
-
-
-def objects(values: Any) -> Iterator[dict[str, Any]]:
-    """The objects in a list; none in anything else."""
-    if isinstance(values, list):
-        yield from filter(is_object, cast("list[Any]", values))

@@ -9,9 +9,9 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from shim.core.jsontext import is_object
+from shim.core.jsontext import is_object, objects
 from shim.core.response_form import expect
-from shim.core.response_items import as_opening, item_events, objects
+from shim.core.response_items import as_opening, item_events
 from shim.repairs import Repair
 
 if TYPE_CHECKING:

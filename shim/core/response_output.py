@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from shim.core.buffered import Buffered
 from shim.core.content import ContentText, Parts
-from shim.core.jsontext import is_object
+from shim.core.jsontext import is_object, objects
 from shim.core.response_calls import ResponseCalls
-from shim.core.response_items import ENDS, item_events, new_call, new_reasoning, objects
+from shim.core.response_items import ENDS, item_events, new_call, new_reasoning
 from shim.core.tool_calls import Identities
 from shim.errors import StreamError
 from shim.reports import RepairScope

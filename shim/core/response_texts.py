@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from shim.core.characters import CharacterJoiner, has_cut_character
-from shim.core.response_items import objects
+from shim.core.jsontext import objects
 from shim.repairs import Repair
 
 if TYPE_CHECKING:

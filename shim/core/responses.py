@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from shim.core.error_bodies import is_alive_sign
-from shim.core.jsontext import is_object
+from shim.core.jsontext import is_object, objects
 from shim.core.request import ChatRequest
 from shim.core.response_form import is_silent, kind_of, repair_body, repair_event
-from shim.core.response_items import ENDS, OF_THE_END, objects
+from shim.core.response_items import ENDS, OF_THE_END
 from shim.core.response_order import ResponseOrder
 from shim.core.response_output import OutputRepairer
 from shim.core.response_texts import DELTA, StreamedOutput

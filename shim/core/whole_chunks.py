@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from shim.core.buffered import Buffered
 from shim.core.chunk_form import is_hollow
-from shim.core.jsontext import is_object
-from shim.core.response_items import objects
+from shim.core.jsontext import is_object, objects
 from shim.errors import StreamError
 
 if TYPE_CHECKING:
